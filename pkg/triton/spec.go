@@ -1,0 +1,177 @@
+package triton
+
+import "time"
+
+// Spec is what a user wants to run, after the image's defaults were merged in. It is intent: nothing in it changes
+// because the container runs or dies. Zero values mean docker's default.
+type Spec struct {
+	Image   string `json:"image"`   // the reference as the user gave it
+	ImageID string `json:"imageID"` // what it resolved to at create, "sha256:…"
+
+	Entrypoint  []string          `json:"entrypoint,omitempty"`
+	Cmd         []string          `json:"cmd,omitempty"`
+	Env         []string          `json:"env,omitempty"` // KEY=VALUE
+	WorkingDir  string            `json:"workingDir,omitempty"`
+	User        string            `json:"user,omitempty"` // name|uid[:group|gid]
+	GroupAdd    []string          `json:"groupAdd,omitempty"`
+	Hostname    string            `json:"hostname,omitempty"`
+	Domainname  string            `json:"domainname,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	StopSignal  string            `json:"stopSignal,omitempty"`
+	StopTimeout *int              `json:"stopTimeout,omitempty"` // seconds; nil: 10
+	// ExposedPorts ("80/tcp") is shown by inspect and has no effect of its own.
+	ExposedPorts []string `json:"exposedPorts,omitempty"`
+	// ImageVolumes are the VOLUME paths of the image.
+	ImageVolumes []string `json:"imageVolumes,omitempty"`
+
+	TTY          bool    `json:"tty,omitempty"`
+	ConsoleSize  [2]uint `json:"consoleSize,omitzero"` // height, width
+	OpenStdin    bool    `json:"openStdin,omitempty"`
+	StdinOnce    bool    `json:"stdinOnce,omitempty"`
+	AttachStdin  bool    `json:"attachStdin,omitempty"`
+	AttachStdout bool    `json:"attachStdout,omitempty"`
+	AttachStderr bool    `json:"attachStderr,omitempty"`
+
+	AutoRemove bool      `json:"autoRemove,omitempty"`
+	Log        LogConfig `json:"log"`
+
+	NetworkMode  string   `json:"networkMode,omitempty"` // bridge (also "" and default), none, host, container:ID
+	PidMode      string   `json:"pidMode,omitempty"`     // "", host, container:ID
+	IpcMode      string   `json:"ipcMode,omitempty"`     // "", none, private, shareable, host, container:ID
+	UTSMode      string   `json:"utsMode,omitempty"`     // "", host
+	UsernsMode   string   `json:"usernsMode,omitempty"`  // "" or private, host
+	CgroupnsMode string   `json:"cgroupnsMode,omitempty"`
+	DNS          []string `json:"dns,omitempty"`
+	DNSSearch    []string `json:"dnsSearch,omitempty"`
+	DNSOptions   []string `json:"dnsOptions,omitempty"`
+	ExtraHosts   []string `json:"extraHosts,omitempty"` // name:address
+
+	Privileged      bool              `json:"privileged,omitempty"`
+	CapAdd          []string          `json:"capAdd,omitempty"`
+	CapDrop         []string          `json:"capDrop,omitempty"`
+	NoNewPrivileges bool              `json:"noNewPrivileges,omitempty"`
+	Seccomp         string            `json:"seccomp,omitempty"` // "": default profile, unconfined, or a profile's JSON
+	SecurityOpt     []string          `json:"securityOpt,omitempty"`
+	ReadonlyRootfs  bool              `json:"readonlyRootfs,omitempty"`
+	MaskedPaths     *[]string         `json:"maskedPaths,omitempty"`   // nil: docker's list
+	ReadonlyPaths   *[]string         `json:"readonlyPaths,omitempty"` // nil: docker's list
+	Mounts          []Mount           `json:"mounts,omitempty"`
+	Devices         []Device          `json:"devices,omitempty"`
+	Sysctls         map[string]string `json:"sysctls,omitempty"`
+	ShmSize         int64             `json:"shmSize,omitempty"` // bytes; 0: 64 MiB
+	Resources       Resources         `json:"resources,omitzero"`
+	Ulimits         []Ulimit          `json:"ulimits,omitempty"`
+	OomScoreAdj     int               `json:"oomScoreAdj,omitempty"`
+}
+
+// Argv is what the container executes: entrypoint, then command.
+func (s *Spec) Argv() []string {
+	argv := make([]string, 0, len(s.Entrypoint)+len(s.Cmd))
+	return append(append(argv, s.Entrypoint...), s.Cmd...)
+}
+
+// UserNamespace reports whether the container gets a user namespace of its own (or joins another container's).
+// Privileged containers and those in a namespace of the host cannot: what such a namespace guards is owned by the host's root.
+func (s *Spec) UserNamespace() bool {
+	return !s.Privileged && s.UsernsMode != ModeHost && s.NetworkMode != ModeHost &&
+		s.PidMode != ModeHost && s.IpcMode != ModeHost
+}
+
+// Names of namespace and network modes, as docker spells them.
+const (
+	ModeHost      = "host"
+	ModeNone      = "none"
+	ModeBridge    = "bridge"
+	ModeDefault   = "default"
+	ModePrivate   = "private"
+	ModeShareable = "shareable"
+	// ContainerModePrefix comes before the id of the container whose namespace is joined.
+	ContainerModePrefix = "container:"
+)
+
+// SeccompUnconfined is the value of Spec.Seccomp that asks for no filter.
+const SeccompUnconfined = "unconfined"
+
+// LogConfig says where a container's output is kept.
+type LogConfig struct {
+	Driver  string `json:"driver"`            // json-file or none
+	MaxSize int64  `json:"maxSize,omitempty"` // bytes before rotation; 0: never
+	MaxFile int    `json:"maxFile,omitempty"` // files kept, the current one included; 0: 1
+	// Options are the driver's options as the user gave them, for inspect.
+	Options map[string]string `json:"options,omitempty"`
+}
+
+// Names of log drivers.
+const (
+	LogJSONFile = "json-file"
+	LogNone     = "none"
+)
+
+// MountType says what a Mount shows.
+type MountType string
+
+// The kinds of Mount.
+const (
+	MountBind  MountType = "bind"
+	MountTmpfs MountType = "tmpfs"
+)
+
+// Mount is one file system the user asked for inside the container.
+type Mount struct {
+	Type        MountType `json:"type"`
+	Source      string    `json:"source,omitempty"` // host path of a bind mount
+	Target      string    `json:"target"`           // absolute path in the container
+	ReadOnly    bool      `json:"readOnly,omitempty"`
+	Propagation string    `json:"propagation,omitempty"` // "": rprivate
+	// NonRecursive leaves out the mounts below Source.
+	NonRecursive bool `json:"nonRecursive,omitempty"`
+	// CreateSource makes a missing Source as a directory, as docker's -v does and --mount does not.
+	CreateSource bool `json:"createSource,omitempty"`
+	// Options are extra mount options of a tmpfs, such as noexec or size=64m.
+	Options []string `json:"options,omitempty"`
+	// Bind is the -v string the mount came from, for inspect; empty for --mount and --tmpfs.
+	Bind string `json:"bind,omitempty"`
+}
+
+// Device is a host device node shown in the container.
+type Device struct {
+	HostPath      string `json:"hostPath"`
+	ContainerPath string `json:"containerPath"`
+	Permissions   string `json:"permissions"` // of r, w, m
+}
+
+// Resources are limits. Zero means none, except where noted.
+type Resources struct {
+	Memory            int64  `json:"memory,omitempty"`            // bytes
+	MemoryReservation int64  `json:"memoryReservation,omitempty"` // bytes
+	MemorySwap        int64  `json:"memorySwap,omitempty"`        // bytes of memory and swap together; -1: unlimited swap
+	OomKillDisable    bool   `json:"oomKillDisable,omitempty"`
+	NanoCPUs          int64  `json:"nanoCPUs,omitempty"`  // 1e9 is one core
+	CPUShares         int64  `json:"cpuShares,omitempty"` // relative, 0: 1024
+	CPUPeriod         int64  `json:"cpuPeriod,omitempty"` // microseconds
+	CPUQuota          int64  `json:"cpuQuota,omitempty"`  // microseconds per period
+	CpusetCPUs        string `json:"cpusetCpus,omitempty"`
+	CpusetMems        string `json:"cpusetMems,omitempty"`
+	PidsLimit         int64  `json:"pidsLimit,omitempty"` // 0 and -1: none
+	BlkioWeight       uint16 `json:"blkioWeight,omitempty"`
+}
+
+// Ulimit is a resource limit of the first process, by the name docker uses ("nofile").
+type Ulimit struct {
+	Name string `json:"name"`
+	Soft int64  `json:"soft"` // -1: unlimited
+	Hard int64  `json:"hard"`
+}
+
+// IDRange is the block of host user and group ids that ids 0 to Size-1 of a user namespace map to.
+// The zero IDRange means no user namespace: ids are the host's.
+type IDRange struct {
+	Base uint32 `json:"base"`
+	Size uint32 `json:"size"`
+}
+
+// IsZero reports whether r stands for the host's own ids.
+func (r IDRange) IsZero() bool { return r == IDRange{} }
+
+// DefaultStopTimeout is how long a container may take to end after its stop signal, as in docker.
+const DefaultStopTimeout = 10 * time.Second

@@ -1,0 +1,63 @@
+package triton
+
+import "time"
+
+// Status is docker's word for where a container is in its life.
+type Status string
+
+// The states of a container. Removing and removed containers are not listed.
+const (
+	StatusCreated Status = "created"
+	StatusRunning Status = "running"
+	StatusPaused  Status = "paused"
+	StatusExited  Status = "exited"
+	StatusDead    Status = "dead"
+)
+
+// State is what is: it belongs to the node, never to the intent.
+type State struct {
+	Status     Status    `json:"status"`
+	Run        int       `json:"run"` // counts starts; 0: never started
+	Pid        int       `json:"pid,omitempty"`
+	CgroupID   uint64    `json:"cgroupID,omitempty"` // inode of the cgroup2 directory
+	StartedAt  time.Time `json:"startedAt,omitzero"`
+	FinishedAt time.Time `json:"finishedAt,omitzero"`
+	ExitCode   int       `json:"exitCode"`
+	OOMKilled  bool      `json:"oomKilled,omitempty"`
+	Error      string    `json:"error,omitempty"` // why a start failed, or how an exit status was lost
+}
+
+// ExitSource says where an exit status was learnt, best first.
+type ExitSource string
+
+// The sources of an exit status, in the order in which they are believed.
+const (
+	ExitByWait  ExitSource = "wait"  // the parent reaped it
+	ExitByBPF   ExitSource = "bpf"   // the pinned exit program saw it
+	ExitByPidfd ExitSource = "pidfd" // PIDFD_GET_INFO after the reap
+	ExitLost    ExitSource = "lost"  // nobody knows: code 255
+)
+
+// ExitLostCode is reported when no source knows the exit status.
+const ExitLostCode = 255
+
+// ExitRecord is the end of one process that Triton started: a container's first process, or an exec's.
+type ExitRecord struct {
+	Run       int        `json:"run"`              // which start of the container
+	ExecID    string     `json:"execID,omitempty"` // "": the container itself
+	Pid       int        `json:"pid"`
+	Code      int        `json:"code"`             // 0 to 255; 128+signal for a death by signal
+	Signal    int        `json:"signal,omitempty"` // the fatal signal, 0: exited
+	OOMKilled bool       `json:"oomKilled,omitempty"`
+	At        time.Time  `json:"at"`
+	Source    ExitSource `json:"source"`
+}
+
+// ExitCodeOf turns a wait status (as wait4 and task->exit_code give it: exit code << 8 | signal, bit 7: core dumped)
+// into docker's exit code and the fatal signal.
+func ExitCodeOf(waitStatus uint32) (code, signal int) {
+	if s := int(waitStatus & 0x7f); s != 0 {
+		return 128 + s, s
+	}
+	return int(waitStatus >> 8 & 0xff), 0
+}

@@ -1,0 +1,36 @@
+package triton
+
+import "time"
+
+// Usage is what a container has used since its start, read from its cgroups at Time. Counters only grow.
+type Usage struct {
+	Time time.Time `json:"time"`
+
+	CPUTotal         time.Duration `json:"cpuTotal"`
+	CPUUser          time.Duration `json:"cpuUser"`
+	CPUSystem        time.Duration `json:"cpuSystem"`
+	CPUPeriods       uint64        `json:"cpuPeriods"`
+	CPUThrottled     uint64        `json:"cpuThrottled"` // periods
+	CPUThrottledTime time.Duration `json:"cpuThrottledTime"`
+
+	MemoryUsage      uint64 `json:"memoryUsage"`      // bytes, caches included
+	MemoryWorkingSet uint64 `json:"memoryWorkingSet"` // usage less inactive file pages, as cAdvisor defines it
+	MemoryRSS        uint64 `json:"memoryRSS"`
+	MemoryCache      uint64 `json:"memoryCache"`
+	MemoryPeak       uint64 `json:"memoryPeak"`
+	MemoryLimit      uint64 `json:"memoryLimit"` // 0: none
+	OOMKills         uint64 `json:"oomKills"`
+
+	Pids      uint64 `json:"pids"`
+	PidsLimit uint64 `json:"pidsLimit"` // 0: none
+
+	Pressure Pressure `json:"pressure"`
+}
+
+// Pressure is the kernel's pressure stall information of one cgroup: how long tasks waited for a resource.
+// Some: at least one task waited; Full: all did. CPU Full is 0 outside the root's children on old kernels.
+type Pressure struct {
+	CPUSome, CPUFull       time.Duration
+	MemorySome, MemoryFull time.Duration
+	IOSome, IOFull         time.Duration
+}
