@@ -1,0 +1,87 @@
+package dockerapi
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// Containers is what the container endpoints need. Errors carry errdefs kinds: NotFound 404, AlreadyExists and
+// FailedPrecondition (Conflict) 409, InvalidArgument 400, PermissionDenied 403, Unimplemented 501,
+// ResourceExhausted and Unavailable 503; NotModified is reported by ErrNotModified.
+type Containers interface {
+	// ResolveContainer finds a container by name, id or unique id prefix.
+	ResolveContainer(ctx context.Context, tenant triton.Tenant, ref string) (triton.ContainerKey, error)
+	CreateContainer(ctx context.Context, tenant triton.Tenant, name string, spec triton.Spec) (triton.ContainerKey, []string, error)
+	StartContainer(ctx context.Context, key triton.ContainerKey) error
+	// StopContainer sends the signal ("": the container's), and SIGKILL after timeout seconds (nil: the container's; -1: never).
+	StopContainer(ctx context.Context, key triton.ContainerKey, signal string, timeout *int) error
+	RestartContainer(ctx context.Context, key triton.ContainerKey, signal string, timeout *int) error
+	KillContainer(ctx context.Context, key triton.ContainerKey, signal string) error
+	RemoveContainer(ctx context.Context, key triton.ContainerKey, force bool) error
+	// WaitContainer subscribes at once and returns a function that blocks until the condition holds.
+	WaitContainer(ctx context.Context, key triton.ContainerKey, until triton.WaitCondition) (func(context.Context) (triton.ExitRecord, error), error)
+	InspectContainer(ctx context.Context, key triton.ContainerKey) (triton.Container, error)
+	ListContainers(ctx context.Context, tenant triton.Tenant) ([]triton.Container, error)
+	ResizeContainer(ctx context.Context, key triton.ContainerKey, height, width uint) error
+	// AttachContainer may be called before the container runs: the streams begin with its first byte.
+	AttachContainer(ctx context.Context, key triton.ContainerKey, opt triton.AttachOptions) (Attachment, error)
+	// ContainerLogs calls emit for each record, oldest first; with Follow it blocks until the container ends.
+	ContainerLogs(ctx context.Context, key triton.ContainerKey, opt triton.LogOptions, emit func(triton.LogRecord) error) error
+}
+
+// Attachment is a client's connection to the streams of a process.
+type Attachment interface {
+	// Serve copies stdin to the process and its output to out, until the output ended, ctx is done or stdin's Read
+	// returns ErrDetached. Output is docker's multiplexed stream, or raw bytes for a terminal. stdin is nil when it
+	// was not asked for; its io.EOF half-closes: the process sees the end of its input, the output goes on.
+	Serve(ctx context.Context, stdin io.Reader, out io.Writer) error
+	// Close gives up an Attachment that is not served.
+	Close() error
+}
+
+// Execs is what the exec endpoints need.
+type Execs interface {
+	CreateExec(ctx context.Context, key triton.ContainerKey, spec triton.ExecSpec) (string, error)
+	ResolveExec(ctx context.Context, tenant triton.Tenant, id string) (triton.ExecKey, error)
+	// AttachExec gives the streams; Serve starts the process. An exec starts once.
+	AttachExec(ctx context.Context, key triton.ExecKey, size [2]uint) (Attachment, error)
+	// StartExec starts without streams.
+	StartExec(ctx context.Context, key triton.ExecKey) error
+	InspectExec(ctx context.Context, key triton.ExecKey) (triton.Exec, error)
+	ResizeExec(ctx context.Context, key triton.ExecKey, height, width uint) error
+}
+
+// Images is what the image endpoints need.
+type Images interface {
+	ListImages(ctx context.Context, tenant triton.Tenant) ([]triton.Image, error)
+	// InspectImage finds an image by reference, id or unique id prefix.
+	InspectImage(ctx context.Context, tenant triton.Tenant, ref string) (triton.Image, error)
+	// LoadImages reads a docker or OCI archive, plain or compressed, and returns what `docker load` prints: names or ids.
+	LoadImages(ctx context.Context, tenant triton.Tenant, archive io.Reader) ([]string, error)
+	// ImportImage makes an image of one layer from a root file system's tar; changes are Dockerfile lines.
+	ImportImage(ctx context.Context, tenant triton.Tenant, tar io.Reader, ref, message string, changes []string) (string, error)
+	TagImage(ctx context.Context, tenant triton.Tenant, source, target string) error
+	// RemoveImage returns what was untagged and deleted, in docker's order.
+	RemoveImage(ctx context.Context, tenant triton.Tenant, ref string, force bool) ([]ImageRemoval, error)
+}
+
+// ImageRemoval is one line of `docker rmi`: exactly one field is set.
+type ImageRemoval struct{ Untagged, Deleted string }
+
+// System is what the system endpoints need.
+type System interface {
+	NodeInfo(ctx context.Context, tenant triton.Tenant) (triton.NodeInfo, error)
+	// Events calls emit for each event of the tenant from since on (zero: from now), until ctx ends or until passed.
+	Events(ctx context.Context, tenant triton.Tenant, since, until time.Time, emit func(triton.Event) error) error
+}
+
+// Backend is all that the API is served from.
+type Backend interface {
+	Containers
+	Execs
+	Images
+	System
+}
