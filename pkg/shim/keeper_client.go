@@ -1,0 +1,87 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// Keeper speaks to the keeper process. Requests of several goroutines are sent one after the other.
+type Keeper struct {
+	mu sync.Mutex
+	cn *conn
+}
+
+// Held is a copy of a descriptor that the keeper holds; the receiver closes File.
+type Held struct {
+	HeldFD
+	File *os.File
+}
+
+// DialKeeper connects to the keeper that listens at path.
+func DialKeeper(ctx context.Context, path string, hello Hello) (*Keeper, HelloReply, error) {
+	cn, reply, err := dial(ctx, path, hello)
+	if err != nil {
+		return nil, reply, fmt.Errorf("keeper %s: %w", path, err)
+	}
+	return &Keeper{cn: cn}, reply, nil
+}
+
+// Close closes the connection; the keeper keeps what it holds.
+func (k *Keeper) Close() error { return k.cn.Close() }
+
+// Handoff gives the keeper copies of files, named by req.FDs in the same order. The caller keeps its own. What the
+// keeper held under the same names is closed.
+func (k *Keeper) Handoff(ctx context.Context, req HandoffRequest, files []*os.File) error {
+	if len(files) != len(req.FDs) {
+		return fmt.Errorf("handoff: %d descriptors, %d names", len(files), len(req.FDs))
+	}
+	return k.call(ctx, VerbHandoff, req, nil, files)
+}
+
+// Fetch returns copies of everything held for a run of a container; none is not an error.
+func (k *Keeper) Fetch(ctx context.Context, req FetchRequest) ([]Held, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var reply FetchReply
+	err := k.cn.call(ctx, VerbFetch, req, &reply, nil)
+	files := k.cn.takeFiles()
+	if err == nil && len(files) != len(reply.FDs) {
+		err = fmt.Errorf("fetch: %d descriptors came, %d were named", len(files), len(reply.FDs))
+	}
+	if err != nil {
+		for _, f := range files {
+			f.Close()
+		}
+		return nil, gone(err)
+	}
+	held := make([]Held, len(files))
+	for i, f := range files {
+		held[i] = Held{HeldFD: reply.FDs[i], File: f}
+	}
+	return held, nil
+}
+
+// Release makes the keeper close what it holds for a run of a container, or for one exec of it.
+func (k *Keeper) Release(ctx context.Context, req ReleaseRequest) error {
+	return k.call(ctx, VerbRelease, req, nil, nil)
+}
+
+// Shutdown ends the keeper; it refuses while it holds descriptors.
+func (k *Keeper) Shutdown(ctx context.Context) error {
+	return k.call(ctx, VerbShutdown, nil, nil, nil)
+}
+
+func (k *Keeper) call(ctx context.Context, verb Verb, body, reply any, files []*os.File) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := k.cn.call(ctx, verb, body, reply, files)
+	k.cn.dropFiles()
+	var refused *Error
+	if err != nil && !errors.As(err, &refused) {
+		return gone(err)
+	}
+	return err
+}
