@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+// leaveTime is how long the kernel may take to finish what it does behind our back: a veth goes with its network
+// namespace, a cgroup with its last process, both asynchronously.
+const leaveTime = 5 * time.Second
+
+// leftovers waits until nothing of the instance is left, and names what still is after leaveTime.
+func (d *Tritond) leftovers() error {
+	deadline := time.Now().Add(leaveTime)
+	for {
+		left := d.left()
+		if len(left) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.New("left behind:\n  " + strings.Join(left, "\n  "))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (d *Tritond) left() []string {
+	var left []string
+	for _, m := range Mounts(d.Root) {
+		left = append(left, "mount "+m)
+	}
+	for _, c := range Cgroups(d.cgroup()) {
+		left = append(left, "cgroup "+c)
+	}
+	for _, pid := range Pids(d.owns) {
+		left = append(left, fmt.Sprintf("process %d %s", pid, Cmdline(pid)))
+	}
+	if out, err := exec.Command("nft", "list", "tables").CombinedOutput(); err != nil {
+		left = append(left, "nft list tables: "+err.Error())
+	} else if strings.Contains(string(out), d.cgroup()) {
+		left = append(left, "nft table "+d.cgroup())
+	}
+	for name := range d.links {
+		if _, err := net.InterfaceByName(name); err == nil {
+			left = append(left, "link "+name)
+		}
+	}
+	for _, dir := range []string{d.DataRoot, d.RunRoot} {
+		if _, err := os.Lstat(dir); err == nil {
+			left = append(left, "folder "+dir)
+		}
+	}
+	return left
+}
+
+// rememberLinks notes the host's ends of all links of the instance while it can still be told that they are its: the
+// bridge by its address, veths by the namespaces pinned in the run root. It is called before each purge.
+func (d *Tritond) rememberLinks() {
+	_, subnet, err := net.ParseCIDR(d.Subnet)
+	if err != nil {
+		return
+	}
+	ifs, _ := net.Interfaces()
+	for _, i := range ifs {
+		addrs, _ := i.Addrs()
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && subnet.Contains(n.IP) {
+				d.links[i.Name] = true
+			}
+		}
+	}
+	pins, _ := filepath.Glob(filepath.Join(d.RunRoot, "ns", "*", "net"))
+	for _, pin := range pins {
+		d.rememberPeers(pin)
+	}
+}
+
+func (d *Tritond) rememberPeers(pin string) {
+	ns, err := netns.GetFromPath(pin)
+	if err != nil {
+		return
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return
+	}
+	defer h.Close()
+	links, _ := h.LinkList()
+	for _, l := range links {
+		if l.Type() != "veth" {
+			continue
+		}
+		if host, err := net.InterfaceByIndex(l.Attrs().ParentIndex); err == nil {
+			d.links[host.Name] = true
+		}
+	}
+}
+
+// Links returns how many host links are known to be the instance's now.
+func (d *Tritond) Links() int {
+	d.rememberLinks()
+	n := 0
+	for name := range d.links {
+		if _, err := net.InterfaceByName(name); err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// containsPath reports whether a command line names root or something below it.
+func containsPath(cmdline, root string) bool {
+	return strings.Contains(cmdline+" ", root+"/") || strings.Contains(cmdline+" ", root+" ")
+}
