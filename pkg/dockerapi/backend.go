@@ -2,11 +2,22 @@ package dockerapi
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/tritond/triton/pkg/triton"
 )
+
+// ErrNotModified is returned, alone or wrapped, when the object is already as asked for: start of a running container,
+// stop of a stopped one. Clients see 304.
+var ErrNotModified = errdefs.ErrNotModified
+
+// ErrDetached is what the stdin reader given to Attachment.Serve returns once the user typed the detach keys: Serve
+// returns it, leaves the process and its stdin as they are, and gives up its place.
+var ErrDetached = errors.New("detached")
 
 // Containers is what the container endpoints need. Errors carry errdefs kinds: NotFound 404, AlreadyExists and
 // FailedPrecondition (Conflict) 409, InvalidArgument 400, PermissionDenied 403, Unimplemented 501,
@@ -14,6 +25,9 @@ import (
 type Containers interface {
 	// ResolveContainer finds a container by name, id or unique id prefix.
 	ResolveContainer(ctx context.Context, tenant triton.Tenant, ref string) (triton.ContainerKey, error)
+	// CreateContainer makes a container, or fails with AlreadyExists when the name is taken. An empty name asks for a
+	// random one. spec is complete: the image's defaults are merged in, ImageID is set, container:X modes carry full ids.
+	// The strings are warnings for the user.
 	CreateContainer(ctx context.Context, tenant triton.Tenant, name string, spec triton.Spec) (triton.ContainerKey, []string, error)
 	StartContainer(ctx context.Context, key triton.ContainerKey) error
 	// StopContainer sends the signal ("": the container's), and SIGKILL after timeout seconds (nil: the container's; -1: never).

@@ -1,0 +1,82 @@
+package dockerapi
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// attachContainer connects the client before it answers: whoever sees the answer misses nothing that follows.
+func (s *Server) attachContainer(ctx context.Context, c *call) error {
+	opt := triton.AttachOptions{Stdin: c.query.bool("stdin"), Stdout: c.query.bool("stdout"), Stderr: c.query.bool("stderr")}
+	keys, err := parseDetachKeys(c.query.Get("detachKeys"))
+	if err != nil {
+		return err
+	}
+	key, err := s.key(ctx, c)
+	if err != nil {
+		return err
+	}
+	ctr, err := s.Backend.InspectContainer(ctx, key)
+	if err != nil {
+		return err
+	}
+	opt.Stdin = opt.Stdin && ctr.Spec.OpenStdin
+	var att Attachment
+	if c.query.bool("stream") {
+		if att, err = s.Backend.AttachContainer(ctx, key, opt); err != nil {
+			return err
+		}
+	}
+	st, err := c.hijack(!ctr.Spec.TTY)
+	if err != nil {
+		return errors.Join(err, closeAttachment(att))
+	}
+	err = st.serve(ctx, func(ctx context.Context) error {
+		if c.query.bool("logs") {
+			if err := s.replayLogs(ctx, &ctr, opt, st); err != nil {
+				return errors.Join(err, closeAttachment(att))
+			}
+		}
+		if att == nil {
+			return nil
+		}
+		return att.Serve(ctx, stdinOf(opt.Stdin, st, ctr.Spec.TTY, keys), st)
+	})
+	s.streamEnded(c, err)
+	return nil
+}
+
+// replayLogs writes what the container's log has so far.
+func (s *Server) replayLogs(ctx context.Context, ctr *triton.Container, opt triton.AttachOptions, out io.Writer) error {
+	sink := &recordWriter{out: out, framed: !ctr.Spec.TTY}
+	return s.Backend.ContainerLogs(ctx, ctr.Key, triton.LogOptions{Stdout: opt.Stdout, Stderr: opt.Stderr, Tail: -1}, sink.write)
+}
+
+// stdinOf is the reader to give to Attachment.Serve: nil without stdin, and one that knows the detach keys for a terminal.
+func stdinOf(wanted bool, st *stream, tty bool, keys []byte) io.Reader {
+	switch {
+	case !wanted:
+		return nil
+	case tty:
+		return newDetachReader(st, keys)
+	}
+	return st
+}
+
+func closeAttachment(att Attachment) error {
+	if att == nil {
+		return nil
+	}
+	return att.Close()
+}
+
+// streamEnded logs an end that is neither the process's nor the user's.
+func (s *Server) streamEnded(c *call, err error) {
+	if err == nil || errors.Is(err, ErrDetached) || errors.Is(err, context.Canceled) {
+		return
+	}
+	s.Log.Debug("stream ended", "path", c.r.URL.Path, "tenant", c.tenant, "err", err)
+}

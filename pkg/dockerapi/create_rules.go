@@ -1,0 +1,200 @@
+package dockerapi
+
+// createRules says what becomes of each field of POST /containers/create: of container.Config (at the top),
+// container.HostConfig, network.NetworkingConfig and of fields that only older clients send.
+// What mapped fields become is in create_spec.go and create_host.go; a test gives each a value and sees it arrive.
+func createRules() ruleTable {
+	t := ruleTable{}
+	for _, part := range []ruleTable{configRules(), hostRules(), resourceRules(), mountRules(), networkingRules()} {
+		for path, r := range part {
+			t[path] = r
+		}
+	}
+	return t
+}
+
+func configRules() ruleTable {
+	return ruleTable{
+		"Hostname":        {kind: mapped},
+		"Domainname":      {kind: mapped},
+		"User":            {kind: mapped},
+		"AttachStdin":     {kind: mapped},
+		"AttachStdout":    {kind: mapped},
+		"AttachStderr":    {kind: mapped},
+		"ExposedPorts":    {kind: mapped},
+		"Tty":             {kind: mapped},
+		"OpenStdin":       {kind: mapped},
+		"StdinOnce":       {kind: mapped},
+		"Env":             {kind: mapped},
+		"Cmd":             {kind: mapped},
+		"Image":           {kind: mapped},
+		"WorkingDir":      {kind: mapped},
+		"Entrypoint":      {kind: mapped},
+		"Labels":          {kind: mapped},
+		"StopSignal":      {kind: mapped},
+		"StopTimeout":     {kind: mapped},
+		"ArgsEscaped":     {kind: harmless, why: "Windows only"},
+		"OnBuild":         {kind: harmless, why: "acts when an image is built from the container's image, never on the container"},
+		"Shell":           {kind: harmless, why: "acts when an image is built, never on the container"},
+		"Volumes":         {kind: refused, why: "anonymous volumes are not built yet"},
+		"NetworkDisabled": {kind: refused, why: "use HostConfig.NetworkMode none"},
+		"MacAddress":      {kind: refused, why: "addresses are assigned"},
+		// Of a health check only "none at all" can be kept.
+		"Healthcheck.Test":          {kind: refused, also: []string{`["NONE"]`}, why: "health checks are not built yet"},
+		"Healthcheck.Interval":      {kind: refused, why: "health checks are not built yet"},
+		"Healthcheck.Timeout":       {kind: refused, why: "health checks are not built yet"},
+		"Healthcheck.Retries":       {kind: refused, why: "health checks are not built yet"},
+		"Healthcheck.StartPeriod":   {kind: refused, why: "health checks are not built yet"},
+		"Healthcheck.StartInterval": {kind: refused, why: "health checks are not built yet"},
+	}
+}
+
+func hostRules() ruleTable {
+	return ruleTable{
+		"HostConfig.Binds":                           {kind: mapped},
+		"HostConfig.LogConfig.Type":                  {kind: mapped},
+		"HostConfig.LogConfig.Config":                {kind: mapped},
+		"HostConfig.NetworkMode":                     {kind: mapped},
+		"HostConfig.AutoRemove":                      {kind: mapped},
+		"HostConfig.ConsoleSize":                     {kind: mapped},
+		"HostConfig.CapAdd":                          {kind: mapped},
+		"HostConfig.CapDrop":                         {kind: mapped},
+		"HostConfig.CgroupnsMode":                    {kind: mapped},
+		"HostConfig.Dns":                             {kind: mapped},
+		"HostConfig.DnsOptions":                      {kind: mapped},
+		"HostConfig.DnsSearch":                       {kind: mapped},
+		"HostConfig.ExtraHosts":                      {kind: mapped},
+		"HostConfig.GroupAdd":                        {kind: mapped},
+		"HostConfig.IpcMode":                         {kind: mapped},
+		"HostConfig.OomScoreAdj":                     {kind: mapped},
+		"HostConfig.PidMode":                         {kind: mapped},
+		"HostConfig.Privileged":                      {kind: mapped},
+		"HostConfig.ReadonlyRootfs":                  {kind: mapped},
+		"HostConfig.SecurityOpt":                     {kind: mapped},
+		"HostConfig.Tmpfs":                           {kind: mapped},
+		"HostConfig.UTSMode":                         {kind: mapped},
+		"HostConfig.UsernsMode":                      {kind: mapped},
+		"HostConfig.ShmSize":                         {kind: mapped},
+		"HostConfig.Sysctls":                         {kind: mapped},
+		"HostConfig.MaskedPaths":                     {kind: mapped},
+		"HostConfig.ReadonlyPaths":                   {kind: mapped},
+		"HostConfig.ContainerIDFile":                 {kind: harmless, why: "the client writes the file"},
+		"HostConfig.PortBindings":                    {kind: refused, why: "published ports are not built yet"},
+		"HostConfig.PublishAllPorts":                 {kind: refused, why: "published ports are not built yet"},
+		"HostConfig.RestartPolicy.Name":              {kind: refused, also: []string{`"no"`}, why: "restart policies are not built yet"},
+		"HostConfig.RestartPolicy.MaximumRetryCount": {kind: refused, why: "restart policies are not built yet"},
+		"HostConfig.VolumeDriver":                    {kind: refused, also: []string{`"local"`}, why: "volumes are not built yet"},
+		"HostConfig.VolumesFrom":                     {kind: refused, why: "volumes are not built yet"},
+		"HostConfig.Annotations":                     {kind: refused},
+		"HostConfig.Cgroup":                          {kind: refused},
+		"HostConfig.Links":                           {kind: refused, why: "links are not built yet"},
+		"HostConfig.StorageOpt":                      {kind: refused},
+		"HostConfig.Runtime":                         {kind: refused, also: []string{`"runc"`}, why: "there is one runtime, called runc"},
+		"HostConfig.Umask":                           {kind: refused},
+		"HostConfig.Isolation":                       {kind: refused, also: []string{`"default"`}},
+		"HostConfig.Init":                            {kind: refused, why: "an init process is not built yet"},
+	}
+}
+
+func resourceRules() ruleTable {
+	return ruleTable{
+		"HostConfig.CpuShares":                   {kind: mapped},
+		"HostConfig.Memory":                      {kind: mapped},
+		"HostConfig.NanoCpus":                    {kind: mapped},
+		"HostConfig.BlkioWeight":                 {kind: mapped},
+		"HostConfig.CpuPeriod":                   {kind: mapped},
+		"HostConfig.CpuQuota":                    {kind: mapped},
+		"HostConfig.CpusetCpus":                  {kind: mapped},
+		"HostConfig.CpusetMems":                  {kind: mapped},
+		"HostConfig.MemoryReservation":           {kind: mapped},
+		"HostConfig.MemorySwap":                  {kind: mapped},
+		"HostConfig.OomKillDisable":              {kind: mapped},
+		"HostConfig.PidsLimit":                   {kind: mapped},
+		"HostConfig.Devices[].PathOnHost":        {kind: mapped},
+		"HostConfig.Devices[].PathInContainer":   {kind: mapped},
+		"HostConfig.Devices[].CgroupPermissions": {kind: mapped},
+		"HostConfig.Ulimits[].Name":              {kind: mapped},
+		"HostConfig.Ulimits[].Soft":              {kind: mapped},
+		"HostConfig.Ulimits[].Hard":              {kind: mapped},
+		"HostConfig.CgroupParent":                {kind: refused, why: "triton chooses the cgroup"},
+		"HostConfig.BlkioWeightDevice":           {kind: refused},
+		"HostConfig.BlkioDeviceReadBps":          {kind: refused},
+		"HostConfig.BlkioDeviceWriteBps":         {kind: refused},
+		"HostConfig.BlkioDeviceReadIOps":         {kind: refused},
+		"HostConfig.BlkioDeviceWriteIOps":        {kind: refused},
+		"HostConfig.CpuRealtimePeriod":           {kind: refused},
+		"HostConfig.CpuRealtimeRuntime":          {kind: refused},
+		"HostConfig.DeviceCgroupRules":           {kind: refused},
+		"HostConfig.DeviceRequests":              {kind: refused},
+		"HostConfig.MemorySwappiness":            {kind: refused, also: []string{"-1"}},
+		"HostConfig.CpuCount":                    {kind: refused, why: "Windows only"},
+		"HostConfig.CpuPercent":                  {kind: refused, why: "Windows only"},
+		"HostConfig.IOMaximumIOps":               {kind: refused, why: "Windows only"},
+		"HostConfig.IOMaximumBandwidth":          {kind: refused, why: "Windows only"},
+		// Older clients only: the types no longer have these.
+		"HostConfig.KernelMemory":    {kind: refused, why: "removed from docker"},
+		"HostConfig.KernelMemoryTCP": {kind: refused, why: "removed from docker"},
+	}
+}
+
+func mountRules() ruleTable {
+	const at = "HostConfig.Mounts[]."
+	return ruleTable{
+		at + "Type":                               {kind: mapped},
+		at + "Source":                             {kind: mapped},
+		at + "Target":                             {kind: mapped},
+		at + "ReadOnly":                           {kind: mapped},
+		at + "Consistency":                        {kind: harmless, why: "macOS only"},
+		at + "BindOptions.Propagation":            {kind: mapped},
+		at + "BindOptions.NonRecursive":           {kind: mapped},
+		at + "BindOptions.CreateMountpoint":       {kind: mapped},
+		at + "BindOptions.ReadOnlyNonRecursive":   {kind: refused, why: "read-only binds are read-only with all mounts below them"},
+		at + "BindOptions.ReadOnlyForceRecursive": {kind: refused},
+		at + "TmpfsOptions.SizeBytes":             {kind: mapped},
+		at + "TmpfsOptions.Mode":                  {kind: mapped},
+		at + "TmpfsOptions.Options":               {kind: mapped},
+		at + "VolumeOptions":                      {kind: refused, why: "volumes are not built yet"},
+		at + "ImageOptions":                       {kind: refused, why: "image mounts are not built yet"},
+		at + "ClusterOptions":                     {kind: refused},
+	}
+}
+
+func networkingRules() ruleTable {
+	const at = "NetworkingConfig.EndpointsConfig{}."
+	const operational = "operational data: docker ignores it in a create request"
+	return ruleTable{
+		at + "IPAMConfig":          {kind: refused, why: "addresses are assigned"},
+		at + "Links":               {kind: refused, why: "links are not built yet"},
+		at + "Aliases":             {kind: refused, why: "network-scoped alias is supported only for containers in user defined networks"},
+		at + "DriverOpts":          {kind: refused},
+		at + "GwPriority":          {kind: refused},
+		at + "MacAddress":          {kind: refused, why: "addresses are assigned"},
+		at + "NetworkID":           {kind: harmless, why: operational},
+		at + "EndpointID":          {kind: harmless, why: operational},
+		at + "Gateway":             {kind: harmless, why: operational},
+		at + "IPAddress":           {kind: harmless, why: operational},
+		at + "IPPrefixLen":         {kind: harmless, why: operational},
+		at + "IPv6Gateway":         {kind: harmless, why: operational},
+		at + "GlobalIPv6Address":   {kind: harmless, why: operational},
+		at + "GlobalIPv6PrefixLen": {kind: harmless, why: operational},
+		at + "DNSNames":            {kind: harmless, why: operational},
+	}
+}
+
+// execRules says what becomes of each field of POST /containers/{id}/exec.
+func execRules() ruleTable {
+	return ruleTable{
+		"User":         {kind: mapped},
+		"Privileged":   {kind: mapped},
+		"Tty":          {kind: mapped},
+		"ConsoleSize":  {kind: mapped},
+		"AttachStdin":  {kind: mapped},
+		"AttachStderr": {kind: mapped},
+		"AttachStdout": {kind: mapped},
+		"DetachKeys":   {kind: mapped},
+		"Env":          {kind: mapped},
+		"WorkingDir":   {kind: mapped},
+		"Cmd":          {kind: mapped},
+		"Detach":       {kind: harmless, why: "older clients repeat it in exec start, where it counts"},
+	}
+}

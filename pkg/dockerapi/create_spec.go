@@ -1,0 +1,236 @@
+package dockerapi
+
+import (
+	"context"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/sys/signal"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// decodeCreate reads a create body: any JSON in, a request whose every field the rules accept out.
+func decodeCreate(raw []byte, rules *ruleNode) (*container.CreateRequest, error) {
+	tree, err := decodeTree(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := rules.check(tree, ""); err != nil {
+		return nil, err
+	}
+	listOfOne(tree, "Cmd", "Entrypoint")
+	if object, ok := tree.(map[string]any); ok {
+		listOfOne(object["HostConfig"], "CapAdd", "CapDrop")
+	}
+	req := &container.CreateRequest{}
+	if err := decodeTyped(tree, req); err != nil {
+		return nil, err
+	}
+	if req.Config == nil {
+		return nil, invalid("config cannot be empty in order to create a container")
+	}
+	if req.HostConfig == nil {
+		req.HostConfig = &container.HostConfig{}
+	}
+	return req, nil
+}
+
+// listOfOne turns a string into a list of one: docker takes both for these fields.
+func listOfOne(tree any, names ...string) {
+	object, ok := tree.(map[string]any)
+	if !ok {
+		return
+	}
+	for key, v := range object {
+		text, isText := v.(string)
+		if isText && slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, key) }) {
+			object[key] = []any{text}
+		}
+	}
+}
+
+// containerResolver finds a container of the caller's tenant.
+type containerResolver func(ref string) (triton.ContainerKey, error)
+
+// specOf maps a create request, image defaults not yet merged in. The API version decides what old clients meant.
+func specOf(req *container.CreateRequest, version apiVersion, resolve containerResolver) (triton.Spec, error) {
+	spec := triton.Spec{}
+	steps := []func() error{
+		func() error { return mapConfig(&spec, req.Config) },
+		func() error { return mapHost(&spec, req.HostConfig, version) },
+		func() error { return mapSecurity(&spec, req.HostConfig) },
+		func() error { return mapResources(&spec, req.HostConfig) },
+		func() error { return mapMounts(&spec, req.HostConfig) },
+		func() error { return mapNamespaces(&spec, req.HostConfig, resolve) },
+		func() error { return checkNetworking(&spec, req) },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return triton.Spec{}, err
+		}
+	}
+	return spec, nil
+}
+
+func mapConfig(spec *triton.Spec, c *container.Config) error {
+	for _, env := range c.Env {
+		if name, _, _ := strings.Cut(env, "="); name == "" {
+			return invalid("invalid environment variable: %s", env)
+		}
+	}
+	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
+		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
+	}
+	if c.StopSignal != "" {
+		if _, err := signal.ParseSignal(c.StopSignal); err != nil {
+			return invalid("%v", err)
+		}
+	}
+	spec.Image = c.Image
+	spec.Entrypoint, spec.Cmd = c.Entrypoint, c.Cmd
+	spec.Env, spec.Labels = c.Env, c.Labels
+	if c.WorkingDir != "" {
+		spec.WorkingDir = path.Clean(c.WorkingDir)
+	}
+	spec.User = c.User
+	spec.Hostname, spec.Domainname = c.Hostname, c.Domainname
+	spec.StopSignal, spec.StopTimeout = c.StopSignal, c.StopTimeout
+	spec.TTY, spec.OpenStdin, spec.StdinOnce = c.Tty, c.OpenStdin, c.StdinOnce
+	spec.AttachStdin, spec.AttachStdout, spec.AttachStderr = c.AttachStdin, c.AttachStdout, c.AttachStderr
+	for port := range c.ExposedPorts {
+		spec.ExposedPorts = append(spec.ExposedPorts, port.String())
+	}
+	slices.Sort(spec.ExposedPorts)
+	return nil
+}
+
+// mergeImage fills in what the user left to the image, by docker's rules: an entrypoint of the user's drops the image's
+// command, an entrypoint of one empty string means none at all.
+func mergeImage(spec *triton.Spec, img *triton.Image) error {
+	c := &img.Config
+	spec.ImageID = img.ID
+	if len(spec.Entrypoint) == 0 {
+		if len(spec.Cmd) == 0 {
+			spec.Cmd = c.Cmd
+		}
+		if spec.Entrypoint == nil {
+			spec.Entrypoint = c.Entrypoint
+		}
+	}
+	if len(spec.Entrypoint) == 1 && spec.Entrypoint[0] == "" {
+		spec.Entrypoint = nil
+	}
+	if len(spec.Argv()) == 0 {
+		return invalid("no command specified")
+	}
+	spec.Env = mergeEnv(spec.Env, c.Env)
+	labels := make(map[string]string, len(c.Labels)+len(spec.Labels))
+	for _, from := range []map[string]string{c.Labels, spec.Labels} {
+		for k, v := range from {
+			labels[k] = v
+		}
+	}
+	spec.Labels = labels
+	spec.User = or(spec.User, c.User)
+	spec.WorkingDir = or(spec.WorkingDir, c.WorkingDir)
+	spec.StopSignal = or(spec.StopSignal, c.StopSignal)
+	spec.ExposedPorts = union(spec.ExposedPorts, c.ExposedPorts)
+	spec.ImageVolumes = c.Volumes
+	return nil
+}
+
+// mergeEnv puts the image's variables behind the user's, except those the user set.
+func mergeEnv(user, image []string) []string {
+	set := make(map[string]bool, len(user))
+	for _, env := range user {
+		name, _, _ := strings.Cut(env, "=")
+		set[name] = true
+	}
+	merged := slices.Clone(user)
+	for _, env := range image {
+		if name, _, _ := strings.Cut(env, "="); !set[name] {
+			merged = append(merged, env)
+		}
+	}
+	return merged
+}
+
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func or(first, second string) string {
+	if first != "" {
+		return first
+	}
+	return second
+}
+
+// containerName is docker's rule for names; a leading slash is allowed and dropped.
+var containerName = regexp.MustCompile(`^/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+func (s *Server) createContainer(ctx context.Context, c *call) error {
+	raw, err := c.body()
+	if err != nil {
+		return err
+	}
+	name := c.query.Get("name")
+	if name != "" && !containerName.MatchString(name) {
+		return invalid("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	}
+	req, err := decodeCreate(raw, s.create)
+	if err != nil {
+		return err
+	}
+	spec, err := specOf(req, c.version, func(ref string) (triton.ContainerKey, error) {
+		return s.Backend.ResolveContainer(ctx, c.tenant, ref)
+	})
+	if err != nil {
+		return err
+	}
+	if spec.Image == "" {
+		return invalid("Image: no image specified")
+	}
+	img, err := s.Backend.InspectImage(ctx, c.tenant, spec.Image)
+	if err != nil {
+		return err
+	}
+	if err := checkPlatform(c.query.Get("platform"), spec.Image, &img); err != nil {
+		return err
+	}
+	if err := mergeImage(&spec, &img); err != nil {
+		return err
+	}
+	key, warnings, err := s.Backend.CreateContainer(ctx, c.tenant, strings.TrimPrefix(name, "/"), spec)
+	if err != nil {
+		return err
+	}
+	if warnings == nil {
+		warnings = []string{} // clients iterate over it
+	}
+	return c.json(201, container.CreateResponse{ID: key.ID, Warnings: warnings})
+}
+
+// checkPlatform refuses an image of another platform than the ?platform= parameter asks for, with docker's text.
+func checkPlatform(want, ref string, img *triton.Image) error {
+	if want == "" {
+		return nil
+	}
+	p, err := platforms.Parse(want)
+	if err != nil {
+		return invalid("invalid platform %q: %v", want, err)
+	}
+	have := platforms.Platform{OS: img.OS, Architecture: img.Architecture, Variant: img.Variant}
+	if !platforms.NewMatcher(p).Match(platforms.Normalize(have)) {
+		return notFound("image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
+			ref, platforms.Format(have), platforms.Format(p))
+	}
+	return nil
+}

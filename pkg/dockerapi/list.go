@@ -1,0 +1,4 @@
+package dockerapi
+
+// listCache keeps what a listing can reuse.
+type listCache struct{}

@@ -1,0 +1,256 @@
+package dockerapi
+
+import (
+	"context"
+	"strings"
+)
+
+// A route is one endpoint. Its path has fixed segments, {name} for one segment and {name...} for one or more (image
+// names contain slashes).
+type route struct {
+	method, path string
+	group        group
+	handle       handler
+}
+
+// group says what part of the API an endpoint belongs to, and how it is answered when there is no handler.
+type group string
+
+const (
+	groupCore       group = "core"       // system, containers, exec, images, networks, volumes
+	groupBuild      group = "build"      // builder and BuildKit sessions
+	groupSwarm      group = "swarm"      // answers as a docker that is in no swarm
+	groupPlugin     group = "plugin"     // there are none
+	groupExperiment group = "experiment" // not in the API's definition
+)
+
+// routeTable lists every endpoint of API 1.56's definition and the few that are in none. A row without a handler
+// answers as its group does.
+func routeTable() []route {
+	var all []route
+	for _, part := range [][]route{systemRoutes(), containerRoutes(), imageRoutes(), storageRoutes(), buildRoutes(), pluginRoutes(), swarmRoutes()} {
+		all = append(all, part...)
+	}
+	for i := range all {
+		if all[i].handle == nil {
+			all[i].handle = absent(all[i])
+		}
+	}
+	return all
+}
+
+func systemRoutes() []route {
+	return []route{
+		{"GET", "/_ping", groupCore, (*Server).ping},
+		{"HEAD", "/_ping", groupCore, (*Server).ping},
+		{"GET", "/version", groupCore, (*Server).versionInfo},
+		{"GET", "/info", groupCore, (*Server).info},
+		{"GET", "/events", groupCore, nil /* TODO-events */},
+		{"GET", "/system/df", groupCore, nil},
+		{"POST", "/auth", groupCore, nil},
+		{"GET", "/distribution/{name...}/json", groupCore, nil},
+		{"GET", "/debug/{path...}", groupExperiment, nil},
+		{"OPTIONS", "/{path...}", groupCore, (*Server).options},
+	}
+}
+
+func containerRoutes() []route {
+	return []route{
+		{"GET", "/containers/json", groupCore, nil /* TODO-listContainers */},
+		{"POST", "/containers/create", groupCore, (*Server).createContainer},
+		{"POST", "/containers/prune", groupCore, nil},
+		{"GET", "/containers/{id}/json", groupCore, nil /* TODO-inspectContainer */},
+		{"GET", "/containers/{id}/top", groupCore, nil},
+		{"GET", "/containers/{id}/logs", groupCore, (*Server).containerLogs},
+		{"GET", "/containers/{id}/changes", groupCore, nil},
+		{"GET", "/containers/{id}/export", groupCore, nil},
+		{"GET", "/containers/{id}/stats", groupCore, nil},
+		{"POST", "/containers/{id}/resize", groupCore, (*Server).resizeContainer},
+		{"POST", "/containers/{id}/start", groupCore, (*Server).startContainer},
+		{"POST", "/containers/{id}/stop", groupCore, (*Server).stopContainer},
+		{"POST", "/containers/{id}/restart", groupCore, (*Server).restartContainer},
+		{"POST", "/containers/{id}/kill", groupCore, (*Server).killContainer},
+		{"POST", "/containers/{id}/update", groupCore, nil},
+		{"POST", "/containers/{id}/rename", groupCore, nil},
+		{"POST", "/containers/{id}/pause", groupCore, nil},
+		{"POST", "/containers/{id}/unpause", groupCore, nil},
+		{"POST", "/containers/{id}/attach", groupCore, (*Server).attachContainer},
+		{"GET", "/containers/{id}/attach/ws", groupCore, nil},
+		{"POST", "/containers/{id}/wait", groupCore, (*Server).waitContainer},
+		{"DELETE", "/containers/{id}", groupCore, (*Server).removeContainer},
+		{"HEAD", "/containers/{id}/archive", groupCore, nil},
+		{"GET", "/containers/{id}/archive", groupCore, nil},
+		{"PUT", "/containers/{id}/archive", groupCore, nil},
+		{"GET", "/containers/{id}/checkpoints", groupExperiment, nil},
+		{"POST", "/containers/{id}/checkpoints", groupExperiment, nil},
+		{"DELETE", "/containers/{id}/checkpoints/{checkpoint}", groupExperiment, nil},
+		{"POST", "/containers/{id}/exec", groupCore, nil /* TODO-createExec */},
+		{"POST", "/exec/{id}/start", groupCore, nil /* TODO-startExec */},
+		{"POST", "/exec/{id}/resize", groupCore, nil /* TODO-resizeExec */},
+		{"GET", "/exec/{id}/json", groupCore, nil /* TODO-inspectExec */},
+		{"POST", "/commit", groupCore, nil},
+	}
+}
+
+func imageRoutes() []route {
+	return []route{
+		{"GET", "/images/json", groupCore, nil /* TODO-listImages */},
+		{"GET", "/images/search", groupCore, nil},
+		{"GET", "/images/get", groupCore, nil},
+		{"POST", "/images/load", groupCore, nil /* TODO-loadImages */},
+		{"POST", "/images/create", groupCore, nil /* TODO-makeImage */},
+		{"POST", "/images/prune", groupCore, nil},
+		{"GET", "/images/{name...}/json", groupCore, nil /* TODO-inspectImage */},
+		{"GET", "/images/{name...}/attestations", groupCore, nil},
+		{"GET", "/images/{name...}/history", groupCore, nil},
+		{"GET", "/images/{name...}/get", groupCore, nil},
+		{"POST", "/images/{name...}/push", groupCore, nil},
+		{"POST", "/images/{name...}/tag", groupCore, nil /* TODO-tagImage */},
+		{"DELETE", "/images/{name...}", groupCore, nil /* TODO-removeImage */},
+	}
+}
+
+func storageRoutes() []route {
+	return []route{
+		{"GET", "/volumes", groupCore, nil},
+		{"POST", "/volumes/create", groupCore, nil},
+		{"POST", "/volumes/prune", groupCore, nil},
+		{"GET", "/volumes/{name}", groupCore, nil},
+		{"PUT", "/volumes/{name}", groupSwarm, nil},
+		{"DELETE", "/volumes/{name}", groupCore, nil},
+		{"GET", "/networks", groupCore, nil /* TODO-listNetworks */},
+		{"GET", "/networks/{id}", groupCore, nil /* TODO-inspectNetwork */},
+		{"DELETE", "/networks/{id}", groupCore, nil},
+		{"POST", "/networks/create", groupCore, nil},
+		{"POST", "/networks/prune", groupCore, nil},
+		{"POST", "/networks/{id}/connect", groupCore, nil},
+		{"POST", "/networks/{id}/disconnect", groupCore, nil},
+	}
+}
+
+func buildRoutes() []route {
+	return []route{
+		{"POST", "/build", groupBuild, nil},
+		{"POST", "/build/prune", groupBuild, nil},
+		{"POST", "/session", groupBuild, nil},
+		{"POST", "/grpc", groupBuild, nil},
+	}
+}
+
+func pluginRoutes() []route {
+	return []route{
+		{"GET", "/plugins", groupPlugin, (*Server).listPlugins},
+		{"GET", "/plugins/privileges", groupPlugin, nil},
+		{"POST", "/plugins/pull", groupPlugin, nil},
+		{"POST", "/plugins/create", groupPlugin, nil},
+		{"GET", "/plugins/{name...}/json", groupPlugin, nil},
+		{"DELETE", "/plugins/{name...}", groupPlugin, nil},
+		{"POST", "/plugins/{name...}/enable", groupPlugin, nil},
+		{"POST", "/plugins/{name...}/disable", groupPlugin, nil},
+		{"POST", "/plugins/{name...}/upgrade", groupPlugin, nil},
+		{"POST", "/plugins/{name...}/push", groupPlugin, nil},
+		{"POST", "/plugins/{name...}/set", groupPlugin, nil},
+	}
+}
+
+func swarmRoutes() []route {
+	rows := []route{
+		// Docker's text tells the user to call these two, so they must not answer with it.
+		{"POST", "/swarm/init", groupCore, nil},
+		{"POST", "/swarm/join", groupCore, nil},
+	}
+	for _, endpoint := range []string{
+		"GET /swarm", "POST /swarm/leave", "POST /swarm/update", "GET /swarm/unlockkey", "POST /swarm/unlock",
+		"GET /nodes", "GET /nodes/{id}", "DELETE /nodes/{id}", "POST /nodes/{id}/update",
+		"GET /services", "POST /services/create", "GET /services/{id}", "DELETE /services/{id}",
+		"POST /services/{id}/update", "GET /services/{id}/logs",
+		"GET /tasks", "GET /tasks/{id}", "GET /tasks/{id}/logs",
+		"GET /secrets", "POST /secrets/create", "GET /secrets/{id}", "DELETE /secrets/{id}", "POST /secrets/{id}/update",
+		"GET /configs", "POST /configs/create", "GET /configs/{id}", "DELETE /configs/{id}", "POST /configs/{id}/update",
+	} {
+		method, path, _ := strings.Cut(endpoint, " ")
+		rows = append(rows, route{method, path, groupSwarm, nil})
+	}
+	return rows
+}
+
+// absent answers for an endpoint that is not built.
+func absent(r route) handler {
+	if r.group == groupSwarm {
+		return func(*Server, context.Context, *call) error {
+			return unavailable(`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+		}
+	}
+	return func(*Server, context.Context, *call) error {
+		return notBuilt("%s %s is not supported by this version of triton", r.method, r.path)
+	}
+}
+
+// routeIndex finds a route. Fixed segments win over {name}, and {name} over {name...}; among equals the first row.
+type routeIndex struct{ rows map[string][]indexed }
+
+type indexed struct {
+	route
+	segments []string
+}
+
+// indexRoutes keys the rows by method and first segment: a dozen rows are left to compare.
+func indexRoutes(table []route) *routeIndex {
+	idx := &routeIndex{rows: make(map[string][]indexed)}
+	for _, r := range table {
+		segments := strings.Split(r.path[1:], "/")
+		key := r.method + " " + segments[0]
+		if strings.HasPrefix(segments[0], "{") {
+			key = r.method
+		}
+		idx.rows[key] = append(idx.rows[key], indexed{r, segments})
+	}
+	return idx
+}
+
+func (idx *routeIndex) find(method, path string) (*route, map[string]string) {
+	path, ok := strings.CutPrefix(path, "/")
+	if !ok {
+		return nil, nil
+	}
+	segments := strings.Split(path, "/")
+	for _, key := range []string{method + " " + segments[0], method} {
+		rows := idx.rows[key]
+		for i := range rows {
+			if vars, ok := match(rows[i].segments, segments); ok {
+				return &rows[i].route, vars
+			}
+		}
+	}
+	return nil, nil
+}
+
+// match compares a path with a pattern. A {name...} takes as many segments as leave one for each that follows it.
+func match(pattern, segments []string) (map[string]string, bool) {
+	if len(segments) < len(pattern) {
+		return nil, false
+	}
+	var vars map[string]string
+	at := 0
+	for _, p := range pattern {
+		take := 1
+		name, isVar := strings.CutPrefix(p, "{")
+		if isVar {
+			name = strings.TrimSuffix(name, "}")
+			if rest, many := strings.CutSuffix(name, "..."); many {
+				name, take = rest, len(segments)-len(pattern)+1
+			}
+			if vars == nil {
+				vars = make(map[string]string, 2)
+			}
+			vars[name] = strings.Join(segments[at:at+take], "/")
+			if vars[name] == "" {
+				return nil, false
+			}
+		} else if p != segments[at] {
+			return nil, false
+		}
+		at += take
+	}
+	return vars, at == len(segments)
+}

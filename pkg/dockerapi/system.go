@@ -1,0 +1,145 @@
+package dockerapi
+
+import (
+	"context"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/plugin"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/swarm"
+	"github.com/moby/moby/api/types/system"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// ping is every client's first call: it negotiates by the headers. There is no Builder-Version: nothing builds here, and
+// the CLI's answer to its absence is the same as to 2 (BuildKit, whose /grpc and /session say clearly what is missing).
+func (s *Server) ping(_ context.Context, c *call) error {
+	h := c.w.Header()
+	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
+	h.Set("Pragma", "no-cache")
+	h.Set("Swarm", string(swarm.LocalNodeStateInactive))
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	if c.r.Method == http.MethodHead {
+		h.Set("Content-Length", "0")
+		c.w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	_, err := c.w.Write([]byte("OK"))
+	return err
+}
+
+// options answers OPTIONS for any path, as docker does.
+func (s *Server) options(_ context.Context, c *call) error {
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) listPlugins(_ context.Context, c *call) error {
+	return c.json(http.StatusOK, []plugin.Plugin{})
+}
+
+func (s *Server) versionInfo(ctx context.Context, c *call) error {
+	n, err := s.Backend.NodeInfo(ctx, c.tenant)
+	if err != nil {
+		return err
+	}
+	version := or(n.Version, s.Version)
+	details := map[string]string{
+		"ApiVersion": MaxAPIVersion, "MinAPIVersion": MinAPIVersion, "Arch": runtime.GOARCH, "Os": runtime.GOOS,
+		"BuildTime": n.BuildTime, "GitCommit": n.Commit, "GoVersion": runtime.Version(), "KernelVersion": n.KernelVersion,
+		"Experimental": "false",
+	}
+	components := []system.ComponentVersion{{Name: "Engine", Version: version, Details: details}}
+	for _, part := range []struct{ name, version string }{{"containerd", n.ContainerdVersion}, {"runc", n.RuncVersion}} {
+		if part.version != "" {
+			components = append(components, system.ComponentVersion{Name: part.name, Version: part.version})
+		}
+	}
+	return c.json(http.StatusOK, system.VersionResponse{
+		Platform:   system.PlatformInfo{Name: "Triton"},
+		Version:    version,
+		APIVersion: MaxAPIVersion, MinAPIVersion: MinAPIVersion,
+		Os: runtime.GOOS, Arch: runtime.GOARCH,
+		Components: components,
+		GitCommit:  n.Commit, GoVersion: runtime.Version(), KernelVersion: n.KernelVersion, BuildTime: n.BuildTime,
+	})
+}
+
+// infoResponse adds to system.Info what clients below 1.50 expect and today's types have no longer.
+type infoResponse struct {
+	system.Info
+	BridgeNfIptables  *bool `json:",omitempty"`
+	BridgeNfIP6tables *bool `json:"BridgeNfIp6tables,omitempty"`
+}
+
+func (s *Server) info(ctx context.Context, c *call) error {
+	n, err := s.Backend.NodeInfo(ctx, c.tenant)
+	if err != nil {
+		return err
+	}
+	resp := infoResponse{Info: s.infoOf(&n)}
+	if c.version < 50 {
+		off := false
+		resp.BridgeNfIptables, resp.BridgeNfIP6tables = &off, &off
+	}
+	if c.version < 44 {
+		resp.Runtimes = map[string]system.RuntimeWithStatus{runtimeName: {Runtime: system.Runtime{Path: "triton-shim"}}}
+	}
+	return c.json(http.StatusOK, resp)
+}
+
+// runtimeName is what clients know the one runtime by: it is runc's library.
+const runtimeName = "runc"
+
+func (s *Server) infoOf(n *triton.NodeInfo) system.Info {
+	return system.Info{
+		ID: n.ID, Name: n.Name,
+		Containers: n.Running + n.Paused + n.Stopped, ContainersRunning: n.Running, ContainersPaused: n.Paused, ContainersStopped: n.Stopped,
+		Images:       n.Images,
+		Driver:       or(n.StorageDriver, s.StorageDriver),
+		DriverStatus: [][2]string{},
+		Plugins: system.PluginsInfo{
+			Volume: []string{}, Network: []string{"bridge", "host", "null"}, Authorization: nil, Log: []string{triton.LogJSONFile, triton.LogNone},
+		},
+		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true,
+		IPv4Forwarding: true, OomKillDisable: n.CgroupVersion == "1",
+		NGoroutines:   runtime.NumGoroutine(),
+		SystemTime:    or(timeText(n.SystemTime), s.Now().Format(time.RFC3339Nano)),
+		LoggingDriver: triton.LogJSONFile, CgroupDriver: or(n.CgroupDriver, "cgroupfs"), CgroupVersion: n.CgroupVersion,
+		KernelVersion: n.KernelVersion, OperatingSystem: n.OperatingSystem, OSVersion: n.OSVersion,
+		OSType: runtime.GOOS, Architecture: n.Architecture,
+		IndexServerAddress: "https://index.docker.io/v1/",
+		RegistryConfig:     &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}, Mirrors: []string{}},
+		NCPU:               n.NCPU, MemTotal: n.MemTotal,
+		DockerRootDir: n.DataRoot, Labels: []string{}, ServerVersion: or(n.Version, s.Version),
+		Runtimes:       map[string]system.RuntimeWithStatus{runtimeName: {Runtime: system.Runtime{Path: "triton-shim"}}},
+		DefaultRuntime: runtimeName,
+		Swarm:          swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
+		// Containers outlive the daemon, always.
+		LiveRestoreEnabled: true,
+		Isolation:          container.IsolationEmpty,
+		ContainerdCommit:   system.Commit{ID: n.ContainerdVersion}, RuncCommit: system.Commit{ID: n.RuncVersion},
+		SecurityOptions: nonNil(n.SecurityOptions),
+		CDISpecDirs:     []string{},
+		Warnings:        n.Warnings,
+	}
+}
+
+// timeText is RFC 3339 as docker prints it, or "" for the zero time.
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Format(time.RFC3339Nano)
+}
+
+func nonNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
