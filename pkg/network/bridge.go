@@ -1,0 +1,260 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netlink"
+)
+
+const (
+	bridgePrefix = "tn"
+	linkPrefix   = "tv"
+	// aliasPrefix comes before the instance's name in a bridge's alias.
+	aliasPrefix = "triton/"
+	// defaultMTU is used where no route leads out.
+	defaultMTU = 1500
+)
+
+// bridge is the instance's bridge. Its alias names the instance and records the sysctls that were changed for it, so that
+// the record lives and dies with the network namespace whose sysctls they are.
+type bridge struct {
+	name    string
+	index   int
+	gateway netip.Prefix // the bridge's address, with the subnet's length
+	mtu     int
+	made    bool // by this process, not adopted
+}
+
+func bridgeName(instance string) string {
+	h := fnv.New32a()
+	h.Write([]byte(instance))
+	return fmt.Sprintf("%s%08x", bridgePrefix, h.Sum32())
+}
+
+// hardwareAddr derives a MAC from an IPv4 address as docker does: unique within a subnet, and derivable by others.
+func hardwareAddr(a netip.Addr) net.HardwareAddr {
+	b := a.As4()
+	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
+}
+
+func newBridge(cfg Config, h *netlink.Handle) *bridge {
+	b := &bridge{
+		name:    bridgeName(cfg.Instance),
+		gateway: netip.PrefixFrom(addressAt(cfg.Subnet, 1), cfg.Subnet.Bits()),
+		mtu:     cfg.MTU,
+	}
+	if b.mtu == 0 {
+		b.mtu = outboundMTU(h)
+	}
+	return b
+}
+
+// setUp makes the bridge and turns forwarding on, or adopts the bridge that is there.
+func (b *bridge) setUp(h *netlink.Handle, cfg Config) error {
+	if err := b.checkOverlap(h, cfg.Subnet); err != nil {
+		return err
+	}
+	link, err := b.ensure(h, cfg.Instance)
+	if err != nil {
+		return err
+	}
+	b.index = link.Attrs().Index
+	if err := b.ensureAddress(h, link); err != nil {
+		return err
+	}
+	// Containers have IPv4 only for now: without this the bridge and all its ports would talk IPv6 among themselves.
+	if err := writeSysctlIfPresent("ipv6/conf/"+b.name+"/disable_ipv6", "1"); err != nil {
+		return err
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set %s up: %w", b.name, err)
+	}
+	return b.forward(h, cfg.Instance, cfg.Log)
+}
+
+// outboundMTU is the MTU of the interface of the default route: larger packets could not leave anyway.
+func outboundMTU(h *netlink.Handle) int {
+	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
+	if err != nil || len(routes) == 0 {
+		return defaultMTU
+	}
+	link, err := h.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return defaultMTU
+	}
+	return link.Attrs().MTU
+}
+
+// checkOverlap refuses a subnet of which another interface has a part: one of the two could not be reached.
+func (b *bridge) checkOverlap(h *netlink.Handle, subnet netip.Prefix) error {
+	addrs, err := h.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP.To4())
+		if !ok || a.Label == b.name {
+			continue
+		}
+		ones, _ := a.Mask.Size()
+		if p := netip.PrefixFrom(ip, ones); p.Overlaps(subnet) {
+			return fmt.Errorf("subnet %s overlaps %s of interface %s: %w", subnet, p, a.Label, errdefs.ErrFailedPrecondition)
+		}
+	}
+	return nil
+}
+
+// ensure finds the bridge or makes it.
+func (b *bridge) ensure(h *netlink.Handle, instance string) (netlink.Link, error) {
+	link, err := h.LinkByName(b.name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.MTU = b.name, b.mtu
+		// An address of its own: otherwise the bridge takes its lowest port's, and changes it as containers come and go.
+		attrs.HardwareAddr = hardwareAddr(b.gateway.Addr())
+		if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+			return nil, fmt.Errorf("make bridge %s: %w", b.name, err)
+		}
+		b.made = true
+		return h.LinkByName(b.name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up bridge %s: %w", b.name, err)
+	}
+	owner := strings.Fields(link.Attrs().Alias)
+	switch {
+	case link.Type() != "bridge":
+		return nil, fmt.Errorf("interface %s is there and is no bridge: %w", b.name, errdefs.ErrAlreadyExists)
+	case len(owner) > 0 && owner[0] != aliasPrefix+instance:
+		return nil, fmt.Errorf("bridge %s belongs to %s: name the instance differently: %w", b.name, owner[0], errdefs.ErrAlreadyExists)
+	}
+	if link.Attrs().MTU != b.mtu {
+		if err := h.LinkSetMTU(link, b.mtu); err != nil {
+			return nil, fmt.Errorf("set the mtu of %s: %w", b.name, err)
+		}
+	}
+	return link, nil
+}
+
+// ensureAddress gives the bridge the gateway's address, and takes away that of a subnet it had before.
+func (b *bridge) ensureAddress(h *netlink.Handle, link netlink.Link) error {
+	addrs, err := h.AddrList(link, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("list addresses of %s: %w", b.name, err)
+	}
+	want := toIPNet(b.gateway)
+	for _, a := range addrs {
+		if a.IPNet.String() == want.String() {
+			return nil
+		}
+		if err := h.AddrDel(link, &a); err != nil {
+			return fmt.Errorf("remove %s from %s: %w", a.IPNet, b.name, err)
+		}
+	}
+	if err := h.AddrAdd(link, &netlink.Addr{IPNet: want}); err != nil {
+		return fmt.Errorf("give %s to %s: %w", want, b.name, err)
+	}
+	return nil
+}
+
+// forward turns IPv4 forwarding on. What it was before is written to the bridge's alias first.
+func (b *bridge) forward(h *netlink.Handle, instance string, log *slog.Logger) error {
+	unlock, err := lockForwarding()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := readForwarding()
+	if err != nil {
+		return err
+	}
+	link, err := h.LinkByIndex(b.index)
+	if err != nil {
+		return fmt.Errorf("look up bridge %s: %w", b.name, err)
+	}
+	if _, recorded := decodeForwarding(aliasPrefix+instance, link.Attrs().Alias); !recorded {
+		// The bridge itself is no part of what there was.
+		now.interfaces = slices.DeleteFunc(now.interfaces, func(name string) bool { return name == b.name })
+		alias, lost := now.encode(aliasPrefix + instance)
+		if len(lost) > 0 {
+			log.Warn("cannot record that interfaces forward by themselves; a purge will turn it off", "interfaces", lost)
+		}
+		if err := h.LinkSetAlias(link, alias); err != nil {
+			return fmt.Errorf("record sysctls in the alias of %s: %w", b.name, err)
+		}
+	}
+	if now.ipForward == "0" {
+		return writeSysctl(ipForward, "1")
+	}
+	return nil
+}
+
+// purge removes the bridge and restores the sysctls, unless another instance in this network namespace still needs them:
+// that one then takes over the record.
+func (b *bridge) purge(h *netlink.Handle, instance string) error {
+	link, err := h.LinkByName(b.name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up bridge %s: %w", b.name, err)
+	}
+	unlock, err := lockForwarding()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if was, recorded := decodeForwarding(aliasPrefix+instance, link.Attrs().Alias); recorded && was.ipForward == "0" {
+		if err := handOver(h, link, was); err != nil {
+			return err
+		}
+	}
+	if err := h.LinkDel(link); err != nil {
+		return fmt.Errorf("remove bridge %s: %w", b.name, err)
+	}
+	return nil
+}
+
+// handOver gives the record to another instance's bridge, or restores the sysctls where there is none.
+func handOver(h *netlink.Handle, own netlink.Link, was forwarding) error {
+	all, err := h.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, other := range all {
+		owner, _, _ := strings.Cut(other.Attrs().Alias, " ")
+		if other.Attrs().Index == own.Attrs().Index || other.Type() != "bridge" || !strings.HasPrefix(owner, aliasPrefix) {
+			continue
+		}
+		alias, _ := was.encode(owner)
+		if err := h.LinkSetAlias(other, alias); err != nil {
+			return fmt.Errorf("hand the record of sysctls to %s: %w", other.Attrs().Name, err)
+		}
+		return nil
+	}
+	return was.restore()
+}
+
+// ports lists the names of the instance's host links by what they are: veth ends on the bridge.
+func (b *bridge) ports(ctx context.Context, h *netlink.Handle) ([]netlink.Link, error) {
+	all, err := h.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	return slices.DeleteFunc(all, func(l netlink.Link) bool {
+		return l.Attrs().MasterIndex != b.index || !strings.HasPrefix(l.Attrs().Name, linkPrefix)
+	}), ctx.Err()
+}
+
+func toIPNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

@@ -1,0 +1,165 @@
+package network
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// containerLink is what a container's own interface is called, as in docker.
+const containerLink = "eth0"
+
+// newLinkName is a name for the host's end of a veth pair. It is never used twice: the link of a released endpoint lingers
+// until the kernel has removed its network namespace.
+func newLinkName() string {
+	var b [4]byte
+	rand.Read(b[:])
+	return linkPrefix + hex.EncodeToString(b[:])
+}
+
+// prepareNetNS sets up a fresh network namespace, before there is an interface in it.
+func prepareNetNS(ns *os.File) error {
+	return inNetNS(ns, func() error {
+		// As docker does: a container's user may listen on any port.
+		if err := writeSysctl("ipv4/ip_unprivileged_port_start", "0"); err != nil {
+			return err
+		}
+		// No IPv6 on interfaces that will come; the loopback interface has its own setting and keeps ::1.
+		if err := writeSysctlIfPresent("ipv6/conf/default/disable_ipv6", "1"); err != nil {
+			return err
+		}
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return fmt.Errorf("open netlink: %w", err)
+		}
+		defer h.Close()
+		lo, err := h.LinkByName("lo")
+		if err != nil {
+			return fmt.Errorf("look up the loopback interface: %w", err)
+		}
+		if err := h.LinkSetUp(lo); err != nil {
+			return fmt.Errorf("set the loopback interface up: %w", err)
+		}
+		return nil
+	})
+}
+
+// connect makes the veth pair of ep: one end on the bridge, the other as eth0 in ns, which stays down.
+func (b *bridge) connect(h *netlink.Handle, ns *os.File, ep triton.Endpoint) error {
+	mac, err := net.ParseMAC(ep.MAC)
+	if err != nil {
+		return fmt.Errorf("endpoint %s: %w", ep.HostLink, err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = ep.HostLink, b.mtu, b.index, net.FlagUp
+	err = h.LinkAdd(&netlink.Veth{
+		LinkAttrs:        attrs,
+		PeerName:         containerLink,
+		PeerHardwareAddr: mac,
+		PeerMTU:          uint32(b.mtu),
+		PeerNamespace:    netlink.NsFd(ns.Fd()),
+	})
+	if err != nil {
+		return fmt.Errorf("make link %s: %w", ep.HostLink, err)
+	}
+	return writeSysctlIfPresent("ipv6/conf/"+ep.HostLink+"/disable_ipv6", "1")
+}
+
+// address sets the container's end up: address, default route.
+func (b *bridge) address(ns *os.File, ep triton.Endpoint) error {
+	addr, err := netip.ParsePrefix(ep.Address)
+	if err != nil {
+		return fmt.Errorf("endpoint %s: %w", ep.HostLink, err)
+	}
+	return inNetNS(ns, func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return fmt.Errorf("open netlink: %w", err)
+		}
+		defer h.Close()
+		link, err := h.LinkByName(containerLink)
+		if err != nil {
+			return fmt.Errorf("look up %s of %s: %w", containerLink, ep.HostLink, err)
+		}
+		if err := h.AddrReplace(link, &netlink.Addr{IPNet: toIPNet(addr)}); err != nil {
+			return fmt.Errorf("give %s to %s: %w", addr, ep.HostLink, err)
+		}
+		if err := h.LinkSetUp(link); err != nil {
+			return fmt.Errorf("set %s of %s up: %w", containerLink, ep.HostLink, err)
+		}
+		gateway := b.gateway.Addr().AsSlice()
+		if err := h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway}); err != nil {
+			return fmt.Errorf("set the default route of %s: %w", ep.HostLink, err)
+		}
+		return nil
+	})
+}
+
+// reconnect makes good what is missing between an existing namespace and the bridge.
+func (b *bridge) reconnect(h *netlink.Handle, ns *os.File, ep triton.Endpoint) error {
+	link, err := h.LinkByName(ep.HostLink)
+	switch {
+	case errors.As(err, new(netlink.LinkNotFoundError)):
+		if err := b.connect(h, ns, ep); err != nil {
+			return err
+		}
+		return b.address(ns, ep)
+	case err != nil:
+		return fmt.Errorf("look up %s: %w", ep.HostLink, err)
+	}
+	inside, err := peerIndex(ns)
+	if err != nil {
+		return err
+	}
+	if inside != link.Attrs().Index {
+		// The name's owner is not this namespace's: a link that lingers, or a namespace that was made anew.
+		if err := h.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("remove the stale link %s: %w", ep.HostLink, err)
+		}
+		if err := b.connect(h, ns, ep); err != nil {
+			return err
+		}
+		return b.address(ns, ep)
+	}
+	if link.Attrs().MasterIndex == b.index && link.Attrs().Flags&net.FlagUp != 0 {
+		return nil
+	}
+	if err := h.LinkSetMasterByIndex(link, b.index); err != nil {
+		return fmt.Errorf("put %s on %s: %w", ep.HostLink, b.name, err)
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set %s up: %w", ep.HostLink, err)
+	}
+	return nil
+}
+
+// peerIndex is the index in the host's namespace of the link whose other end is eth0 in ns; 0 where ns has no eth0.
+func peerIndex(ns *os.File) (int, error) {
+	var index int
+	err := inNetNS(ns, func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return fmt.Errorf("open netlink: %w", err)
+		}
+		defer h.Close()
+		link, err := h.LinkByName(containerLink)
+		if errors.As(err, new(netlink.LinkNotFoundError)) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look up %s in %s: %w", containerLink, ns.Name(), err)
+		}
+		index = link.Attrs().ParentIndex
+		return nil
+	})
+	return index, err
+}

@@ -1,0 +1,233 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// Names of the pins of a pair, in the pair's own folder.
+const (
+	pinUser = "user"
+	pinNet  = "net"
+)
+
+// pins is the folder that holds the pinned namespaces, one folder for each slot. It is a private mount of its own: a
+// pin propagates into no other mount namespace, where it would keep a namespace alive.
+type pins struct {
+	dir string
+}
+
+// openPins makes the folder, or takes over the one that a killed daemon left.
+func openPins(dir string) (pins, error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return pins{}, fmt.Errorf("make the folder of namespaces: %w", err)
+	}
+	mounted, err := mountinfo.Mounted(dir)
+	if err != nil {
+		return pins{}, fmt.Errorf("look for a mount at %s: %w", dir, err)
+	}
+	if !mounted {
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return pins{}, fmt.Errorf("bind %s to itself: %w", dir, err)
+		}
+	}
+	if err := unix.Mount("", dir, "", unix.MS_PRIVATE, ""); err != nil {
+		return pins{}, fmt.Errorf("make the mount at %s private: %w", dir, err)
+	}
+	return pins{dir: dir}, nil
+}
+
+// path is where a slot's namespace of the given name is pinned.
+func (p pins) path(slot int, name string) string {
+	return filepath.Join(p.dir, strconv.Itoa(slot), name)
+}
+
+// slots lists the slots that have a folder, pinned or not.
+func (p pins) slots() ([]int, error) {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list pinned namespaces: %w", err)
+	}
+	var all []int
+	for _, e := range entries {
+		if slot, err := strconv.Atoi(e.Name()); err == nil {
+			all = append(all, slot)
+		}
+	}
+	return all, nil
+}
+
+// pinned reports whether the slot's namespaces are where makePair or makeNetNS put them.
+func (p pins) pinned(slot int, withUser bool) bool {
+	return isNamespace(p.path(slot, pinNet)) && (!withUser || isNamespace(p.path(slot, pinUser)))
+}
+
+func isNamespace(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Type == unix.NSFS_MAGIC
+}
+
+// makePair makes a user namespace of the given ids and a network namespace that it owns (only so may root inside mount
+// sysfs), and pins both.
+//
+// The process that makes them never runs: it stops at its execve, being traced, is looked at and killed. The tracer is
+// a thread, so the whole takes place on one.
+func (p pins) makePair(slot int, ids triton.IDRange) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	maps := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(ids.Base), Size: int(ids.Size)}}
+	proc, err := os.StartProcess("/proc/self/exe", []string{"triton-namespaces"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
+		Cloneflags:                 unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
+		UidMappings:                maps,
+		GidMappings:                maps,
+		GidMappingsEnableSetgroups: true,
+		Ptrace:                     true,
+		Pdeathsig:                  syscall.SIGKILL,
+	}})
+	if err != nil {
+		return fmt.Errorf("make namespaces for slot %d: %w", slot, err)
+	}
+	// Until it is waited for below, the pid cannot be another process's.
+	err = errors.Join(
+		p.pin(slot, pinUser, fmt.Sprintf("/proc/%d/ns/user", proc.Pid)),
+		p.pin(slot, pinNet, fmt.Sprintf("/proc/%d/ns/net", proc.Pid)),
+		proc.Kill(),
+		reap(proc.Pid))
+	if err != nil {
+		return errors.Join(err, p.remove(slot))
+	}
+	return nil
+}
+
+// reap waits for the end of a killed process that was traced. os.Process.Wait would take the stop at execve for it.
+func reap(pid int) error {
+	for {
+		var ws unix.WaitStatus
+		switch _, err := unix.Wait4(pid, &ws, unix.WALL, nil); {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return fmt.Errorf("wait for the process that made namespaces: %w", err)
+		case ws.Exited() || ws.Signaled():
+			return nil
+		}
+	}
+}
+
+// makeNetNS pins a new network namespace that the host's user namespace owns.
+func (p pins) makeNetNS(slot int) error {
+	err := onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a network namespace for slot %d: %w", slot, err)
+		}
+		return p.pin(slot, pinNet, "/proc/thread-self/ns/net")
+	})
+	if err != nil {
+		return errors.Join(err, p.remove(slot))
+	}
+	return nil
+}
+
+// pin binds a namespace file to the slot's folder.
+func (p pins) pin(slot int, name, ns string) error {
+	path := p.path(slot, name)
+	if err := os.Mkdir(filepath.Dir(path), 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the folder of slot %d: %w", slot, err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY|os.O_EXCL, 0o444)
+	if err != nil {
+		return fmt.Errorf("make the pin of slot %d: %w", slot, err)
+	}
+	f.Close()
+	if err := unix.Mount(ns, path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("pin %s at %s: %w", ns, path, err)
+	}
+	return nil
+}
+
+// remove unpins a slot. The kernel then removes the network namespace and its veth pair in its own time, once no
+// process is in it: deleting the link here would block for 30 ms.
+func (p pins) remove(slot int) error {
+	for _, name := range []string{pinNet, pinUser} {
+		path := p.path(slot, name)
+		// A killed daemon may have mounted twice; EINVAL says that nothing is mounted any more.
+		err := unix.Unmount(path, unix.MNT_DETACH)
+		for err == nil {
+			err = unix.Unmount(path, unix.MNT_DETACH)
+		}
+		if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unpin %s: %w", path, err)
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the pin of slot %d: %w", slot, err)
+		}
+	}
+	if err := os.Remove(filepath.Join(p.dir, strconv.Itoa(slot))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the folder of slot %d: %w", slot, err)
+	}
+	return nil
+}
+
+// purge removes all pins and the mount below them.
+func (p pins) purge() error {
+	all, err := p.slots()
+	if err != nil {
+		return err
+	}
+	for _, slot := range all {
+		if err := p.remove(slot); err != nil {
+			return err
+		}
+	}
+	if err := unix.Unmount(p.dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("unmount %s: %w", p.dir, err)
+	}
+	if err := os.Remove(p.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the folder of namespaces: %w", err)
+	}
+	return nil
+}
+
+// inNetNS runs f on a thread that is in the network namespace ns.
+func inNetNS(ns *os.File, f func() error) error {
+	return onThread(func() error {
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter %s: %w", ns.Name(), err)
+		}
+		return f()
+	})
+}
+
+// onThread runs f on a thread that may change its network namespace. The thread goes back to the one it had and is used
+// again, since a new one costs 0.2 ms; should that fail, the goroutine ends locked to it, and the thread ends too.
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			runtime.UnlockOSThread()
+			done <- fmt.Errorf("open the thread's network namespace: %w", err)
+			return
+		}
+		defer home.Close()
+		err = f()
+		if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+			done <- errors.Join(err, fmt.Errorf("leave a network namespace: %w", back))
+			return
+		}
+		runtime.UnlockOSThread()
+		done <- err
+	}()
+	return <-done
+}

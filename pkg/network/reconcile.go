@@ -1,0 +1,179 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// Reserve marks a stored endpoint as in use, so that its slot and address are not given to another. Reserving it again
+// does nothing. Errors: AlreadyExists where another endpoint has the slot or the address, InvalidArgument where the
+// endpoint is not of this network (its subnet was changed).
+func (n *Network) Reserve(ep triton.Endpoint) error {
+	if ep.NetNS == "" {
+		return nil // the zero Endpoint: nothing of its own
+	}
+	c, err := n.claimOf(ep)
+	if err != nil {
+		return err
+	}
+	return n.leases.reserve(ep.Slot, c)
+}
+
+// Reconcile says which endpoints containers own, and removes all other pins and links: idle ones of a killed daemon's
+// pool, and those of containers that were being made. Called once before the first Take; Run fills the pool from then on.
+// Endpoints that cannot be kept are named in the error, and the rest is done nevertheless.
+func (n *Network) Reconcile(ctx context.Context, keep []triton.Endpoint) error {
+	var errs []error
+	for _, ep := range keep {
+		if err := n.Reserve(ep); err != nil {
+			errs = append(errs, fmt.Errorf("keep endpoint %s: %w", ep.HostLink, err))
+		}
+	}
+	held := n.leases.claims()
+	errs = append(errs, n.removeUnowned(ctx, held))
+
+	var members []member
+	for _, ep := range keep {
+		if ep.HostLink == "" {
+			continue
+		}
+		m, err := memberOf(ep)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+			continue
+		}
+		members = append(members, m)
+	}
+	select {
+	case <-n.ready: // members of later endpoints are known already
+	default:
+		errs = append(errs, n.rules.replace(members))
+		n.once.Do(func() { close(n.ready) })
+	}
+	return errors.Join(errs...)
+}
+
+// removeUnowned removes the pins and links of which no claim tells.
+func (n *Network) removeUnowned(ctx context.Context, held map[int]claim) error {
+	pinned, err := n.pins.slots()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, slot := range pinned {
+		if _, ok := held[slot]; !ok {
+			errs = append(errs, n.pins.remove(slot))
+		}
+	}
+	owned := make(map[string]bool, len(held))
+	for _, c := range held {
+		owned[c.link] = true
+	}
+	errs = append(errs, n.removeLinks(ctx, func(name string) bool { return !owned[name] }))
+	return errors.Join(errs...)
+}
+
+const (
+	// lingering is how long the kernel gets to remove the links of namespaces that were just unpinned. It takes 20 to
+	// 60 ms for all of them together, where deleting them one by one takes 30 ms each.
+	lingering = time.Second
+	lingerFor = 5 * time.Millisecond // between two looks
+)
+
+// removeLinks waits until the ports that match are gone, and deletes those that stay.
+func (n *Network) removeLinks(ctx context.Context, match func(name string) bool) error {
+	deadline := time.Now().Add(lingering)
+	for {
+		ports, err := n.bridge.ports(ctx, n.host)
+		if err != nil {
+			return err
+		}
+		var left []netlink.Link
+		for _, l := range ports {
+			if match(l.Attrs().Name) {
+				left = append(left, l)
+			}
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return n.deleteLinks(left)
+		}
+		select {
+		case <-time.After(lingerFor):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (n *Network) deleteLinks(links []netlink.Link) error {
+	var errs []error
+	for _, l := range links {
+		if err := n.host.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+			errs = append(errs, fmt.Errorf("remove link %s: %w", l.Attrs().Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Restore makes sure that a stored endpoint is there, after a restart of the daemon or of the machine: what is gone is
+// made anew with the same slot, ids, address and MAC. Namespaces that are there are left alone, for a container may run
+// in them. Errors as of Reserve.
+func (n *Network) Restore(ctx context.Context, key triton.ContainerKey, ep triton.Endpoint) (triton.Endpoint, error) {
+	if err := ctx.Err(); err != nil {
+		return ep, err
+	}
+	if ep.NetNS == "" {
+		return ep, nil
+	}
+	if err := n.Reserve(ep); err != nil {
+		return ep, fmt.Errorf("restore the network of %s: %w", key, err)
+	}
+	// The run root may be another one than the endpoint was made below.
+	ep.NetNS = n.pins.path(ep.Slot, pinNet)
+	if ep.UserNS != "" {
+		ep.UserNS = n.pins.path(ep.Slot, pinUser)
+	}
+	if err := n.restore(ep); err != nil {
+		return ep, fmt.Errorf("restore the network of %s: %w", key, err)
+	}
+	return ep, nil
+}
+
+func (n *Network) restore(ep triton.Endpoint) error {
+	if !n.pins.pinned(ep.Slot, ep.UserNS != "") {
+		return n.make(ep)
+	}
+	if ep.HostLink == "" {
+		return nil
+	}
+	ns, err := os.Open(ep.NetNS)
+	if err != nil {
+		return fmt.Errorf("open the namespace of slot %d: %w", ep.Slot, err)
+	}
+	defer ns.Close()
+	if err := n.allow(ep); err != nil {
+		return err
+	}
+	return n.bridge.reconnect(n.host, ns, ep)
+}
+
+// Purge removes everything of the instance from the kernel: links, pins, rules, bridge; and restores the sysctls that Open
+// changed. Containers must have ended. It also closes n. After a daemon was killed, Open and Purge clean up after it.
+func (n *Network) Purge(ctx context.Context) error {
+	errs := []error{n.Close(), n.pins.purge()}
+	errs = append(errs, n.removeLinks(ctx, func(string) bool { return true }))
+	errs = append(errs, n.rules.remove(), n.bridge.purge(n.host, n.cfg.Instance))
+	return errors.Join(errs...)
+}
