@@ -1,0 +1,116 @@
+package image
+
+import (
+	"context"
+	"sync"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// janitor does the removing that nobody waits for. Its goroutine lives only while there is work; close ends it.
+type janitor struct {
+	store  *Store
+	cancel context.CancelFunc
+	ctx    context.Context // of the goroutine; ended by close
+
+	mu      sync.Mutex
+	closed  bool
+	running bool
+	garbage bool                     // images or leases went: collect
+	loose   map[tenantChain]struct{} // chains that a discarded container was on
+	trashed bool
+	wg      sync.WaitGroup
+}
+
+func newJanitor(s *Store) *janitor {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &janitor{store: s, ctx: ctx, cancel: cancel, loose: map[tenantChain]struct{}{}}
+}
+
+// collect asks for a garbage collection.
+func (j *janitor) collect() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.garbage, j.trashed = true, true
+	j.start()
+}
+
+// discarded says that a container's layer is in the trash, and what it was on.
+func (j *janitor) discarded(tenant triton.Tenant, chain string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.trashed = true
+	if chain != "" {
+		j.loose[tenantChain{tenant, chain}] = struct{}{}
+	}
+	j.start()
+}
+
+// close stops the goroutine and waits for it. Work that is left is found again by the next Open.
+func (j *janitor) close() {
+	j.mu.Lock()
+	j.closed = true
+	j.mu.Unlock()
+	j.cancel()
+	j.wg.Wait()
+}
+
+// start starts the goroutine unless it runs. j.mu is held.
+func (j *janitor) start() {
+	if j.running || j.closed {
+		return
+	}
+	j.running = true
+	j.wg.Go(func() {
+		for j.sweep() {
+		}
+	})
+}
+
+// sweep does what was asked for so far; false: there was nothing, and the goroutine must end.
+func (j *janitor) sweep() bool {
+	j.mu.Lock()
+	garbage, trashed, loose := j.garbage, j.trashed, j.loose
+	if j.closed || !garbage && !trashed && len(loose) == 0 {
+		j.running = false
+		j.mu.Unlock()
+		return false
+	}
+	j.garbage, j.trashed, j.loose = false, false, map[tenantChain]struct{}{}
+	j.mu.Unlock()
+
+	if trashed {
+		if err := j.store.rw.emptyTrash(j.ctx); err != nil && j.ctx.Err() == nil {
+			j.store.log.Error("discarded container layers stay on disk", "err", err)
+		}
+	}
+	if garbage || j.store.anyOrphan(j.ctx, loose) {
+		if _, err := j.store.eng.db.GarbageCollect(j.ctx); err != nil && j.ctx.Err() == nil {
+			j.store.log.Error("collecting unused image data", "err", err)
+		}
+	}
+	return true
+}
+
+// anyOrphan says whether one of the chains belongs to no image any more. Without it every `docker run --rm` would end in a
+// collection, which looks at all objects of all tenants and writes to the disk.
+func (s *Store) anyOrphan(ctx context.Context, chains map[tenantChain]struct{}) bool {
+	for c := range chains {
+		ctx, err := inTenant(ctx, c.tenant)
+		if err != nil {
+			continue
+		}
+		all, err := s.eng.images.List(ctx)
+		if err != nil {
+			return true
+		}
+		owned := false
+		for _, img := range all {
+			owned = owned || img.Labels[labelChain] == c.chain
+		}
+		if !owned {
+			return true
+		}
+	}
+	return false
+}
