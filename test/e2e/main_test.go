@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tritond/triton/test/engine"
+	"github.com/tritond/triton/test/images"
+)
+
+// suite is what TestMain prepares for all tests.
+type suite struct {
+	images images.Set
+	bin    string // of tritond
+	shared *under // the engine that most tests share
+	long   bool
+}
+
+// all is set once by TestMain, before any test runs.
+var all suite
+
+func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+
+func runAll(m *testing.M) (code int) {
+	before := deviceNodes()
+	closeAll, err := prepare()
+	if err == nil {
+		code = m.Run()
+	}
+	if err := errors.Join(err, closeAll()); err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL e2e:", err)
+		code = 1
+	}
+	// Containers see host device nodes as bind mounts: none may have changed owner or mode.
+	if diff := cmp.Diff(before, deviceNodes()); diff != "" {
+		fmt.Fprintf(os.Stderr, "FAIL e2e: host device nodes changed (-before +after):\n%s", diff)
+		code = 1
+	}
+	return code
+}
+
+// prepare fills all. The function it returns is never nil and stops what was started.
+func prepare() (func() error, error) {
+	nothing := func() error { return nil }
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return nothing, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	all.bin = filepath.Join(root, "bin")
+	all.long = os.Getenv("TRITON_E2E_LONG") != ""
+	if all.images, err = images.Build(ctx, filepath.Join(root, ".cache")); err != nil {
+		return nothing, err
+	}
+	u, stop, err := target(ctx)
+	if err != nil {
+		return nothing, err
+	}
+	all.shared = u
+	return func() error {
+		u.api.Close()
+		return errors.Join(stop(), os.RemoveAll(u.cli.ConfigDir))
+	}, u.load(ctx)
+}
+
+// target starts or finds the engine that the tests share.
+func target(ctx context.Context) (*under, func() error, error) {
+	switch host := os.Getenv("TRITON_E2E_HOST"); host {
+	case "":
+		d, err := engine.NewTritond(all.bin)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := d.Start(ctx); err != nil {
+			return nil, nil, errors.Join(err, closeTritond(d))
+		}
+		u, err := newUnder(d.Host, "")
+		if err != nil {
+			return nil, nil, err
+		}
+		u.tritond = d
+		return u, func() error { return closeTritond(d) }, nil
+	case "docker.io":
+		if err := engine.InstallDockerd(ctx); err != nil {
+			return nil, nil, err
+		}
+		d, err := engine.StartDockerd(ctx, fmt.Sprintf("/tmp/tedockerd%d", os.Getpid()))
+		if err != nil {
+			return nil, nil, err
+		}
+		u, err := newUnder(d.Host, d.NetNS())
+		return u, d.Stop, err
+	default:
+		u, err := newUnder(host, os.Getenv("TRITON_E2E_NETNS"))
+		return u, func() error { return nil }, err
+	}
+}
+
+func closeTritond(d *engine.Tritond) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return d.Close(ctx)
+}
+
+// node is what must not change of a device node.
+type node struct {
+	Mode     string
+	UID, GID uint32
+	Rdev     uint64
+}
+
+// deviceNodes reads the nodes that containers are given.
+func deviceNodes() map[string]node {
+	nodes := map[string]node{}
+	for _, name := range []string{"null", "zero", "full", "tty", "urandom", "random", "fuse", "net/tun"} {
+		info, err := os.Stat("/dev/" + name)
+		if err != nil {
+			continue
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		nodes[name] = node{Mode: info.Mode().String(), UID: st.Uid, GID: st.Gid, Rdev: st.Rdev}
+	}
+	return nodes
+}
