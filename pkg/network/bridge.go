@@ -83,7 +83,9 @@ func (b *bridge) setUp(h *netlink.Handle, cfg Config) error {
 
 // outboundMTU is the MTU of the interface of the default route: larger packets could not leave anyway.
 func outboundMTU(h *netlink.Handle) int {
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
+	routes, err := dump(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
+	})
 	if err != nil || len(routes) == 0 {
 		return defaultMTU
 	}
@@ -96,7 +98,7 @@ func outboundMTU(h *netlink.Handle) int {
 
 // checkOverlap refuses a subnet of which another interface has a part: one of the two could not be reached.
 func (b *bridge) checkOverlap(h *netlink.Handle, subnet netip.Prefix) error {
-	addrs, err := h.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
@@ -147,7 +149,7 @@ func (b *bridge) ensure(h *netlink.Handle, instance string) (netlink.Link, error
 
 // ensureAddress gives the bridge the gateway's address, and takes away that of a subnet it had before.
 func (b *bridge) ensureAddress(h *netlink.Handle, link netlink.Link) error {
-	addrs, err := h.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", b.name, err)
 	}
@@ -226,7 +228,7 @@ func (b *bridge) purge(h *netlink.Handle, instance string) error {
 
 // handOver gives the record to another instance's bridge, or restores the sysctls where there is none.
 func handOver(h *netlink.Handle, own netlink.Link, was forwarding) error {
-	all, err := h.LinkList()
+	all, err := dump(h.LinkList)
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}
@@ -244,15 +246,30 @@ func handOver(h *netlink.Handle, own netlink.Link, was forwarding) error {
 	return was.restore()
 }
 
-// ports lists the names of the instance's host links by what they are: veth ends on the bridge.
+// ports lists the host's ends of the veth pairs that are on the bridge.
 func (b *bridge) ports(ctx context.Context, h *netlink.Handle) ([]netlink.Link, error) {
-	all, err := h.LinkList()
+	all, err := dump(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	return slices.DeleteFunc(all, func(l netlink.Link) bool {
 		return l.Attrs().MasterIndex != b.index || !strings.HasPrefix(l.Attrs().Name, linkPrefix)
 	}), ctx.Err()
+}
+
+// dumpTries bounds how often a list is read again. Links come and go all the time, each time the list may be cut short.
+const dumpTries = 20
+
+// dump reads a list until no change by others has interrupted it.
+func dump[T any](list func() ([]T, error)) ([]T, error) {
+	var all []T
+	var err error
+	for range dumpTries {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
+	return nil, err
 }
 
 func toIPNet(p netip.Prefix) *net.IPNet {

@@ -7,6 +7,9 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 )
 
 // inSandbox is set in the process that runs the tests.
@@ -16,6 +19,10 @@ const inSandbox = "TRITON_NETWORK_TEST_SANDBOX"
 // may compare all of its links, rules and sysctls, whatever else runs, and nothing of theirs can stay behind.
 func TestMain(m *testing.M) {
 	if os.Getenv(inSandbox) != "" {
+		if err := leaveOthersMounts(); err != nil {
+			fmt.Fprintln(os.Stderr, "set up a mount namespace:", err)
+			os.Exit(1)
+		}
 		os.Exit(m.Run())
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
@@ -33,4 +40,22 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "run the tests in namespaces of their own:", err)
 		os.Exit(1)
 	}
+}
+
+// leaveOthersMounts keeps what others mount meanwhile out of this mount namespace, and lets go of the namespaces that
+// they have pinned: copies of their pins would keep these alive.
+func leaveOthersMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	pins, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("nsfs"))
+	if err != nil {
+		return err
+	}
+	for _, m := range pins {
+		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("%s: %w", m.Mountpoint, err)
+		}
+	}
+	return nil
 }

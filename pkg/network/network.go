@@ -334,9 +334,8 @@ func (n *Network) Close() error {
 		}
 		n.leases.free(ep.Slot)
 	}
-	n.rules.mu.Lock()
-	n.rules.close()
-	n.rules.mu.Unlock()
+	n.rules.stop()
+	n.host.Close() // Purge, which may follow, gets a socket for each request then
 	return errs
 }
 

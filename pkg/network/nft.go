@@ -167,6 +167,13 @@ func (f *firewall) send(fill func(*nftables.Conn) error) error {
 	return nil
 }
 
+// stop gives up the connection; the tables stay.
+func (f *firewall) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.close()
+}
+
 func (f *firewall) close() {
 	if f.conn != nil {
 		f.conn.CloseLasting()

@@ -1,0 +1,191 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// Names of the files that Files writes, and of the host's own ones.
+const (
+	HostsFile    = "hosts"
+	HostnameFile = "hostname"
+	ResolvFile   = "resolv.conf"
+
+	hostHosts  = "/etc/hosts"
+	hostResolv = "/etc/resolv.conf"
+	// resolvedResolv has the true servers where hostResolv only names systemd-resolved's local one.
+	resolvedResolv = "/run/systemd/resolve/resolv.conf"
+	resolvedStub   = "127.0.0.53"
+)
+
+// hostGateway is the address in an extra host that stands for the bridge's.
+const hostGateway = "host-gateway"
+
+// Files writes hosts, hostname and resolv.conf of a container into dir, as docker does: owned by the container's root,
+// each replaced as a whole. A container in the host's network gets copies of the host's files, unless its spec says
+// otherwise. Errors are of kind InvalidArgument for a bad address in spec, or where the files of another container are
+// to be used.
+func (n *Network) Files(dir, hostname, domainname string, ep triton.Endpoint, spec *triton.Spec) error {
+	if strings.HasPrefix(spec.NetworkMode, triton.ContainerModePrefix) {
+		return fmt.Errorf("network files of %s are that container's: %w", spec.NetworkMode, errdefs.ErrInvalidArgument)
+	}
+	hosts, err := n.hosts(hostname, domainname, ep, spec)
+	if err != nil {
+		return err
+	}
+	resolv, err := n.resolv(spec)
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{HostsFile, hosts}, {HostnameFile, []byte(hostname + "\n")}, {ResolvFile, resolv}} {
+		if err := writeFile(filepath.Join(dir, f.name), f.data, ep.IDs.Base); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFile replaces a file. owner is the host's id of the container's root.
+func writeFile(path string, data []byte, owner uint32) error {
+	tmp := path + ".new"
+	err := os.WriteFile(tmp, data, 0o644)
+	if err == nil {
+		err = os.Chmod(tmp, 0o644) // whatever the umask is
+	}
+	if err == nil {
+		err = os.Chown(tmp, int(owner), int(owner))
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("write %s of a container: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+// defaultHosts is what docker puts in every hosts file.
+const defaultHosts = `127.0.0.1	localhost
+::1	localhost ip6-localhost ip6-loopback
+fe00::	ip6-localnet
+ff00::	ip6-mcastprefix
+ff02::1	ip6-allnodes
+ff02::2	ip6-allrouters
+`
+
+func (n *Network) hosts(hostname, domainname string, ep triton.Endpoint, spec *triton.Spec) ([]byte, error) {
+	if spec.NetworkMode == triton.ModeHost && len(spec.ExtraHosts) == 0 {
+		data, err := readIfPresent(hostHosts)
+		if err != nil || data != nil {
+			return data, err
+		}
+	}
+	var b strings.Builder
+	b.WriteString(defaultHosts)
+	for _, extra := range spec.ExtraHosts {
+		name, addr, err := n.extraHost(extra)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "%s\t%s\n", addr, name)
+	}
+	if p, err := netip.ParsePrefix(ep.Address); err == nil && hostname != "" {
+		name := hostname
+		if domainname != "" {
+			name = hostname + "." + domainname + " " + hostname
+		}
+		fmt.Fprintf(&b, "%s\t%s\n", p.Addr(), name)
+	}
+	return []byte(b.String()), nil
+}
+
+// extraHost reads name:address; the address may be IPv6, bare or in brackets, or host-gateway.
+func (n *Network) extraHost(s string) (name, addr string, err error) {
+	name, addr, ok := strings.Cut(s, ":")
+	if !ok || name == "" || strings.ContainsAny(name, " \t\r\n#") {
+		return "", "", fmt.Errorf("extra host %q: must be name:address: %w", s, errdefs.ErrInvalidArgument)
+	}
+	if addr == hostGateway {
+		return name, n.bridge.gateway.Addr().String(), nil
+	}
+	if strings.HasPrefix(addr, "[") && strings.HasSuffix(addr, "]") {
+		addr = addr[1 : len(addr)-1]
+	}
+	if _, err := netip.ParseAddr(addr); err != nil {
+		return "", "", fmt.Errorf("extra host %q: %w: %w", s, err, errdefs.ErrInvalidArgument)
+	}
+	return name, addr, nil
+}
+
+func (n *Network) resolv(spec *triton.Spec) ([]byte, error) {
+	changed := len(spec.DNS) > 0 || len(spec.DNSSearch) > 0 || len(spec.DNSOptions) > 0
+	hostNet := spec.NetworkMode == triton.ModeHost
+	data, err := hostResolvConf(hostNet)
+	if err != nil {
+		return nil, err
+	}
+	if hostNet && !changed {
+		return data, nil
+	}
+	conf := parseResolv(data)
+	switch {
+	case len(spec.DNS) > 0:
+		conf.nameservers = nil
+		for _, s := range spec.DNS {
+			if _, err := netip.ParseAddr(s); err != nil {
+				return nil, fmt.Errorf("dns %q: %w: %w", s, err, errdefs.ErrInvalidArgument)
+			}
+			conf.nameservers = append(conf.nameservers, s)
+		}
+	case hostNet:
+	case len(n.cfg.DNS) > 0:
+		conf.nameservers = n.cfg.DNS
+	default:
+		conf.keepReachable()
+	}
+	if len(spec.DNSSearch) > 0 {
+		conf.search = spec.DNSSearch
+	}
+	if len(spec.DNSOptions) > 0 {
+		conf.options = spec.DNSOptions
+	}
+	return conf.bytes(), nil
+}
+
+// hostResolvConf reads the host's file; for containers with a network of their own, the one with the true servers.
+func hostResolvConf(hostNet bool) ([]byte, error) {
+	data, err := readIfPresent(hostResolv)
+	if err != nil || hostNet {
+		return data, err
+	}
+	if ns := parseResolv(data).nameservers; len(ns) == 1 && ns[0] == resolvedStub {
+		if real, err := readIfPresent(resolvedResolv); err == nil && real != nil {
+			return real, nil
+		}
+	}
+	return data, nil
+}
+
+func readIfPresent(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the host's %s: %w", filepath.Base(path), err)
+	}
+	return data, nil
+}

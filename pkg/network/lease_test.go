@@ -1,0 +1,130 @@
+package network
+
+import (
+	"math"
+	"net/netip"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+func TestRangeStaysBelow32Bits(t *testing.T) {
+	blocks := map[uint32]bool{}
+	for c := range 1000 {
+		first, last := Range(string(rune('a'+c)), 0), Range(string(rune('a'+c)), slots-1)
+		if want := first.Base + (slots-1)*rangeSize; last.Base != want {
+			t.Fatalf("last range: got %d, want %d", last.Base, want)
+		}
+		if end := uint64(last.Base) + uint64(last.Size) - 1; end > math.MaxUint32 || first.Base < rangeBase {
+			t.Fatalf("range %d to %d is out of bounds", first.Base, end)
+		}
+		blocks[first.Base] = true
+	}
+	if len(blocks) != rangeBlocks {
+		t.Errorf("blocks used: got %d, want %d", len(blocks), rangeBlocks)
+	}
+	// The formula is fixed: ids are on disk.
+	if got, want := Range("x", 3), (triton.IDRange{Base: 0x10000000 + 39*1024*65536 + 3*65536, Size: 65536}); got != want {
+		t.Errorf("range: got %+v, want %+v", got, want)
+	}
+}
+
+func TestLeasesComeUpAgainLast(t *testing.T) {
+	l := newLeases(netip.MustParsePrefix("10.0.0.0/29"))
+	var got []string
+	for i := range 8 {
+		slot, addr, err := l.take("tv0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slot != i {
+			t.Errorf("slot: got %d, want %d", slot, i)
+		}
+		got = append(got, addr.String())
+		l.free(slot)
+	}
+	want := []string{"10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.2", "10.0.0.3", "10.0.0.4"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("addresses (-want +got):\n%s", diff)
+	}
+}
+
+func TestLeasesRefuseWhatIsTaken(t *testing.T) {
+	l := newLeases(netip.MustParsePrefix("10.0.0.0/24"))
+	c := claim{link: "tv1", addr: netip.MustParseAddr("10.0.0.2")}
+	if err := l.reserve(0, c); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.reserve(0, c); err != nil {
+		t.Errorf("the same again: got %v, want nil", err)
+	}
+	other := claim{link: "tv2", addr: netip.MustParseAddr("10.0.0.3")}
+	for _, tc := range []struct {
+		name string
+		slot int
+		c    claim
+		kind func(error) bool
+	}{
+		{"slot of another", 0, other, errdefs.IsAlreadyExists},
+		{"address of another", 1, claim{link: "tv2", addr: c.addr}, errdefs.IsAlreadyExists},
+		{"gateway", 1, claim{link: "tv2", addr: netip.MustParseAddr("10.0.0.1")}, errdefs.IsInvalidArgument},
+		{"broadcast", 1, claim{link: "tv2", addr: netip.MustParseAddr("10.0.0.255")}, errdefs.IsInvalidArgument},
+		{"other subnet", 1, claim{link: "tv2", addr: netip.MustParseAddr("10.0.1.2")}, errdefs.IsInvalidArgument},
+		{"no such slot", slots, other, errdefs.IsInvalidArgument},
+		{"no pair", -1, other, errdefs.IsInvalidArgument},
+	} {
+		if err := l.reserve(tc.slot, tc.c); !tc.kind(err) {
+			t.Errorf("%s: got %v", tc.name, err)
+		}
+	}
+	slot, addr, err := l.take("tv3")
+	if err != nil || slot != 1 || addr.String() != "10.0.0.3" {
+		t.Errorf("next: got %d %s (%v), want 1 10.0.0.3", slot, addr, err)
+	}
+}
+
+func TestLeasesStopBelowTheBridgesPortLimit(t *testing.T) {
+	l := newLeases(netip.MustParsePrefix("10.0.0.0/16"))
+	for range maxPorts {
+		if _, _, err := l.take("tv0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := l.take("tv0"); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("got %v, want that the bridge is full", err)
+	}
+	for range slots - maxPorts {
+		if _, _, err := l.take(""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := l.take(""); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("got %v, want that all slots are in use", err)
+	}
+}
+
+func TestForwardingRecordFitsAnAlias(t *testing.T) {
+	f := forwarding{ipForward: "0", acceptRedirects: "1", interfaces: []string{"default", "eth0"}}
+	alias, lost := f.encode("triton/x")
+	if len(lost) > 0 {
+		t.Errorf("lost: got %v, want none", lost)
+	}
+	got, ok := decodeForwarding("triton/x", alias)
+	if !ok || !cmp.Equal(f, got, cmp.AllowUnexported(forwarding{})) {
+		t.Errorf("got %+v %v, want %+v", got, ok, f)
+	}
+	for _, alias := range []string{"", "triton/x", "triton/xy ip_forward=0 accept_redirects=1", "x ip_forward=0"} {
+		if _, ok := decodeForwarding("triton/x", alias); ok {
+			t.Errorf("%q: got a record, want none", alias)
+		}
+	}
+	for len(f.interfaces) < 40 {
+		f.interfaces = append(f.interfaces, "averylongname01")
+	}
+	if alias, lost = f.encode("triton/x"); len(alias) > maxAlias || len(lost) == 0 {
+		t.Errorf("got %d bytes, %d lost, want at most %d bytes", len(alias), len(lost), maxAlias)
+	}
+}
