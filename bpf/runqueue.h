@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+//
+// Run queue: how long tasks of a container waited for a CPU, and how long they had one.
+//
+// Hook: tp_btf sched_switch, at switch-out; attached only while a container is watched. The kernel adds up each task's
+// waiting itself (sched_info.run_delay), so the growth since the last switch-out is one wait. A wait shows when the
+// task next leaves the CPU; CPU quota throttling counts as waiting; waits of zero are not counted.
+#ifndef TRITON_RUNQUEUE_H
+#define TRITON_RUNQUEUE_H
+
+#include "slots.h"
+
+static __always_inline void add_wait(struct slot *slot, u64 ns)
+{
+	u32 b = bucket2(schema2_index(ns));
+
+	if (b >= BUCKETS2)
+		return;
+	ADD(slot->run_queue[b], 1);
+	ADD(slot->run_queue_sum_ns, ns);
+}
+
+// switch_out never creates task storage: the run queue's lock is held here, and allocating could need it. A task gets
+// its storage with its first system call and loses no time by that, since the kernel's sums start at its birth.
+static __always_inline void switch_out(struct task_struct *task)
+{
+	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+	u64 delay, cpu, id;
+	struct slot *slot;
+
+	if (!st)
+		return;
+	id = cgroup_id_of(task);
+	if (st->cgroup_id != id || st->epoch != epoch)
+		refresh(task, st, id);
+	if (!st->owner)
+		return;
+	slot = slot_of(st->owner);
+	if (!slot)
+		return;
+	delay = task->sched_info.run_delay;
+	cpu = task->se.sum_exec_runtime;
+	if (delay > st->run_delay_ns)
+		add_wait(slot, delay - st->run_delay_ns);
+	if (cpu > st->cpu_ns)
+		ADD(slot->cpu_ns, cpu - st->cpu_ns);
+	st->run_delay_ns = delay;
+	st->cpu_ns = cpu;
+}
+
+#endif

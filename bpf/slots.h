@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+//
+// Slots: what is counted for one watched container, and how a task finds the slot of its container.
+//
+// A container has one slot per shard (a shard is a group of CPUs), each with a table that gives every system call its
+// histogram cell from one bounded pool. User space fills owners_v2, reads slots and cells by mmap, and frees; the
+// programs only add. An owner is generation << 32 | slot, never 0; generations are not reused, so a number kept too
+// long by a task never means another container.
+#ifndef TRITON_SLOTS_H
+#define TRITON_SLOTS_H
+
+#include "core.h"
+#include "histogram.h"
+
+#define SYSCALLS 512      // x86-64 and arm64 number below 500; the last entry takes what is outside
+#define SYSCALL_OTHER 511
+#define MAX_LEVEL 12      // depth to which a nested cgroup finds its container
+
+struct cell {
+	u64 sum_ns;
+	u64 errors;
+	u64 untimed; // calls counted without a duration: exit, refused by seccomp, begun before the watch
+	u64 buckets[BUCKETS0];
+};
+
+struct slot {
+	u64 all[BUCKETS2]; // every timed call
+	u64 run_queue[BUCKETS2];
+	u64 run_queue_sum_ns;
+	u64 cpu_ns;
+	u64 execs;
+	u64 exits;
+	u64 fatal_signals;
+	u64 oom_kills;
+	u64 forks;
+	u64 threads;
+	u64 drop_ring;    // event records lost because the ring was full
+	u64 drop_cells;   // calls counted in the shared cell because the pool was empty
+	u64 drop_storage; // calls counted without duration because the kernel gave no task storage
+	u64 spare;
+	u32 cells[SYSCALLS]; // 0: none yet
+};
+
+// task_state is kept per thread, in the task's own storage; it goes with the task.
+struct task_state {
+	u64 cgroup_id; // what owner was looked up for
+	u64 epoch;     // and when
+	u64 owner;     // 0: not watched
+	u64 start_ns;  // 0: in no call
+	u64 run_delay_ns;
+	u64 cpu_ns;
+	u64 nr;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); // set by the loader: containers * shards
+	__type(key, u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); // set by the loader; the first containers * shards are each slot's shared cell
+	__type(key, u32);
+	__type(value, struct cell);
+} cells SEC(".maps");
+
+// free_cells holds cells given back. Cells never used before come from fresh_cells.
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__uint(max_entries, 1); // set by the loader: as many as cells
+	__type(value, u32);
+} free_cells SEC(".maps");
+
+// owners_v2 maps ids of cgroup2 directories to owners. Ids repeat across hierarchies, so other hierarchies have maps
+// of their own.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); // set by the loader: containers
+	__type(key, u64);
+	__type(value, u64);
+} owners_v2 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_state);
+} tasks SEC(".maps");
+
+const volatile u32 shards = 1;      // a power of two
+const volatile bool exclusive = 0;  // every CPU has its own shard: plain additions are enough
+const volatile u64 cell_limit = 1;
+
+u64 epoch = 1;       // grows with every watch and unwatch: cached owners are then looked up again
+u64 fresh_cells = 1; // index of the next cell never used
+
+// ADD adds to a counter of this CPU's shard. The programs run with preemption off and never in an interrupt (that one
+// has counters of its own), so nothing comes in between.
+#define ADD(counter, n)                                    \
+	do {                                               \
+		if (exclusive)                             \
+			(counter) += (n);                  \
+		else                                       \
+			__sync_fetch_and_add(&(counter), n); \
+	} while (0)
+
+static __always_inline u64 cgroup_id_of(struct task_struct *task)
+{
+	return task->cgroups->dfl_cgrp->kn->id;
+}
+
+// owner_of returns the owner of the task's cgroup or of its nearest watched ancestor, outermost first: a container
+// inside a container is part of the outer one.
+static __noinline u64 owner_of(struct task_struct *task)
+{
+	struct cgroup *cgroup, *ancestor;
+	u64 id, *owner;
+	int level, i;
+
+	cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	level = BPF_CORE_READ(cgroup, level);
+	for (i = 1; i <= MAX_LEVEL && i < level; i++) {
+		bpf_probe_read_kernel(&ancestor, sizeof(ancestor), __builtin_preserve_access_index(&cgroup->ancestors[0]) + i);
+		id = BPF_CORE_READ(ancestor, kn, id);
+		owner = bpf_map_lookup_elem(&owners_v2, &id);
+		if (owner)
+			return *owner;
+	}
+	id = BPF_CORE_READ(cgroup, kn, id);
+	owner = bpf_map_lookup_elem(&owners_v2, &id);
+	return owner ? *owner : 0;
+}
+
+// refresh looks the owner up again. A task that came from elsewhere starts afresh: a call begun there and the time
+// spent there are not this container's.
+static __always_inline void refresh(struct task_struct *task, struct task_state *st, u64 id)
+{
+	u64 now = epoch; // before the lookup: a change in between is seen next time
+	u64 owner = owner_of(task);
+
+	if (st->owner != owner) {
+		bool young = task->sched_info.pcount <= 1; // on a CPU for the first time: all its waiting was here
+
+		st->owner = owner;
+		st->start_ns = 0;
+		st->run_delay_ns = young ? 0 : task->sched_info.run_delay;
+		st->cpu_ns = young ? 0 : task->se.sum_exec_runtime;
+	}
+	st->cgroup_id = id;
+	st->epoch = now;
+}
+
+static __always_inline u32 slot_index(u64 owner)
+{
+	return (u32)owner * shards + (bpf_get_smp_processor_id() & (shards - 1));
+}
+
+static __always_inline struct slot *slot_of(u64 owner)
+{
+	u32 i = slot_index(owner);
+
+	return bpf_map_lookup_elem(&slots, &i);
+}
+
+#endif

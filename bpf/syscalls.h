@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+//
+// System calls: count, errors and durations per container and call.
+//
+// Hooks: tp_btf sys_enter, sys_exit; attached only while a container is watched. Cost per call: see the benchmark of
+// package probes. A call is counted when it returns, exit and exit_group when they are made, since they never do.
+// Not seen: what io_uring does without a call, and vDSO functions.
+#ifndef TRITON_SYSCALLS_H
+#define TRITON_SYSCALLS_H
+
+#include "slots.h"
+
+// take_cell gives call nr of a slot a cell of the pool, or the slot's shared cell when the pool is empty.
+static __noinline u32 take_cell(struct slot *slot, u32 shared, u32 nr)
+{
+	u32 cell, old;
+
+	if (bpf_map_pop_elem(&free_cells, &cell)) {
+		if (fresh_cells >= cell_limit)
+			goto empty;
+		cell = __sync_fetch_and_add(&fresh_cells, 1);
+		if (cell >= cell_limit)
+			goto empty;
+	}
+	old = __sync_val_compare_and_swap(&slot->cells[nr & (SYSCALLS - 1)], 0, cell);
+	if (!old)
+		return cell;
+	bpf_map_push_elem(&free_cells, &cell, BPF_ANY); // cannot fail: the stack has room for every cell
+	return old;
+empty:
+	__sync_fetch_and_add(&slot->drop_cells, 1);
+	return shared;
+}
+
+static __always_inline struct cell *cell_of(struct slot *slot, u32 shared, u32 nr)
+{
+	u32 cell = slot->cells[nr & (SYSCALLS - 1)];
+
+	if (!cell)
+		cell = take_cell(slot, shared, nr);
+	return bpf_map_lookup_elem(&cells, &cell);
+}
+
+static __always_inline bool is_error(u32 nr, s64 ret)
+{
+	// rt_sigreturn leaves the interrupted program's register in the place of a result.
+	return ret < 0 && ret >= -MAX_ERRNO && nr != NR_RT_SIGRETURN;
+}
+
+static __always_inline void add_timed(u64 owner, u32 nr, u64 ns, s64 ret)
+{
+	u32 i = slot_index(owner);
+	struct slot *slot = bpf_map_lookup_elem(&slots, &i);
+	struct cell *cell;
+	u32 b0, b2;
+
+	if (!slot)
+		return;
+	cell = cell_of(slot, i, nr);
+	if (!cell)
+		return;
+	b2 = bucket2(schema2_index(ns));
+	b0 = (b2 + 3) >> 2;
+	if (b2 >= BUCKETS2 || b0 >= BUCKETS0) // never: schema2_index clamps; the verifier cannot know
+		return;
+	ADD(slot->all[b2], 1);
+	ADD(cell->buckets[b0], 1);
+	ADD(cell->sum_ns, ns);
+	if (is_error(nr, ret))
+		ADD(cell->errors, 1);
+}
+
+static __noinline void add_untimed(u64 owner, u32 nr, s64 ret)
+{
+	u32 i = slot_index(owner);
+	struct slot *slot = bpf_map_lookup_elem(&slots, &i);
+	struct cell *cell;
+
+	if (!slot)
+		return;
+	cell = cell_of(slot, i, nr);
+	if (!cell)
+		return;
+	ADD(cell->untimed, 1);
+	if (is_error(nr, ret))
+		ADD(cell->errors, 1);
+}
+
+// untracked handles a task to which the kernel gave no storage (no memory): counted all the same, without duration.
+static __noinline void untracked(struct task_struct *task, u32 nr, s64 ret)
+{
+	u64 owner = owner_of(task);
+	struct slot *slot;
+
+	if (!owner)
+		return;
+	slot = slot_of(owner);
+	if (slot)
+		ADD(slot->drop_storage, 1);
+	add_untimed(owner, nr, ret);
+}
+
+static __always_inline u32 number_of(struct task_struct *task, s64 nr)
+{
+	return (u64)nr < SYSCALL_OTHER && !IS_COMPAT(task) ? nr : SYSCALL_OTHER;
+}
+
+static __always_inline bool never_returns(u32 nr)
+{
+	return nr == NR_EXIT || nr == NR_EXIT_GROUP;
+}
+
+// is_birth tells a new task's way out of the kernel, which looks like a return from the parent's call.
+static __always_inline bool is_birth(u32 nr, s64 ret)
+{
+	return ret == 0 && (nr == NR_CLONE || nr == NR_CLONE3 || nr == NR_FORK || nr == NR_VFORK);
+}
+
+static __always_inline void enter(struct task_struct *task, s64 call)
+{
+	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+	u64 id = cgroup_id_of(task);
+	u32 nr = number_of(task, call);
+
+	if (!st) {
+		st = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!st) {
+			if (never_returns(nr))
+				untracked(task, nr, 0);
+			return;
+		}
+	}
+	if (st->cgroup_id != id || st->epoch != epoch)
+		refresh(task, st, id);
+	if (!st->owner)
+		return;
+	if (never_returns(nr)) {
+		add_untimed(st->owner, nr, 0);
+		return;
+	}
+	st->nr = nr;
+	st->start_ns = bpf_ktime_get_ns();
+}
+
+// leave_unpaired counts a return whose entry was not seen: seccomp refused the call before the entry hook, or it began
+// before the watch.
+static __noinline void leave_unpaired(struct task_struct *task, struct task_state *st, s64 call, s64 ret)
+{
+	u32 nr = number_of(task, call);
+
+	if (!st) {
+		st = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!st && !is_birth(nr, ret))
+			untracked(task, nr, ret);
+		if (!st)
+			return;
+	}
+	if (st->cgroup_id != cgroup_id_of(task) || st->epoch != epoch)
+		refresh(task, st, cgroup_id_of(task));
+	if (st->owner && !is_birth(nr, ret))
+		add_untimed(st->owner, nr, ret);
+}
+
+static __always_inline void leave(struct task_struct *task, struct pt_regs *regs, s64 ret)
+{
+	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+	u64 start;
+
+	if (st && st->epoch != epoch)
+		refresh(task, st, cgroup_id_of(task)); // keeps start_ns when the owner is the same
+	if (!st || !st->start_ns) {
+		leave_unpaired(task, st, SYSCALL_NR(regs), ret);
+		return;
+	}
+	start = st->start_ns;
+	st->start_ns = 0;
+	add_timed(st->owner, st->nr, bpf_ktime_get_ns() - start, ret);
+}
+
+#endif

@@ -1,0 +1,13 @@
+// Package probes owns the BPF programs while they run: it loads and attaches them, watches and unwatches containers,
+// reads what was counted and decodes records, and counts what was dropped. It must not know Docker, cgroup paths or
+// what a sample is used for.
+//
+// # What counts as a system call of a container
+//
+// Every call made by a task in the container's cgroup or below, from the moment of Watch: so also those that the
+// runtime's own init makes between joining the cgroup and executing the container's program (some hundreds, by a Go
+// program). Whoever needs the program's alone takes the difference of two snapshots. A call is counted when it
+// returns; exit and exit_group, which never return, when they are made. A call that seccomp refuses, or that began
+// before the task joined, is counted without duration (Untimed). 32-bit calls and numbers of 511 and above are counted
+// as number 511. What io_uring does without a call, and vDSO functions, are not seen.
+package probes

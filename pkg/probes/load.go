@@ -1,0 +1,229 @@
+package probes
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/tritond/triton/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// MissingProgram is a program that the running kernel refused, and what that means can be read from its name.
+type MissingProgram struct {
+	Program string
+	Reason  error
+}
+
+// hotPrograms are attached only while a container is watched, in this order.
+var hotPrograms = []string{bpf.MeasureProgSysExit, bpf.MeasureProgSysEnter, bpf.MeasureProgSchedSwitch}
+
+// program is one thing to load: the first of names that the kernel takes.
+type program struct {
+	names    []string
+	optional bool
+	always   bool // attached at Open, not while armed
+}
+
+var measureProgramList = []program{
+	{names: []string{bpf.MeasureProgSysExit}},
+	{names: []string{bpf.MeasureProgSysEnter}},
+	{names: []string{bpf.MeasureProgSchedSwitch}, optional: true},
+	{names: []string{bpf.MeasureProgProcessExits, bpf.MeasureProgProcessExitsOld}, optional: true, always: true},
+	{names: []string{bpf.MeasureProgProcessExecs}, optional: true, always: true},
+	{names: []string{bpf.MeasureProgProcessForks}, optional: true, always: true},
+	{names: []string{bpf.MeasureProgSignals}, optional: true, always: true},
+	{names: []string{bpf.MeasureProgOomKills}, optional: true, always: true},
+}
+
+// measurePrograms are the programs and maps that end with the daemon.
+type measurePrograms struct {
+	shards   int
+	maps     map[string]*ebpf.Map
+	programs map[string]*ebpf.Program
+	links    []link.Link // of those always attached
+	missing  []MissingProgram
+	epoch    *ebpf.Variable
+	slots    mapped[bpf.MeasureSlot]
+	cells    mapped[bpf.MeasureCell]
+}
+
+// loadMeasure sizes and loads the maps, then the programs one by one, since one that the kernel refuses would take
+// its collection with it.
+func loadMeasure(cfg Config) (_ *measurePrograms, err error) {
+	k := &measurePrograms{maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, k.close())
+		}
+	}()
+	spec, err := bpf.LoadMeasure()
+	if err != nil {
+		return nil, err
+	}
+	if err := k.size(spec, cfg); err != nil {
+		return nil, err
+	}
+	for _, p := range measureProgramList {
+		if err := k.load(spec, p); err != nil {
+			return nil, err
+		}
+	}
+	if k.slots, err = mapMemory[bpf.MeasureSlot](k.maps[bpf.MeasureMapSlots]); err != nil {
+		return nil, err
+	}
+	if k.cells, err = mapMemory[bpf.MeasureCell](k.maps[bpf.MeasureMapCells]); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// size sets the bounds of the maps and the options of the programs.
+func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count CPUs: %w", err)
+	}
+	k.shards = min(shardsMax, 1<<bits.Len(uint(cpus-1)))
+	slots := cfg.MaxContainers * k.shards
+	cells := slots * (1 + cfg.CellsPerContainer)
+	spec.Maps[bpf.MeasureMapSlots].MaxEntries = uint32(slots)
+	spec.Maps[bpf.MeasureMapCells].MaxEntries = uint32(cells)
+	spec.Maps[bpf.MeasureMapFreeCells].MaxEntries = uint32(cells)
+	spec.Maps[bpf.MeasureMapOwnersV2].MaxEntries = uint32(cfg.MaxContainers)
+	for name, value := range map[string]any{
+		bpf.MeasureVarShards:     uint32(k.shards),
+		bpf.MeasureVarExclusive:  cpus <= k.shards,
+		bpf.MeasureVarCellLimit:  uint64(cells),
+		bpf.MeasureVarFreshCells: uint64(slots),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// load loads the first alternative of p that the kernel takes, and attaches it when it is always on.
+func (k *measurePrograms) load(spec *ebpf.CollectionSpec, p program) error {
+	var errs []error
+	for _, name := range p.names {
+		prog, err := k.loadOne(spec, name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("load %s: %w", name, err))
+			continue
+		}
+		if !p.always {
+			k.programs[name] = prog
+			return nil
+		}
+		l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+		prog.Close()
+		if err == nil {
+			k.links = append(k.links, l)
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("attach %s: %w", name, err))
+	}
+	err := errors.Join(errs...)
+	if !p.optional {
+		return err
+	}
+	k.missing = append(k.missing, MissingProgram{Program: p.names[0], Reason: err})
+	return nil
+}
+
+// loadOne loads one program; the first call makes the maps, the others share them.
+func (k *measurePrograms) loadOne(all *ebpf.CollectionSpec, name string) (*ebpf.Program, error) {
+	spec := all.Copy()
+	for n := range spec.Programs {
+		if n != name {
+			delete(spec.Programs, n)
+		}
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: k.maps})
+	if err != nil {
+		return nil, err
+	}
+	defer coll.Close()
+	if len(k.maps) == 0 {
+		k.epoch = coll.Variables[bpf.MeasureVarEpoch]
+		for n := range coll.Maps {
+			k.maps[n] = coll.DetachMap(n)
+		}
+	}
+	return coll.DetachProgram(name), nil
+}
+
+// nextEpoch makes every task look its owner up again. The caller holds the lock that serialises changes of owners.
+func (k *measurePrograms) nextEpoch() error {
+	var e uint64
+	if err := k.epoch.Get(&e); err != nil {
+		return fmt.Errorf("read epoch: %w", err)
+	}
+	if err := k.epoch.Set(e + 1); err != nil {
+		return fmt.Errorf("advance epoch: %w", err)
+	}
+	return nil
+}
+
+func (k *measurePrograms) close() error {
+	var errs []error
+	for _, l := range k.links {
+		errs = append(errs, l.Close())
+	}
+	for _, p := range k.programs {
+		errs = append(errs, p.Close())
+	}
+	errs = append(errs, k.slots.unmap(), k.cells.unmap())
+	for _, m := range k.maps {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// mapped is the memory of an array map, shared with the kernel.
+type mapped[T any] struct {
+	mem  []byte
+	vals []T
+}
+
+// mapMemory maps the values of an mmapable array whose value is a T.
+func mapMemory[T any](m *ebpf.Map) (mapped[T], error) {
+	var t T
+	if m.Flags()&unix.BPF_F_MMAPABLE == 0 || uintptr(m.ValueSize()) != unsafe.Sizeof(t) || m.ValueSize()%8 != 0 {
+		return mapped[T]{}, fmt.Errorf("map %s: not an mmapable array of %T", m, t)
+	}
+	mem, err := unix.Mmap(m.FD(), 0, int(m.ValueSize()*m.MaxEntries()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return mapped[T]{}, fmt.Errorf("map memory of %s: %w", m, err)
+	}
+	return mapped[T]{mem: mem, vals: unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), m.MaxEntries())}, nil
+}
+
+func (m *mapped[T]) unmap() error {
+	if m.mem == nil {
+		return nil
+	}
+	mem := m.mem
+	m.mem, m.vals = nil, nil
+	return unix.Munmap(mem)
+}
+
+// load64 reads a counter that the kernel may be adding to.
+func load64(p *uint64) uint64 { return atomic.LoadUint64(p) }
+
+// missed counts runs of programs that the kernel skipped because the program was running on that CPU already.
+func (k *measurePrograms) missed() uint64 {
+	var n uint64
+	for _, p := range k.programs {
+		if st, err := p.Stats(); err == nil {
+			n += st.RecursionMisses
+		}
+	}
+	return n
+}

@@ -1,0 +1,249 @@
+package probes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/containerd/errdefs"
+	"github.com/tritond/triton/pkg/triton"
+	"golang.org/x/sync/errgroup"
+)
+
+// Config says where the programs that survive the daemon are pinned and how much may be watched.
+type Config struct {
+	// PinDir is a directory on a bpffs, with the layout version as its last element. It is made when it is missing;
+	// the bpffs must exist.
+	PinDir string
+	// MaxContainers bounds the containers watched at a time; 0: 512. Each takes 4.5 KiB of kernel memory per shard
+	// (a shard is a group of CPUs, at most 4), all of it at Open.
+	MaxContainers int
+	// CellsPerContainer sizes the pool of syscall histograms: so many per container and shard on average; 0: 32. A
+	// cell has 320 bytes, and a container takes one for each system call it ever made.
+	CellsPerContainer int
+	// MaxExits bounds the processes whose exit status is kept until somebody takes it; 0: 8192.
+	MaxExits int
+	// Linger is how long the system call hooks stay attached after the last container; 0: 5 s, negative: not at all.
+	Linger time.Duration
+	Log    *slog.Logger
+}
+
+// shardsMax bounds the copies of each slot. More than that cost memory and save little: two CPUs that meet in a cell
+// lose some 20 ns.
+const shardsMax = 4
+
+// tick is how often Run frees slots and looks whether the hooks can be detached.
+const tick = 250 * time.Millisecond
+
+func (c Config) withDefaults() Config {
+	c.MaxContainers = defaultTo(c.MaxContainers, 512)
+	c.CellsPerContainer = defaultTo(c.CellsPerContainer, 32)
+	c.MaxExits = defaultTo(c.MaxExits, 8192)
+	c.Linger = defaultTo(c.Linger, 5*time.Second)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func defaultTo[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// Validate lists everything that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	if c.PinDir == "" {
+		errs = append(errs, errors.New("pin directory: must be set"))
+	}
+	if c.MaxContainers < 0 || c.MaxContainers > 1<<16 {
+		errs = append(errs, fmt.Errorf("max containers %d: must be 0 to 65536", c.MaxContainers))
+	}
+	if c.CellsPerContainer < 0 || c.CellsPerContainer > syscallNumbers {
+		errs = append(errs, fmt.Errorf("cells per container %d: must be 0 to %d", c.CellsPerContainer, syscallNumbers))
+	}
+	if c.MaxExits < 0 || c.MaxExits > 1<<20 {
+		errs = append(errs, fmt.Errorf("max exits %d: must be 0 to 1048576", c.MaxExits))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("probes config: %w: %w", errdefs.ErrInvalidArgument, err)
+	}
+	return nil
+}
+
+// Probes are the loaded programs. All methods may be called from any goroutine.
+type Probes struct {
+	cfg    Config
+	log    *slog.Logger
+	exits  *exitProgram
+	kernel *measurePrograms
+
+	// reapMu is held while retired slots are waited for and freed; taken before mu.
+	reapMu sync.Mutex
+
+	mu      sync.RWMutex
+	closed bool
+	pair   []link.Link // sys_exit, sys_enter, sched_switch while armed
+	idle   time.Time   // since when nothing is watched; zero: something is
+	table  slotTable
+
+	events eventHub
+}
+
+// Open loads the programs, attaches those that are always on, and takes over the exit program and its maps when an
+// earlier daemon left them pinned. A program that this kernel refuses and that Triton can do without is reported by
+// Missing, not as an error.
+func Open(ctx context.Context, cfg Config) (*Probes, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := inHostPidNamespace(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.PinDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make pin directory: %w", err)
+	}
+	exits, err := openExitProgram(cfg.PinDir, cfg.MaxExits)
+	if err != nil {
+		return nil, fmt.Errorf("open exit program: %w", err)
+	}
+	kernel, err := loadMeasure(cfg)
+	if err != nil {
+		exits.close()
+		return nil, fmt.Errorf("load measurement programs: %w", err)
+	}
+	for _, m := range kernel.missing {
+		cfg.Log.WarnContext(ctx, "program left out", "program", m.Program, "err", m.Reason)
+	}
+	p := &Probes{
+		cfg: cfg, log: cfg.Log, exits: exits, kernel: kernel,
+		idle: time.Now(), table: newSlotTable(cfg.MaxContainers),
+	}
+	return p, nil
+}
+
+// Run hands records to subscribers, frees what Unwatch retired, and detaches the system call hooks when nothing is
+// watched. It blocks until ctx is done or Close is called, and returns nil then.
+func (p *Probes) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.readRing(ctx) })
+	group.Go(func() error {
+		t := time.NewTicker(tick)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-t.C:
+				if err := p.reap(); err != nil {
+					p.log.ErrorContext(ctx, "free retired slots", "err", err)
+				}
+				p.disarmIdle(time.Now())
+			}
+		}
+	})
+	return group.Wait()
+}
+
+// Close detaches everything but the exit program, which stays pinned and goes on recording. Idempotent.
+func (p *Probes) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	return errors.Join(p.disarm(), p.kernel.close(), p.exits.close())
+}
+
+// Unpin detaches the exit program and removes its pins: for a clean stop that leaves no container, or a purge. What
+// it recorded is gone. Call Close all the same.
+func (p *Probes) Unpin() error { return p.exits.unpin() }
+
+// Missing lists the programs that this kernel refused, with the reason.
+func (p *Probes) Missing() []MissingProgram { return append([]MissingProgram(nil), p.kernel.missing...) }
+
+// arm attaches the system call hooks. sys_exit comes first: a call whose entry was missed is counted without duration,
+// one whose return was missed would not be counted. The caller holds mu.
+func (p *Probes) arm() error {
+	if p.pair != nil {
+		return nil
+	}
+	for _, name := range hotPrograms {
+		prog := p.kernel.programs[name]
+		if prog == nil {
+			continue // reported by Missing
+		}
+		l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+		if err != nil {
+			return errors.Join(fmt.Errorf("attach %s: %w", name, err), p.disarm())
+		}
+		p.pair = append(p.pair, l)
+	}
+	return nil
+}
+
+// disarm detaches the system call hooks, last attached first. The caller holds mu.
+func (p *Probes) disarm() error {
+	var errs []error
+	for i := len(p.pair) - 1; i >= 0; i-- {
+		errs = append(errs, p.pair[i].Close())
+	}
+	p.pair = nil
+	return errors.Join(errs...)
+}
+
+func (p *Probes) disarmIdle(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pair == nil || p.idle.IsZero() || now.Sub(p.idle) < p.cfg.Linger {
+		return
+	}
+	if err := p.disarm(); err != nil {
+		p.log.Error("detach system call hooks", "err", err)
+	}
+}
+
+// Armed reports whether the system call hooks are attached: they slow every process of the machine by some 0.2 us per
+// call, so they are only while a container is watched, and Linger longer.
+func (p *Probes) Armed() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.pair != nil
+}
+
+// hostPidNamespace is the inode of the first pid namespace: PROC_PID_INIT_INO in include/linux/proc_ns.h.
+const hostPidNamespace = "pid:[4026531836]"
+
+// inHostPidNamespace refuses to run where pids that the kernel reports are not those that we see.
+func inHostPidNamespace() error {
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return fmt.Errorf("find own pid namespace: %w", err)
+	}
+	if ns != hostPidNamespace {
+		return fmt.Errorf("probes need the host's pid namespace, this is %s: %w", ns, errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+// Watched lists the containers being watched, in no order.
+func (p *Probes) Watched() []triton.ContainerKey {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	keys := make([]triton.ContainerKey, 0, len(p.table.byKey))
+	for k := range p.table.byKey {
+		keys = append(keys, k)
+	}
+	return keys
+}

@@ -1,0 +1,255 @@
+package probes
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/containerd/errdefs"
+	"github.com/tritond/triton/bpf"
+	"github.com/tritond/triton/pkg/triton"
+	"golang.org/x/sys/unix"
+)
+
+// syscallNumbers is the length of a slot's cell table; SyscallOther is its last entry.
+const syscallNumbers = len(bpf.MeasureSlot{}.Cells)
+
+// SyscallOther is the number under which calls with a number outside the table, and 32-bit calls, are counted.
+const SyscallOther = syscallNumbers - 1
+
+// CgroupIDs are the inode numbers of a container's cgroup directories. Ids repeat across hierarchies.
+type CgroupIDs struct {
+	V2 uint64            // in cgroup2; required
+	V1 map[string]uint64 // by controller, on hybrid hosts: "blkio", "memory", …
+}
+
+// Watch describes a container being watched.
+type Watch struct {
+	Key        triton.ContainerKey
+	Slot       int
+	Generation uint32 // never used before by this daemon
+	Since      time.Time
+}
+
+// owner is how the programs name the watch.
+func (w Watch) owner() uint64 { return uint64(w.Generation)<<32 | uint64(w.Slot) }
+
+// watched is a Watch with what is needed to end it.
+type watched struct {
+	Watch
+	ids CgroupIDs
+}
+
+// slotTable says who has which slot. Slots go from free to used by Watch, to retired by Unwatch, and back to free once
+// no program can still be adding to them.
+type slotTable struct {
+	byKey      map[triton.ContainerKey]*watched
+	bySlot     []*watched // used or retired; nil: free
+	free       []int      // a stack
+	retired    []*watched
+	generation uint32
+}
+
+func newSlotTable(n int) slotTable {
+	t := slotTable{byKey: map[triton.ContainerKey]*watched{}, bySlot: make([]*watched, n)}
+	for i := n - 1; i >= 0; i-- {
+		t.free = append(t.free, i)
+	}
+	return t
+}
+
+// Watch begins to count what the tasks of a container do. Call it between the creation of the cgroup and the start of
+// its first task: nothing has run in the cgroup yet, so nothing is missed. After a restart of the daemon the same call
+// takes up a running container again, from zero. Watching twice with the same ids returns the first Watch; other ids,
+// or a cgroup that belongs to another container, are errdefs.ErrAlreadyExists; no slot left is
+// errdefs.ErrResourceExhausted.
+func (p *Probes) Watch(key triton.ContainerKey, ids CgroupIDs) (Watch, error) {
+	if ids.V2 == 0 {
+		return Watch{}, fmt.Errorf("watch %s: no cgroup2 id: %w", key, errdefs.ErrInvalidArgument)
+	}
+	if err := p.reapIfFull(); err != nil {
+		return Watch{}, fmt.Errorf("watch %s: %w", key, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return Watch{}, fmt.Errorf("watch %s: probes are closed: %w", key, errdefs.ErrFailedPrecondition)
+	}
+	if w := p.table.byKey[key]; w != nil {
+		if w.ids.V2 == ids.V2 {
+			return w.Watch, nil
+		}
+		return Watch{}, fmt.Errorf("watch %s: already watched in cgroup %d: %w", key, w.ids.V2, errdefs.ErrAlreadyExists)
+	}
+	if len(p.table.free) == 0 {
+		return Watch{}, fmt.Errorf("watch %s: all %d slots are in use: %w", key, p.cfg.MaxContainers, errdefs.ErrResourceExhausted)
+	}
+	if err := p.arm(); err != nil {
+		return Watch{}, fmt.Errorf("watch %s: %w", key, err)
+	}
+	w, err := p.claim(key, ids)
+	if err != nil {
+		return Watch{}, fmt.Errorf("watch %s: %w", key, err)
+	}
+	return w.Watch, nil
+}
+
+// claim takes a free slot and makes it known to the programs. The caller holds mu.
+func (p *Probes) claim(key triton.ContainerKey, ids CgroupIDs) (*watched, error) {
+	t := &p.table
+	slot := t.free[len(t.free)-1]
+	w := &watched{Watch: Watch{Key: key, Slot: slot, Generation: t.generation + 1, Since: time.Now()}, ids: ids}
+	err := p.kernel.maps[bpf.MeasureMapOwnersV2].Update(ids.V2, w.owner(), ebpf.UpdateNoExist)
+	if errors.Is(err, ebpf.ErrKeyExist) {
+		return nil, fmt.Errorf("cgroup %d is watched for another container: %w", ids.V2, errdefs.ErrAlreadyExists)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("enter cgroup %d: %w", ids.V2, err)
+	}
+	if err := p.kernel.nextEpoch(); err != nil {
+		return nil, err
+	}
+	t.generation++
+	t.free = t.free[:len(t.free)-1]
+	t.byKey[key], t.bySlot[slot] = w, w
+	p.idle = time.Time{}
+	return w, nil
+}
+
+// Unwatch ends a watch and returns its final totals; call it when the container's tasks have ended. The slot and its
+// cells are used again after a grace period. Not watched is errdefs.ErrNotFound.
+func (p *Probes) Unwatch(key triton.ContainerKey) (Totals, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w, err := p.find(key)
+	if err != nil {
+		return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)
+	}
+	if err := p.kernel.maps[bpf.MeasureMapOwnersV2].Delete(w.ids.V2); err != nil {
+		return Totals{}, fmt.Errorf("unwatch %s: forget cgroup %d: %w", key, w.ids.V2, err)
+	}
+	if err := p.kernel.nextEpoch(); err != nil {
+		return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)
+	}
+	totals := p.read(w)
+	delete(p.table.byKey, key)
+	p.table.retired = append(p.table.retired, w)
+	if len(p.table.byKey) == 0 {
+		p.idle = time.Now()
+		if p.cfg.Linger < 0 {
+			err = p.disarm()
+		}
+	}
+	return totals, err
+}
+
+// Snapshot reads what was counted so far. Each histogram's count is the sum of its buckets, so a number is never
+// ahead of its parts. Not watched is errdefs.ErrNotFound.
+func (p *Probes) Snapshot(key triton.ContainerKey) (Totals, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	w, err := p.find(key)
+	if err != nil {
+		return Totals{}, fmt.Errorf("snapshot %s: %w", key, err)
+	}
+	return p.read(w), nil
+}
+
+func (p *Probes) find(key triton.ContainerKey) (*watched, error) {
+	if p.closed {
+		return nil, fmt.Errorf("probes are closed: %w", errdefs.ErrFailedPrecondition)
+	}
+	w := p.table.byKey[key]
+	if w == nil {
+		return nil, fmt.Errorf("not watched: %w", errdefs.ErrNotFound)
+	}
+	return w, nil
+}
+
+// reapIfFull frees retired slots at once when there is no other.
+func (p *Probes) reapIfFull() error {
+	p.mu.RLock()
+	full := len(p.table.free) == 0 && len(p.table.retired) > 0
+	p.mu.RUnlock()
+	if !full {
+		return nil
+	}
+	return p.reap()
+}
+
+// reap frees the slots that were retired before the call, once no program can still use them.
+func (p *Probes) reap() error {
+	p.reapMu.Lock()
+	defer p.reapMu.Unlock()
+	p.mu.RLock()
+	retired := slices.Clone(p.table.retired)
+	p.mu.RUnlock()
+	if len(retired) == 0 {
+		return nil
+	}
+	if err := waitForPrograms(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.table.retired = slices.Clone(p.table.retired[len(retired):])
+	for i, w := range retired {
+		if err := p.release(w); err != nil {
+			p.table.retired = append(p.table.retired, retired[i:]...)
+			return fmt.Errorf("free slot %d of %s: %w", w.Slot, w.Key, err)
+		}
+	}
+	return nil
+}
+
+// release clears a slot and gives its cells back to the pool. The caller holds mu.
+func (p *Probes) release(w *watched) error {
+	pool := p.kernel.maps[bpf.MeasureMapFreeCells]
+	for shard := range p.kernel.shards {
+		i := w.Slot*p.kernel.shards + shard
+		slot := &p.kernel.slots.vals[i]
+		p.kernel.cells.vals[i] = bpf.MeasureCell{}
+		for nr, cell := range slot.Cells {
+			if cell == 0 {
+				continue
+			}
+			p.kernel.cells.vals[cell] = bpf.MeasureCell{}
+			slot.Cells[nr] = 0
+			if err := pool.Update(nil, cell, ebpf.UpdateAny); err != nil {
+				return fmt.Errorf("give back cell %d: %w", cell, err)
+			}
+		}
+		p.events.droppedRing.Add(slot.DropRing)
+		p.events.droppedCells.Add(slot.DropCells)
+		p.events.droppedStorage.Add(slot.DropStorage)
+		*slot = bpf.MeasureSlot{}
+	}
+	p.table.bySlot[w.Slot] = nil
+	p.table.free = append(p.table.free, w.Slot)
+	return nil
+}
+
+// membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h: the kernel runs synchronize_rcu for it, which also
+// waits for all code that runs with preemption off, as BPF programs on tracepoints do (include/trace/bpf_probe.h).
+const membarrierGlobal = 1
+
+// waitForPrograms returns when every program that was running at the time of the call has ended.
+func waitForPrograms() error {
+	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); errno != 0 {
+		return fmt.Errorf("wait for running programs: membarrier: %w", errno)
+	}
+	return nil
+}
+
+// counters are drops of slots that are free again, and of user space.
+type counters struct {
+	droppedRing, droppedCells, droppedStorage atomic.Uint64
+	droppedQueue, droppedUnowned              atomic.Uint64
+	malformed                                 atomic.Uint64
+}

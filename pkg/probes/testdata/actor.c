@@ -1,0 +1,204 @@
+// What the kernel tests run: a program that makes known numbers of known system calls, or ends in a known way.
+// Usage: actor gate PROG ARG... | calls | refused | churn N | exit37 | segv | thread-exit | leader-first | term |
+//        shim MODE | hostile
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+// pause_here tells the test that we got here and waits for it.
+static void pause_here(void)
+{
+	char c = 'r';
+
+	if (write(1, &c, 1) != 1 || read(0, &c, 1) != 1)
+		_exit(99);
+}
+
+static void times(long n, long nr, long a, long b, long c)
+{
+	while (n--)
+		syscall(nr, a, b, c);
+}
+
+static void *thread_calls(void *unused)
+{
+	times(1000, SYS_getppid, 0, 0, 0);
+	return unused;
+}
+
+static void on_signal(int sig)
+{
+	(void)sig;
+}
+
+static int calls(void)
+{
+	struct timespec ms = {0, 1000000};
+	pthread_t t[4];
+	int i;
+
+	times(1000, SYS_getppid, 0, 0, 0);
+	times(500, SYS_close, -1, 0, 0);
+	times(250, SYS_openat, AT_FDCWD, (long)"/no/such/file", O_RDONLY);
+	for (i = 0; i < 3; i++)
+		nanosleep(&ms, NULL);
+	signal(SIGUSR1, on_signal);
+	for (i = 0; i < 20; i++)
+		syscall(SYS_tgkill, getpid(), gettid(), SIGUSR1);
+	for (i = 0; i < 10; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			times(7, SYS_getsid, 0, 0, 0);
+			_exit(0);
+		}
+		waitpid(pid, NULL, 0);
+	}
+	for (i = 0; i < 4; i++)
+		pthread_create(&t[i], NULL, thread_calls, NULL);
+	for (i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	return 0;
+}
+
+// refused makes 100 calls that seccomp answers with EPERM, and one that is allowed.
+static int refused(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpgid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {sizeof(code) / sizeof(code[0]), code};
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog))
+		return 1;
+	times(100, SYS_getpgid, 0, 0, 0);
+	times(1, SYS_getsid, 0, 0, 0);
+	return 0;
+}
+
+static void *exit_soon(void *unused)
+{
+	usleep(20000);
+	exit(9);
+	return unused;
+}
+
+static void *outlive_leader(void *unused)
+{
+	usleep(50000);
+	syscall(SYS_exit, 6); // not by returning: glibc lets the last thread end the process with 0
+	return unused;
+}
+
+static int hostile(void);
+
+static int end_as(const char *mode)
+{
+	pthread_t t;
+
+	if (!strcmp(mode, "hostile"))
+		return hostile();
+	if (!strcmp(mode, "exit37"))
+		return 37;
+	if (!strcmp(mode, "segv"))
+		*(volatile int *)0x1234 = 0;
+	if (!strcmp(mode, "term"))
+		kill(getpid(), SIGTERM);
+	if (!strcmp(mode, "thread-exit")) {
+		pthread_create(&t, NULL, exit_soon, NULL);
+		for (;;)
+			pause();
+	}
+	if (!strcmp(mode, "leader-first")) {
+		pthread_create(&t, NULL, outlive_leader, NULL);
+		syscall(SYS_exit, 5);
+	}
+	return 98;
+}
+
+// child_of_parent is what runc's nsexec does: the new process becomes a sibling.
+static pid_t child_of_parent(void)
+{
+	return syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+}
+
+// shim forks a process that ends as mode says through three stages, prints its pid, and waits to be killed.
+static int shim(const char *mode)
+{
+	pause_here();
+	if (fork() == 0) {                                      // stage 0
+		if (child_of_parent() == 0) {                   // stage 1
+			if (child_of_parent() == 0) {           // stage 2
+				char c;
+
+				printf("%d\n", getpid());
+				fflush(stdout);
+				if (read(0, &c, 1) != 1)
+					_exit(99);
+				exit(end_as(mode));
+			}
+			_exit(0);
+		}
+		_exit(0);
+	}
+	for (;;)
+		pause();
+}
+
+// hostile is the program of a container that tries to fill the exit map: children and grandchildren by CLONE_PARENT.
+static int hostile(void)
+{
+	int i;
+
+	for (i = 0; i < 50; i++) {
+		if (child_of_parent() == 0) {
+			if (child_of_parent() == 0)
+				_exit(1);
+			_exit(2);
+		}
+	}
+	usleep(50000);
+	return 3;
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(mode, "gate") && argc > 2) {
+		pause_here();
+		execve(argv[2], argv + 2, environ);
+		return 97;
+	}
+	if (!strcmp(mode, "calls"))
+		return calls();
+	if (!strcmp(mode, "refused"))
+		return refused();
+	if (!strcmp(mode, "churn") && argc > 2) {
+		times(atol(argv[2]), SYS_getppid, 0, 0, 0);
+		return 0;
+	}
+	if (!strcmp(mode, "shim") && argc > 2)
+		return shim(argv[2]);
+	return end_as(mode);
+}
