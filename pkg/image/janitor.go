@@ -88,6 +88,7 @@ func (j *janitor) sweep() bool {
 		if _, err := j.store.eng.db.GarbageCollect(j.ctx); err != nil && j.ctx.Err() == nil {
 			j.store.log.Error("collecting unused image data", "err", err)
 		}
+		j.store.configs.Clear()
 	}
 	return true
 }

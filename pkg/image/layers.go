@@ -160,6 +160,17 @@ func (l *layers) keys() []triton.ContainerKey {
 	return keys
 }
 
+// chains lists the chains that containers are on.
+func (l *layers) chains() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	chains := make([]string, 0, len(l.uses))
+	for _, c := range l.uses {
+		chains = append(chains, c)
+	}
+	return chains
+}
+
 // create makes a writable layer aside and renames it to its place.
 func (l *layers) create(key triton.ContainerKey, chain string, root owner, ids triton.IDRange) (err error) {
 	tmp, err := os.MkdirTemp(filepath.Join(l.root, newDir), "")

@@ -42,7 +42,11 @@ func (s *Store) Load(ctx context.Context, tenant triton.Tenant, in io.Reader) ([
 		if err := s.sync(); err != nil {
 			return err
 		}
-		lines, err = s.publish(ctx, tenant, ready)
+		lines, err = s.publish(ctx, ready, func() {
+			for _, b := range all {
+				s.emit(tenant, actionLoad, b.id.String(), b.id.String(), b.config.Config.Labels)
+			}
+		})
 		return err
 	})
 	if err != nil {
@@ -120,12 +124,21 @@ func (s *Store) sync() error {
 // contentShelf is containerd's content store as the shelf of an archive.
 type contentShelf struct{ store content.Store }
 
-// Put implements shelf. Bytes of an unfinished Put are removed.
-func (c contentShelf) Put(ctx context.Context, r io.Reader, size int64) (_ digest.Digest, err error) {
+// Put implements shelf.
+func (c contentShelf) Put(ctx context.Context, r io.Reader, size int64) (digest.Digest, error) {
+	d, _, err := c.put(ctx, r, size)
+	return d, err
+}
+
+// unknownSize stands for the size of a stream that ends when it ends.
+const unknownSize = -1
+
+// put stores size bytes and returns their number. What an unfinished put wrote is removed.
+func (c contentShelf) put(ctx context.Context, r io.Reader, size int64) (_ digest.Digest, n int64, err error) {
 	ref := "load-" + triton.NewID()
-	w, err := content.OpenWriter(ctx, c.store, content.WithRef(ref), content.WithDescriptor(ocispec.Descriptor{Size: size}))
+	w, err := content.OpenWriter(ctx, c.store, content.WithRef(ref))
 	if err != nil {
-		return "", fmt.Errorf("open content: %w", err)
+		return "", 0, fmt.Errorf("open content: %w", err)
 	}
 	defer func() {
 		err = errors.Join(err, w.Close())
@@ -133,18 +146,17 @@ func (c contentShelf) Put(ctx context.Context, r io.Reader, size int64) (_ diges
 			err = errors.Join(err, c.abort(ctx, ref))
 		}
 	}()
-	n, err := io.CopyBuffer(w, struct{ io.Reader }{r}, make([]byte, 256<<10))
-	if err != nil {
-		return "", err
+	if n, err = io.CopyBuffer(w, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil {
+		return "", 0, err
 	}
-	if n != size {
-		return "", fmt.Errorf("got %d bytes, want %d: %w", n, size, io.ErrUnexpectedEOF)
+	if size != unknownSize && n != size {
+		return "", 0, fmt.Errorf("got %d bytes, want %d: %w", n, size, io.ErrUnexpectedEOF)
 	}
 	d := w.Digest()
-	if err := w.Commit(ctx, size, d); err != nil && !errdefs.IsAlreadyExists(err) {
-		return "", fmt.Errorf("commit content: %w", err)
+	if err := w.Commit(ctx, n, d); err != nil && !errdefs.IsAlreadyExists(err) {
+		return "", 0, fmt.Errorf("commit content: %w", err)
 	}
-	return d, nil
+	return d, n, nil
 }
 
 // abort removes what was written under ref.

@@ -71,8 +71,8 @@ func (s *Store) put(ctx context.Context, rec images.Image) error {
 	return nil
 }
 
-// publish makes images and their names visible, all at once, and returns what docker prints.
-func (s *Store) publish(ctx context.Context, tenant triton.Tenant, all []prepared) ([]string, error) {
+// publish makes images and their names visible, all at once, calls tell, and returns what docker prints.
+func (s *Store) publish(ctx context.Context, all []prepared, tell func()) ([]string, error) {
 	s.names.Lock()
 	defer s.names.Unlock()
 	var lines []string
@@ -89,9 +89,7 @@ func (s *Store) publish(ctx context.Context, tenant triton.Tenant, all []prepare
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range all {
-		s.emit(tenant, actionLoad, p.id.String(), p.id.String(), p.config.Config.Labels)
-	}
+	tell() // with the names locked, so that events come in the order of what they tell
 	return lines, nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -182,15 +183,27 @@ func (s *Store) apply(ctx context.Context, l layer, mounts []mount.Mount) (size 
 	}
 	err = s.readLayer(ctx, l, func(r io.Reader) error {
 		size, err = tararchive.Apply(ctx, dir, r, opts...)
-		if err != nil && !errdefs.IsInvalidArgument(err) && !errdefs.IsResourceExhausted(err) && ctx.Err() == nil {
-			return fmt.Errorf("unpack: %w: %w", err, errdefs.ErrInvalidArgument)
-		}
-		return err
+		return applyError(err)
 	})
 	if err != nil {
 		return 0, err
 	}
 	return size, s.giveRoot(dir, below, f.root)
+}
+
+// applyError tells whose fault it is that a layer cannot be unpacked. Paths that cannot be, such as a file below a file,
+// fail in the kernel like everything else, so what is not the machine's fault is the layer's.
+func applyError(err error) error {
+	switch {
+	case err == nil, errdefs.IsInvalidArgument(err), errdefs.IsResourceExhausted(err),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("unpack: %w: %w", err, errdefs.ErrResourceExhausted)
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.EROFS), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+		return fmt.Errorf("unpack: %w", err)
+	}
+	return fmt.Errorf("unpack: %w: %w", err, errdefs.ErrInvalidArgument)
 }
 
 // giveRoot sets the owner of a layer's top directory, which Apply leaves alone: as the layer says, or as below it.
