@@ -1,0 +1,124 @@
+package runtime
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// devices lists the nodes beyond the runtime library's own (null, zero, full, random, urandom, tty, console, ptmx) and
+// the rules of the device control group.
+func (b *builder) devices() error {
+	rules := defaultDeviceRules()
+	if b.c.Privileged {
+		host, err := oci.HostDevices()
+		if err != nil {
+			return err
+		}
+		b.s.Linux.Devices = host
+		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Access: "rwm"})
+	}
+	for _, d := range b.c.Devices {
+		if b.c.Privileged && d.HostPath == d.ContainerPath {
+			continue // there already
+		}
+		nodes, err := deviceNodes(d)
+		if err != nil {
+			return err
+		}
+		for _, n := range nodes {
+			b.s.Linux.Devices = append(b.s.Linux.Devices, n)
+			rules = append(rules, specs.LinuxDeviceCgroup{
+				Allow: true, Type: n.Type, Major: &n.Major, Minor: &n.Minor, Access: permissions(d),
+			})
+		}
+	}
+	b.s.Linux.Resources.Devices = rules
+	return nil
+}
+
+// defaultDeviceRules are docker's: nothing, but a few memory devices, tty and console; not fuse (10:229).
+func defaultDeviceRules() []specs.LinuxDeviceCgroup {
+	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
+	for _, d := range []struct {
+		allow        bool
+		major, minor int64
+	}{
+		{true, 1, 5}, {true, 1, 3}, {true, 1, 9}, {true, 1, 8}, {true, 5, 0}, {true, 5, 1}, {false, 10, 229},
+	} {
+		rules = append(rules, specs.LinuxDeviceCgroup{Allow: d.allow, Type: "c", Major: &d.major, Minor: &d.minor, Access: "rwm"})
+	}
+	return rules
+}
+
+func permissions(d triton.Device) string {
+	if d.Permissions == "" {
+		return "rwm"
+	}
+	return d.Permissions
+}
+
+// deviceNodes finds the node at a host path, or all nodes below a directory.
+func deviceNodes(d triton.Device) ([]specs.LinuxDevice, error) {
+	if strings.Trim(d.Permissions, "rwm") != "" {
+		return nil, invalid("invalid device permissions %q for %s", d.Permissions, d.HostPath)
+	}
+	target := d.ContainerPath
+	if target == "" {
+		target = d.HostPath
+	}
+	if !filepath.IsAbs(target) {
+		return nil, invalid("device path %q in the container must be absolute", target)
+	}
+	path, err := filepath.EvalSymlinks(d.HostPath)
+	if err != nil {
+		return nil, invalid("error gathering device information while adding custom device %q: %v", d.HostPath, rootCause(err))
+	}
+	dev, err := oci.DeviceFromPath(path)
+	if err == nil {
+		dev.Path = target
+		return []specs.LinuxDevice{*dev}, nil
+	}
+	nodes := nodesBelow(path, target)
+	if len(nodes) == 0 {
+		return nil, invalid("error gathering device information while adding custom device %q: not a device node", d.HostPath)
+	}
+	return nodes, nil
+}
+
+// nodesBelow lists the device nodes of a directory tree under their names in the container. What is not one is passed over.
+func nodesBelow(dir, target string) []specs.LinuxDevice {
+	var nodes []specs.LinuxDevice
+	walk := func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return nil
+		}
+		dev, err := oci.DeviceFromPath(path)
+		if err != nil || dev.Type == "p" {
+			return nil
+		}
+		dev.Path = filepath.Join(target, strings.TrimPrefix(path, dir))
+		nodes = append(nodes, *dev)
+		return nil
+	}
+	if err := filepath.WalkDir(dir, walk); err != nil {
+		return nil // walk returns no error
+	}
+	return nodes
+}
+
+// rootCause strips the operation and path of a file error: the message around it names them.
+func rootCause(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
