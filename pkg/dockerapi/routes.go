@@ -45,7 +45,7 @@ func systemRoutes() []route {
 		{"HEAD", "/_ping", groupCore, (*Server).ping},
 		{"GET", "/version", groupCore, (*Server).versionInfo},
 		{"GET", "/info", groupCore, (*Server).info},
-		{"GET", "/events", groupCore, nil /* TODO-events */},
+		{"GET", "/events", groupCore, (*Server).events},
 		{"GET", "/system/df", groupCore, nil},
 		{"POST", "/auth", groupCore, nil},
 		{"GET", "/distribution/{name...}/json", groupCore, nil},
@@ -56,10 +56,10 @@ func systemRoutes() []route {
 
 func containerRoutes() []route {
 	return []route{
-		{"GET", "/containers/json", groupCore, nil /* TODO-listContainers */},
+		{"GET", "/containers/json", groupCore, (*Server).listContainers},
 		{"POST", "/containers/create", groupCore, (*Server).createContainer},
 		{"POST", "/containers/prune", groupCore, nil},
-		{"GET", "/containers/{id}/json", groupCore, nil /* TODO-inspectContainer */},
+		{"GET", "/containers/{id}/json", groupCore, (*Server).inspectContainer},
 		{"GET", "/containers/{id}/top", groupCore, nil},
 		{"GET", "/containers/{id}/logs", groupCore, (*Server).containerLogs},
 		{"GET", "/containers/{id}/changes", groupCore, nil},
@@ -84,29 +84,29 @@ func containerRoutes() []route {
 		{"GET", "/containers/{id}/checkpoints", groupExperiment, nil},
 		{"POST", "/containers/{id}/checkpoints", groupExperiment, nil},
 		{"DELETE", "/containers/{id}/checkpoints/{checkpoint}", groupExperiment, nil},
-		{"POST", "/containers/{id}/exec", groupCore, nil /* TODO-createExec */},
-		{"POST", "/exec/{id}/start", groupCore, nil /* TODO-startExec */},
-		{"POST", "/exec/{id}/resize", groupCore, nil /* TODO-resizeExec */},
-		{"GET", "/exec/{id}/json", groupCore, nil /* TODO-inspectExec */},
+		{"POST", "/containers/{id}/exec", groupCore, (*Server).createExec},
+		{"POST", "/exec/{id}/start", groupCore, (*Server).startExec},
+		{"POST", "/exec/{id}/resize", groupCore, (*Server).resizeExec},
+		{"GET", "/exec/{id}/json", groupCore, (*Server).inspectExec},
 		{"POST", "/commit", groupCore, nil},
 	}
 }
 
 func imageRoutes() []route {
 	return []route{
-		{"GET", "/images/json", groupCore, nil /* TODO-listImages */},
+		{"GET", "/images/json", groupCore, (*Server).listImages},
 		{"GET", "/images/search", groupCore, nil},
 		{"GET", "/images/get", groupCore, nil},
-		{"POST", "/images/load", groupCore, nil /* TODO-loadImages */},
-		{"POST", "/images/create", groupCore, nil /* TODO-makeImage */},
+		{"POST", "/images/load", groupCore, (*Server).loadImages},
+		{"POST", "/images/create", groupCore, (*Server).makeImage},
 		{"POST", "/images/prune", groupCore, nil},
-		{"GET", "/images/{name...}/json", groupCore, nil /* TODO-inspectImage */},
+		{"GET", "/images/{name...}/json", groupCore, (*Server).inspectImage},
 		{"GET", "/images/{name...}/attestations", groupCore, nil},
 		{"GET", "/images/{name...}/history", groupCore, nil},
 		{"GET", "/images/{name...}/get", groupCore, nil},
 		{"POST", "/images/{name...}/push", groupCore, nil},
-		{"POST", "/images/{name...}/tag", groupCore, nil /* TODO-tagImage */},
-		{"DELETE", "/images/{name...}", groupCore, nil /* TODO-removeImage */},
+		{"POST", "/images/{name...}/tag", groupCore, (*Server).tagImage},
+		{"DELETE", "/images/{name...}", groupCore, (*Server).removeImage},
 	}
 }
 
@@ -118,8 +118,8 @@ func storageRoutes() []route {
 		{"GET", "/volumes/{name}", groupCore, nil},
 		{"PUT", "/volumes/{name}", groupSwarm, nil},
 		{"DELETE", "/volumes/{name}", groupCore, nil},
-		{"GET", "/networks", groupCore, nil /* TODO-listNetworks */},
-		{"GET", "/networks/{id}", groupCore, nil /* TODO-inspectNetwork */},
+		{"GET", "/networks", groupCore, (*Server).listNetworks},
+		{"GET", "/networks/{id}", groupCore, (*Server).inspectNetwork},
 		{"DELETE", "/networks/{id}", groupCore, nil},
 		{"POST", "/networks/create", groupCore, nil},
 		{"POST", "/networks/prune", groupCore, nil},

@@ -1,0 +1,256 @@
+package dockerapi
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/blkiodev"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+func (s *Server) inspectContainer(ctx context.Context, c *call) error {
+	if c.query.bool("size") {
+		return errSize
+	}
+	key, err := s.key(ctx, c)
+	if err != nil {
+		return err
+	}
+	ctr, err := s.Backend.InspectContainer(ctx, key)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, s.inspectOf(&ctr))
+}
+
+// inspectResponse is container.InspectResponse with what clients of API 1.51 and older expect and today's types have no
+// longer. The outer fields hide the inner ones.
+type inspectResponse struct {
+	container.InspectResponse
+	Config          legacyConfig
+	NetworkSettings legacyNetwork
+}
+
+type legacyConfig struct {
+	*container.Config
+	OnBuild []string
+}
+
+type legacyNetwork struct {
+	Bridge                 string
+	SandboxID              string
+	SandboxKey             string
+	Ports                  network.PortMap
+	HairpinMode            bool
+	LinkLocalIPv6Address   string
+	LinkLocalIPv6PrefixLen int
+	SecondaryIPAddresses   []string
+	SecondaryIPv6Addresses []string
+	EndpointID             string
+	Gateway                string
+	GlobalIPv6Address      string
+	GlobalIPv6PrefixLen    int
+	IPAddress              string
+	IPPrefixLen            int
+	IPv6Gateway            string
+	MacAddress             string
+	Networks               map[string]*network.EndpointSettings
+}
+
+func (s *Server) inspectOf(c *triton.Container) inspectResponse {
+	argv := c.Spec.Argv()
+	resp := inspectResponse{
+		InspectResponse: container.InspectResponse{
+			ID: c.Key.ID, Created: c.Created.UTC().Format(time.RFC3339Nano),
+			State: stateOf(&c.State),
+			Image: c.Spec.ImageID, Name: "/" + c.Name, Platform: "linux",
+			Driver: s.StorageDriver, GraphDriver: &storage.DriverData{Name: s.StorageDriver},
+			LogPath: c.LogPath, ExecIDs: c.ExecIDs,
+			HostConfig: hostConfigOf(c), Mounts: mountPoints(c.Spec.Mounts),
+		},
+		Config:          legacyConfig{Config: configOf(c)},
+		NetworkSettings: inspectNetworkOf(c),
+	}
+	if len(argv) > 0 {
+		resp.Path, resp.Args = argv[0], argv[1:]
+	}
+	resp.Args = nonNil(resp.Args)
+	if c.DataDir != "" {
+		resp.ResolvConfPath = filepath.Join(c.DataDir, "resolv.conf")
+		resp.HostnamePath = filepath.Join(c.DataDir, "hostname")
+		resp.HostsPath = filepath.Join(c.DataDir, "hosts")
+	}
+	return resp
+}
+
+func stateOf(st *triton.State) *container.State {
+	return &container.State{
+		Status:  container.ContainerState(st.Status),
+		Running: st.Status == triton.StatusRunning || st.Status == triton.StatusPaused,
+		Paused:  st.Status == triton.StatusPaused, Dead: st.Status == triton.StatusDead,
+		OOMKilled: st.OOMKilled, Pid: st.Pid, ExitCode: st.ExitCode, Error: st.Error,
+		StartedAt: st.StartedAt.UTC().Format(time.RFC3339Nano), FinishedAt: st.FinishedAt.UTC().Format(time.RFC3339Nano),
+	}
+}
+
+func configOf(c *triton.Container) *container.Config {
+	spec := &c.Spec
+	cfg := &container.Config{
+		Hostname: spec.Hostname, Domainname: spec.Domainname, User: spec.User,
+		AttachStdin: spec.AttachStdin, AttachStdout: spec.AttachStdout, AttachStderr: spec.AttachStderr,
+		Tty: spec.TTY, OpenStdin: spec.OpenStdin, StdinOnce: spec.StdinOnce,
+		Env: nonNil(spec.Env), Cmd: spec.Cmd, Entrypoint: spec.Entrypoint, Image: spec.Image, WorkingDir: spec.WorkingDir,
+		Labels: spec.Labels, StopSignal: spec.StopSignal, StopTimeout: spec.StopTimeout,
+	}
+	if cfg.Labels == nil {
+		cfg.Labels = map[string]string{}
+	}
+	if cfg.Hostname == "" && spec.UTSMode != triton.ModeHost && !strings.HasPrefix(spec.NetworkMode, triton.ContainerModePrefix) {
+		cfg.Hostname = triton.ShortID(c.Key.ID)
+	}
+	for _, text := range spec.ExposedPorts {
+		if port, err := network.ParsePort(text); err == nil {
+			if cfg.ExposedPorts == nil {
+				cfg.ExposedPorts = network.PortSet{}
+			}
+			cfg.ExposedPorts[port] = struct{}{}
+		}
+	}
+	for _, target := range spec.ImageVolumes {
+		if cfg.Volumes == nil {
+			cfg.Volumes = map[string]struct{}{}
+		}
+		cfg.Volumes[target] = struct{}{}
+	}
+	return cfg
+}
+
+// What docker's defaults are where a Spec says nothing.
+const defaultShmSize = 64 << 20 // bytes
+
+var (
+	defaultMaskedPaths = []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
+		"/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	}
+	defaultReadonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+func hostConfigOf(c *triton.Container) *container.HostConfig {
+	spec := &c.Spec
+	h := &container.HostConfig{
+		LogConfig:   container.LogConfig{Type: or(spec.Log.Driver, triton.LogJSONFile), Config: spec.Log.Options},
+		NetworkMode: container.NetworkMode(or(spec.NetworkMode, triton.ModeBridge)),
+		PidMode:     container.PidMode(spec.PidMode), IpcMode: container.IpcMode(or(spec.IpcMode, triton.ModePrivate)),
+		UTSMode: container.UTSMode(spec.UTSMode), UsernsMode: container.UsernsMode(spec.UsernsMode),
+		CgroupnsMode: container.CgroupnsMode(or(spec.CgroupnsMode, triton.ModePrivate)),
+		PortBindings: network.PortMap{}, RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		AutoRemove: spec.AutoRemove, ConsoleSize: spec.ConsoleSize,
+		CapAdd: spec.CapAdd, CapDrop: spec.CapDrop, SecurityOpt: spec.SecurityOpt,
+		DNS: []netip.Addr{}, DNSOptions: nonNil(spec.DNSOptions), DNSSearch: nonNil(spec.DNSSearch),
+		ExtraHosts: spec.ExtraHosts, GroupAdd: spec.GroupAdd, OomScoreAdj: spec.OomScoreAdj,
+		Privileged: spec.Privileged, ReadonlyRootfs: spec.ReadonlyRootfs,
+		ShmSize: spec.ShmSize, Sysctls: spec.Sysctls, Runtime: runtimeName,
+		Resources: resourcesOf(spec),
+	}
+	if h.ShmSize == 0 {
+		h.ShmSize = defaultShmSize
+	}
+	if h.LogConfig.Config == nil {
+		h.LogConfig.Config = map[string]string{}
+	}
+	if !spec.UserNamespace() {
+		h.UsernsMode = triton.ModeHost // the user asked for what cannot have one: say so
+	}
+	for _, text := range spec.DNS {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			h.DNS = append(h.DNS, addr)
+		}
+	}
+	h.MaskedPaths, h.ReadonlyPaths = pathsOf(spec, spec.MaskedPaths, defaultMaskedPaths), pathsOf(spec, spec.ReadonlyPaths, defaultReadonlyPaths)
+	addMounts(h, spec.Mounts)
+	return h
+}
+
+func pathsOf(spec *triton.Spec, chosen *[]string, def []string) []string {
+	switch {
+	case chosen != nil:
+		return *chosen
+	case spec.Privileged:
+		return nil
+	}
+	return def
+}
+
+// addMounts gives each mount back in the form it was asked for. A tmpfs is always shown as of --tmpfs.
+func addMounts(h *container.HostConfig, mounts []triton.Mount) {
+	for i := range mounts {
+		m := &mounts[i]
+		switch {
+		case m.Type == triton.MountTmpfs:
+			if h.Tmpfs == nil {
+				h.Tmpfs = map[string]string{}
+			}
+			h.Tmpfs[m.Target] = strings.Join(m.Options, ",")
+		case m.Bind != "":
+			h.Binds = append(h.Binds, m.Bind)
+		default:
+			out := mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
+			if m.Propagation != "" || m.NonRecursive || m.CreateSource {
+				out.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: m.NonRecursive, CreateMountpoint: m.CreateSource}
+			}
+			h.Mounts = append(h.Mounts, out)
+		}
+	}
+}
+
+func resourcesOf(spec *triton.Spec) container.Resources {
+	r := &spec.Resources
+	out := container.Resources{
+		CPUShares: r.CPUShares, Memory: r.Memory, NanoCPUs: r.NanoCPUs, BlkioWeight: r.BlkioWeight,
+		BlkioWeightDevice: []*blkiodev.WeightDevice{}, BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{}, BlkioDeviceWriteBps: []*blkiodev.ThrottleDevice{},
+		BlkioDeviceReadIOps: []*blkiodev.ThrottleDevice{}, BlkioDeviceWriteIOps: []*blkiodev.ThrottleDevice{},
+		CPUPeriod: r.CPUPeriod, CPUQuota: r.CPUQuota, CpusetCpus: r.CpusetCPUs, CpusetMems: r.CpusetMems,
+		Devices: []container.DeviceMapping{}, MemoryReservation: r.MemoryReservation, MemorySwap: r.MemorySwap,
+		OomKillDisable: &r.OomKillDisable, Ulimits: []*container.Ulimit{},
+	}
+	if r.PidsLimit > 0 {
+		out.PidsLimit = &r.PidsLimit
+	}
+	for _, d := range spec.Devices {
+		out.Devices = append(out.Devices, container.DeviceMapping{PathOnHost: d.HostPath, PathInContainer: d.ContainerPath, CgroupPermissions: d.Permissions})
+	}
+	for _, u := range spec.Ulimits {
+		out.Ulimits = append(out.Ulimits, &container.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	}
+	return out
+}
+
+// mountPoints are the binds, as docker ps and inspect list them.
+func mountPoints(mounts []triton.Mount) []container.MountPoint {
+	list := []container.MountPoint{}
+	for i := range mounts {
+		m := &mounts[i]
+		if m.Type != triton.MountBind {
+			continue
+		}
+		mode := ""
+		if parts := strings.Split(m.Bind, ":"); len(parts) == 3 {
+			mode = parts[2]
+		}
+		list = append(list, container.MountPoint{
+			Type: mount.TypeBind, Source: m.Source, Destination: m.Target, Mode: mode, RW: !m.ReadOnly,
+			Propagation: mount.Propagation(or(m.Propagation, string(mount.PropagationRPrivate))),
+		})
+	}
+	return list
+}
