@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -97,9 +98,14 @@ func (c *conn) sendFrame(frame []byte, files []*os.File) error {
 	return err
 }
 
+// fd returns the connection's descriptor, -1 when it is closed.
+func (c *conn) fd() int { return controlFD(c.UnixConn) }
+
 // rawFD returns f's descriptor without what f.Fd does: putting it into blocking mode, which costs a thread per read.
 // It is -1 for a closed file.
-func rawFD(f *os.File) int {
+func rawFD(f *os.File) int { return controlFD(f) }
+
+func controlFD(f syscall.Conn) int {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return -1

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Keeper speaks to the keeper process. Requests of several goroutines are sent one after the other.
@@ -84,4 +86,31 @@ func (k *Keeper) call(ctx context.Context, verb Verb, body, reply any, files []*
 		return gone(err)
 	}
 	return err
+}
+
+// hangup returns a copy of the connection's descriptor to wait on with awaitHangup; closing it ends that wait. A copy,
+// because a wait on the connection itself would keep requests from reading their answers.
+func (k *Keeper) hangup() (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(k.cn.fd()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("watch keeper: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "hangup"), nil
+}
+
+// awaitHangup blocks until the peer closed the connection or f was closed.
+func awaitHangup(f *os.File) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	// The error says that f was closed, which is an end as well.
+	_ = raw.Read(func(fd uintptr) bool { return hungUp(int(fd), unix.POLLRDHUP) })
+}
+
+// hungUp reports whether one of events, or a hang-up, is pending on a socket.
+func hungUp(fd int, events int16) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0
 }

@@ -114,6 +114,7 @@ type CreateRequest struct {
 	CgroupPath string `json:"cgroupPath"`
 	// UserNS and NetNS are paths of pinned namespaces to join; empty: none of its own (host), or as OCI says.
 	UserNS string         `json:"userNS,omitempty"`
+	NetNS  string         `json:"netNS,omitempty"`
 	IDs    triton.IDRange `json:"ids,omitzero"`
 	Rootfs Rootfs         `json:"rootfs"`
 	// RunDir is the shim's own folder for this container on tmpfs: libcontainer's state, the rootfs mount point.

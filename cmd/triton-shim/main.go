@@ -1,0 +1,70 @@
+// triton-shim is the parent of one container (serve), the keeper of every container's descriptors (keep), and, executed
+// again by libcontainer, a container's init (init). Whoever starts it detaches it from its own session.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	// The device rules of cgroups are a plug-in of libcontainer: without it, a container with any is refused.
+	_ "github.com/opencontainers/cgroups/devices"
+	"github.com/opencontainers/runc/libcontainer"
+	// The C part of init: it joins the namespaces before the Go runtime starts.
+	_ "github.com/opencontainers/runc/libcontainer/nsenter"
+
+	"github.com/tritond/triton/pkg/shim"
+)
+
+// version is set at build time.
+var version = "dev"
+
+// init is libcontainer's way in, and the one exception to the rule against init functions: a container's init must not
+// reach main, nor start threads.
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == "init" {
+		runtime.GOMAXPROCS(1)
+		runtime.LockOSThread()
+		libcontainer.Init()
+	}
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "triton-shim:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("usage: triton-shim serve|keep --socket PATH, or version")
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	socket := flags.String("socket", "", "path of the Unix socket to serve")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	if args[0] == "version" {
+		fmt.Println(version)
+		return nil
+	}
+	if *socket == "" {
+		return fmt.Errorf("%s: --socket is needed", args[0])
+	}
+	// A shim outlives its daemon and whatever session that was started from.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	logs := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("pid", os.Getpid())
+	switch args[0] {
+	case "serve":
+		return shim.Serve(context.Background(), shim.ServerConfig{Socket: *socket, Version: version, Logger: logs})
+	case "keep":
+		return shim.RunKeeper(context.Background(), shim.KeeperConfig{Socket: *socket, Version: version, Logger: logs})
+	}
+	return fmt.Errorf("unknown mode %q", args[0])
+}

@@ -1,0 +1,223 @@
+package shim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runc/libcontainer"
+
+	"github.com/tritond/triton/pkg/shim/jsonlog"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// process is the container's first process (id empty) or an exec.
+type process struct {
+	id    string
+	io    *stdio
+	fan   *fan
+	pumps []*pump
+
+	lc  *libcontainer.Process // nil: adopted, so not our child
+	oom uint64                // the container's OOM kills when it was made
+
+	done chan struct{} // closed once exit is set, written and the output is in the log
+
+	mu    sync.Mutex
+	pid   int
+	start uint64
+	pidfd *os.File
+	ends  bool // no signal may be sent: the end was seen
+	exit  *triton.ExitRecord
+}
+
+func newProcess(id string, cfg Stdio) *process {
+	return &process{id: id, io: newStdio(cfg), fan: &fan{framed: !cfg.TTY}, done: make(chan struct{})}
+}
+
+// identify notes who the process is once it runs.
+func (p *process) identify(pid int) error {
+	start, err := startTime(pid)
+	if err != nil {
+		return err
+	}
+	pidfd, err := openPidfd(pid)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pid, p.start, p.pidfd = pid, start, pidfd
+	return nil
+}
+
+// who returns the process's id on the host and its start time; zero before it runs.
+func (p *process) who() ProcessReply {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return ProcessReply{Pid: p.pid, StartTime: p.start}
+}
+
+// pump starts the goroutines that move the output. Their end is awaited by settle and close.
+func (p *process) pump(w *jsonlog.Writer) {
+	for _, s := range p.io.streams {
+		pm := newPump(s, w, p.fan)
+		p.pumps = append(p.pumps, pm)
+		go pm.run()
+	}
+	go func() {
+		for _, pm := range p.pumps {
+			<-pm.ended
+		}
+		p.fan.close()
+	}()
+}
+
+// drained waits until the output of before now is in the log; a client that does not read may hold it up, for no longer
+// than the bound again.
+func (p *process) drained() {
+	late := time.NewTimer(2 * drainBound)
+	defer late.Stop()
+	for _, pm := range p.pumps {
+		pm.drain(drainBound)
+	}
+	for _, pm := range p.pumps {
+		select {
+		case <-pm.drained:
+		case <-late.C:
+			return
+		}
+	}
+}
+
+// signal sends sig unless the process has ended.
+func (p *process) signal(sig int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd == nil {
+		return &Error{Kind: KindConflict, Message: "process not started"}
+	}
+	if p.ends {
+		return &Error{Kind: KindNotFound, Message: "process has ended"}
+	}
+	err := signalPidfd(p.pidfd, sig)
+	if errors.Is(err, syscall.ESRCH) {
+		return &Error{Kind: KindNotFound, Message: "process has ended"}
+	}
+	if errors.Is(err, syscall.EINVAL) {
+		return &Error{Kind: KindInvalid, Message: fmt.Sprintf("no signal %d", sig)}
+	}
+	return err
+}
+
+// ended returns the exit record, or nil while the process lives or its output is being drained.
+func (p *process) ended() *triton.ExitRecord {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.exit
+}
+
+func (p *process) setEnd() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ends = true
+}
+
+func (p *process) setExit(rec triton.ExitRecord) {
+	p.mu.Lock()
+	p.exit = &rec
+	p.mu.Unlock()
+	close(p.done)
+}
+
+// wait blocks until the record is there.
+func (p *process) wait(ctx context.Context) (triton.ExitRecord, error) {
+	select {
+	case <-p.done:
+		return *p.ended(), nil
+	case <-ctx.Done():
+		return triton.ExitRecord{}, context.Cause(ctx)
+	}
+}
+
+// reap returns the wait status of our own child that has ended.
+func (p *process) reap() (uint32, error) {
+	state, err := p.lc.Wait()
+	if state == nil {
+		return 0, fmt.Errorf("reap %d: %w", p.pid, err)
+	}
+	ws, ok := state.Sys().(syscall.WaitStatus)
+	if !ok {
+		return 0, fmt.Errorf("reap %d: no wait status in %T", p.pid, state.Sys())
+	}
+	return uint32(ws), nil
+}
+
+// close releases the descriptors. The process must have ended.
+func (p *process) close() {
+	p.fan.abort()
+	for _, pm := range p.pumps {
+		pm.stream.src.SetReadDeadline(time.Unix(1, 0))
+		pm.stream.src.Close()
+		<-pm.ended
+	}
+	p.fan.close()
+	p.io.close()
+	if p.pidfd != nil {
+		p.pidfd.Close()
+	}
+}
+
+// recordName names the file of an exit record.
+func recordName(execID string) string {
+	if execID == "" {
+		return "exit.json"
+	}
+	return "exec-" + execID + ".json"
+}
+
+// writeRecord writes an exit record so that it is either whole or absent. It is not synced: after a crash of the host
+// the container is gone as well.
+func writeRecord(dir string, rec triton.ExitRecord) error {
+	return writeJSON(filepath.Join(dir, recordName(rec.ExecID)), rec)
+}
+
+// readRecord returns the record of a process that ended earlier; os.ErrNotExist: there is none.
+func readRecord(dir, execID string) (triton.ExitRecord, error) {
+	var rec triton.ExitRecord
+	err := readJSON(filepath.Join(dir, recordName(execID)), &rec)
+	return rec, err
+}
+
+// writeJSON replaces path by v, atomically; mode 0600.
+func writeJSON(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", filepath.Base(path), err), os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("decode %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}

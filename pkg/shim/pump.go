@@ -1,0 +1,237 @@
+package shim
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tritond/triton/pkg/shim/jsonlog"
+)
+
+// drainBound is how long the end of a process waits for output that a descendant may still write; dockerd waits as
+// long for its stream copiers (moby daemon/monitor.go).
+const drainBound = 2 * time.Second
+
+// clientWindow is how many bytes may wait for one attached client before it stops the container's output.
+const clientWindow = 1 << 20
+
+// scratchKept is the largest encode buffer kept between reads: a container that was noisy once does not hold megabytes.
+const scratchKept = 64 << 10
+
+// pump moves one stream to the log and the attached clients until it ends.
+type pump struct {
+	stream *stream
+	log    *jsonlog.Writer // nil: not logged
+	fan    *fan
+
+	drained chan struct{} // closed when all output of before drain was asked for is in the log
+	ended   chan struct{} // closed by run
+}
+
+func newPump(s *stream, w *jsonlog.Writer, f *fan) *pump {
+	return &pump{stream: s, log: w, fan: f, drained: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// run is the pump's goroutine. The log comes before the clients: what they make wait is on disk.
+func (p *pump) run() {
+	defer close(p.ended)
+	drained := sync.OnceFunc(func() { close(p.drained) })
+	defer drained()
+	scratch := p.stream.log(p.log, nil, false) // what an adopted stream had left over
+	for {
+		data, err := p.stream.next()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			p.stream.log(p.log, scratch, true)
+			p.stream.src.SetReadDeadline(time.Time{})
+			drained()
+			continue
+		}
+		if err != nil { // io.EOF, or closed by delete
+			p.stream.log(p.log, scratch, true)
+			return
+		}
+		scratch = p.stream.log(p.log, scratch, false)
+		if cap(scratch) > scratchKept {
+			scratch = nil
+		}
+		p.fan.send(p.stream.label, data)
+	}
+}
+
+// drain asks the pump to finish within the bound: at the end of the stream, or when the bound has passed, what came
+// until then is in the log and p.drained is closed.
+func (p *pump) drain(bound time.Duration) {
+	if p.stream.src.SetReadDeadline(time.Now().Add(bound)) != nil {
+		return // closed: the pump ends by itself
+	}
+}
+
+// fan hands a process's output to the clients attached to it.
+type fan struct {
+	framed bool // stream frames; false: a terminal's raw bytes
+
+	mu      sync.Mutex
+	clients []*client
+	closed  bool
+}
+
+// client is one attached connection. Its goroutine writes what waits; the pump blocks while clientWindow bytes wait.
+type client struct {
+	conn           net.Conn
+	stdout, stderr bool
+
+	mu      sync.Mutex
+	changed sync.Cond // on mu
+	queue   [][]byte
+	waiting int  // bytes in queue
+	ending  bool // nothing more will come
+	dead    bool // the peer is gone
+}
+
+func newClient(cn net.Conn, req AttachRequest) *client {
+	c := &client{conn: cn, stdout: req.Stdout, stderr: req.Stderr}
+	c.changed.L = &c.mu
+	return c
+}
+
+// add attaches c; false: the output has ended already.
+func (f *fan) add(c *client) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.clients = append(f.clients, c)
+	return true
+}
+
+// send hands data to every client that wants the stream. It blocks while one of them has too much waiting: docker's
+// attach is lossless, so back pressure reaches the container.
+func (f *fan) send(label string, data []byte) {
+	f.mu.Lock()
+	clients := append([]*client(nil), f.clients...)
+	f.mu.Unlock()
+	if len(clients) == 0 {
+		return
+	}
+	chunk := f.frame(label, data)
+	for _, c := range clients {
+		if label == "stdout" && c.stdout || label == "stderr" && c.stderr {
+			if !c.push(chunk) {
+				f.remove(c)
+			}
+		}
+	}
+}
+
+// frame copies data, which the stream will overwrite, behind docker's stream header where the process has no terminal.
+func (f *fan) frame(label string, data []byte) []byte {
+	if !f.framed {
+		return append([]byte(nil), data...)
+	}
+	kind := byte(1)
+	if label == "stderr" {
+		kind = 2
+	}
+	chunk := make([]byte, 8, 8+len(data))
+	chunk[0] = kind
+	binary.BigEndian.PutUint32(chunk[4:], uint32(len(data)))
+	return append(chunk, data...)
+}
+
+func (f *fan) remove(c *client) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, have := range f.clients {
+		if have == c {
+			f.clients = append(f.clients[:i], f.clients[i+1:]...)
+			return
+		}
+	}
+}
+
+// close tells the clients that the output ended; they get what waits for them first.
+func (f *fan) close() {
+	f.mu.Lock()
+	clients := f.clients
+	f.clients, f.closed = nil, true
+	f.mu.Unlock()
+	for _, c := range clients {
+		c.end()
+	}
+}
+
+// abort cuts the clients off, so that none can hold the pump.
+func (f *fan) abort() {
+	f.mu.Lock()
+	clients := append([]*client(nil), f.clients...)
+	f.mu.Unlock()
+	for _, c := range clients {
+		c.kill()
+	}
+}
+
+// push queues chunk, shared with other clients and not to be changed. False: the client is gone.
+func (c *client) push(chunk []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.dead && c.waiting > 0 && c.waiting+len(chunk) > clientWindow {
+		c.changed.Wait()
+	}
+	if c.dead {
+		return false
+	}
+	c.queue = append(c.queue, chunk)
+	c.waiting += len(chunk)
+	c.changed.Broadcast()
+	return true
+}
+
+// write is the client's goroutine: it sends what waits until the output ended or the peer is gone, then closes the
+// connection.
+func (c *client) write() {
+	defer c.kill()
+	for {
+		c.mu.Lock()
+		for len(c.queue) == 0 && !c.ending && !c.dead {
+			c.changed.Wait()
+		}
+		queue := c.queue
+		c.queue = nil
+		dead := c.dead
+		c.mu.Unlock()
+		if dead || len(queue) == 0 {
+			return
+		}
+		for _, chunk := range queue {
+			if _, err := c.conn.Write(chunk); err != nil {
+				return
+			}
+			c.mu.Lock()
+			c.waiting -= len(chunk)
+			c.changed.Broadcast()
+			c.mu.Unlock()
+		}
+	}
+}
+
+func (c *client) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ending = true
+	c.changed.Broadcast()
+}
+
+func (c *client) kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead {
+		return
+	}
+	c.dead = true
+	c.conn.Close()
+	c.changed.Broadcast()
+}
