@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -145,15 +147,42 @@ func watch(t testing.TB, p *Probes) (triton.ContainerKey, cgroup) {
 	return key, cg
 }
 
-// actorBinary compiles testdata/actor.c.
+// buildActor compiles testdata/actor.c; actorBinary says where it is, once it was needed.
+var buildActor = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "actor")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(dir, "actor")
+	out, err := exec.Command("clang", "-static", "-pthread", "-O1", "-Wall", "-Werror", "-o", bin, "testdata/actor.c").CombinedOutput()
+	if err != nil {
+		return dir, fmt.Errorf("compile actor: %w: %s", err, out)
+	}
+	return bin, nil
+})
+
 func actorBinary(t testing.TB) string {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), "actor")
-	out, err := exec.Command("clang", "-static", "-pthread", "-O1", "-o", bin, "testdata/actor.c").CombinedOutput()
+	bin, err := buildActor()
 	if err != nil {
-		t.Fatalf("compile actor: %v\n%s", err, out)
+		t.Fatal(err)
 	}
+	actorBuilt.Store(true)
 	return bin
+}
+
+var actorBuilt atomic.Bool
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(loaderEnv); dir != "" {
+		loaderMain(dir)
+	}
+	code := m.Run()
+	if actorBuilt.Load() {
+		bin, _ := buildActor()
+		os.RemoveAll(filepath.Dir(bin))
+	}
+	os.Exit(code)
 }
 
 // process is a child in a cgroup, whose stdin and stdout the test holds.

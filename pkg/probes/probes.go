@@ -90,7 +90,7 @@ type Probes struct {
 	// reapMu is held while retired slots are waited for and freed; taken before mu.
 	reapMu sync.Mutex
 
-	mu      sync.RWMutex
+	mu     sync.RWMutex
 	closed bool
 	pair   []link.Link // sys_exit, sys_enter, sched_switch while armed
 	idle   time.Time   // since when nothing is watched; zero: something is
@@ -171,7 +171,9 @@ func (p *Probes) Close() error {
 func (p *Probes) Unpin() error { return p.exits.unpin() }
 
 // Missing lists the programs that this kernel refused, with the reason.
-func (p *Probes) Missing() []MissingProgram { return append([]MissingProgram(nil), p.kernel.missing...) }
+func (p *Probes) Missing() []MissingProgram {
+	return append([]MissingProgram(nil), p.kernel.missing...)
+}
 
 // arm attaches the system call hooks. sys_exit comes first: a call whose entry was missed is counted without duration,
 // one whose return was missed would not be counted. The caller holds mu.

@@ -71,22 +71,26 @@ func straceCounts(t *testing.T, argv ...string) map[int][2]uint64 {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("strace: %v\n%s", err, out)
 	}
+	numbers := syscallNumbersByName(t)
 	m := map[int][2]uint64{}
 	for _, line := range strings.Split(readFile(t, file), "\n") {
 		f := strings.Fields(line)
-		if len(f) < 2 {
+		if len(f) < 2 || f[len(f)-1] == "total" {
 			continue
 		}
 		calls, err := strconv.ParseUint(f[0], 10, 64)
-		name := f[len(f)-1]
-		if err != nil || name == "total" {
-			continue
+		if err != nil {
+			continue // a heading
 		}
 		var errs uint64
 		if len(f) == 3 {
 			errs, _ = strconv.ParseUint(f[1], 10, 64)
 		}
-		m[syscallNumber(t, name)] = [2]uint64{calls, errs}
+		nr, ok := numbers[f[len(f)-1]]
+		if !ok {
+			t.Fatalf("no number for %q", line)
+		}
+		m[nr] = [2]uint64{calls, errs}
 	}
 	if len(m) == 0 {
 		t.Fatal("strace counted nothing")
@@ -94,21 +98,22 @@ func straceCounts(t *testing.T, argv ...string) map[int][2]uint64 {
 	return m
 }
 
-// syscallNumber asks the kernel headers, through the compiler.
-func syscallNumber(t *testing.T, name string) int {
+// syscallNumbersByName asks the kernel's headers, through the compiler.
+func syscallNumbersByName(t *testing.T) map[string]int {
 	t.Helper()
-	cmd := exec.Command("clang", "-E", "-P", "-include", "sys/syscall.h", "-x", "c", "-")
-	cmd.Stdin = strings.NewReader("SYS_" + name)
+	cmd := exec.Command("clang", "-E", "-dM", "-include", "asm/unistd.h", "-x", "c", "/dev/null")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Fields(string(out))
-	nr, err := strconv.Atoi(lines[len(lines)-1])
-	if err != nil {
-		t.Fatalf("number of %s: %v", name, err)
+	m := map[string]int{}
+	for _, line := range strings.Split(string(out), "\n") {
+		name, value, _ := strings.Cut(strings.TrimPrefix(line, "#define __NR_"), " ")
+		if nr, err := strconv.Atoi(value); err == nil {
+			m[name] = nr
+		}
 	}
-	return nr
+	return m
 }
 
 // The number of durations is the number of calls that have one, in each histogram, and their sums agree.

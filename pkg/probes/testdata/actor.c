@@ -1,6 +1,6 @@
 // What the kernel tests run: a program that makes known numbers of known system calls, or ends in a known way.
-// Usage: actor gate PROG ARG... | calls | refused | churn N | exit37 | segv | thread-exit | leader-first | term |
-//        shim MODE | hostile
+// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | shim MODE | MODE
+// where MODE is exit37 | segv | thread-exit | leader-first | term | hog | hostile.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -112,6 +112,33 @@ static void *outlive_leader(void *unused)
 
 static int hostile(void);
 
+// hog takes memory until the kernel ends it.
+static int hog(void)
+{
+	long n;
+
+	pause_here();
+	for (n = 0; n < 512; n++) {
+		char *p = malloc(1 << 20);
+
+		if (!p)
+			break;
+		memset(p, 1, 1 << 20);
+	}
+	return 96;
+}
+
+// forks makes n children that end at once.
+static int forks(long n)
+{
+	while (n--) {
+		if (fork() == 0)
+			_exit(0);
+		wait(NULL);
+	}
+	return 0;
+}
+
 static int end_as(const char *mode)
 {
 	pthread_t t;
@@ -120,6 +147,8 @@ static int end_as(const char *mode)
 		return hostile();
 	if (!strcmp(mode, "exit37"))
 		return 37;
+	if (!strcmp(mode, "hog"))
+		return hog();
 	if (!strcmp(mode, "segv"))
 		*(volatile int *)0x1234 = 0;
 	if (!strcmp(mode, "term"))
@@ -142,7 +171,7 @@ static pid_t child_of_parent(void)
 	return syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
 }
 
-// shim forks a process that ends as mode says through three stages, prints its pid, and waits to be killed.
+// shim forks a process that ends as mode says through three stages, prints its pid, and reaps until it is killed.
 static int shim(const char *mode)
 {
 	pause_here();
@@ -161,8 +190,17 @@ static int shim(const char *mode)
 		}
 		_exit(0);
 	}
-	for (;;)
-		pause();
+	for (;;) { // say what wait4 says
+		int status;
+		pid_t pid = wait(&status);
+
+		if (pid > 0) {
+			printf("%d %d\n", pid, status);
+			fflush(stdout);
+		} else {
+			pause_here();
+		}
+	}
 }
 
 // hostile is the program of a container that tries to fill the exit map: children and grandchildren by CLONE_PARENT.
@@ -198,6 +236,8 @@ int main(int argc, char **argv)
 		times(atol(argv[2]), SYS_getppid, 0, 0, 0);
 		return 0;
 	}
+	if (!strcmp(mode, "forks") && argc > 2)
+		return forks(atol(argv[2]));
 	if (!strcmp(mode, "shim") && argc > 2)
 		return shim(argv[2]);
 	return end_as(mode);
