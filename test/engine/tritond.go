@@ -111,17 +111,11 @@ func (d *Tritond) cgroup() string { return "triton-" + d.Instance }
 // Close stops the daemon, purges the instance, removes the root and returns an error that names all that is left of
 // the instance on the machine.
 func (d *Tritond) Close(ctx context.Context) error {
-	d.rememberLinks()
 	var err error
 	if d.proc != nil {
 		err = d.Stop()
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(d.Bin, "tritond"), "purge",
-		"--data-root", d.DataRoot, "--run-root", d.RunRoot, "--instance", d.Instance)
-	if out, e := cmd.CombinedOutput(); e != nil {
-		err = errors.Join(err, fmt.Errorf("tritond purge: %w\n%s", e, out))
-	}
-	err = errors.Join(err, d.leftovers())
+	err = errors.Join(err, d.Purge(ctx), d.leftovers())
 	if err != nil {
 		// Keep the folder: it is what explains the failure. What still runs would disturb all later tests.
 		for _, pid := range Pids(d.owns) {
@@ -130,6 +124,17 @@ func (d *Tritond) Close(ctx context.Context) error {
 		return fmt.Errorf("instance %s (%s): %w", d.Instance, d.Root, err)
 	}
 	return os.RemoveAll(d.Root)
+}
+
+// Purge has tritond remove all that is of the instance, with no daemon running.
+func (d *Tritond) Purge(ctx context.Context) error {
+	d.rememberLinks()
+	cmd := exec.CommandContext(ctx, filepath.Join(d.Bin, "tritond"), "purge",
+		"--data-root", d.DataRoot, "--run-root", d.RunRoot, "--instance", d.Instance)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("tritond purge: %w\n%s", err, out)
+	}
+	return nil
 }
 
 func randomHex(bytes int) string {

@@ -21,7 +21,7 @@ struct row {
 };
 
 static const struct row table[] = {
-	{ "getppid", SYS_getppid, 0, 7, 0 },
+	{ "sched_getscheduler", SYS_sched_getscheduler, 0, 7, 0 },
 	{ "getpriority", SYS_getpriority, 0, 3, 0 },
 	{ "times", SYS_times, 0, 5, 0 },
 	{ "sched_get_priority_max", SYS_sched_get_priority_max, 1, 2, 0 },
