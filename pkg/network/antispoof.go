@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -78,7 +79,8 @@ func (f *firewall) sets() memberSets {
 			nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIPAddr)},
 		macs: &nftables.Set{Table: f.bridge, Name: setMACs, Concatenation: true, KeyType: nftables.MustConcatSetType(
 			nftables.TypeIFName, nftables.TypeEtherAddr)},
-		ports: &nftables.Set{Table: f.bridge, Name: setPorts, KeyType: nftables.TypeIFName},
+		// The byte order only tells the nft command how to print names.
+		ports: &nftables.Set{Table: f.bridge, Name: setPorts, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian},
 	}
 }
 

@@ -305,16 +305,9 @@ func machine(t *testing.T) map[string]string {
 
 func TestKernelPurgeLeavesTheMachineAsItWas(t *testing.T) {
 	// What turning ip_forward on overwrites must come back too.
-	for name, value := range map[string]string{ipForward: "0", acceptRedirects: "0", "ipv4/conf/lo/forwarding": "1"} {
-		old, err := readSysctl(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { writeSysctl(name, old) })
-		if err := writeSysctl(name, value); err != nil {
-			t.Fatal(err)
-		}
-	}
+	setSysctl(t, ipForward, "0")
+	setSysctl(t, acceptRedirects, "0")
+	setSysctl(t, "ipv4/conf/lo/forwarding", "1")
 	before := machine(t)
 	cfg := testConfig(t, testSubnet)
 	n, err := Open(t.Context(), cfg)
@@ -343,6 +336,23 @@ func TestKernelPurgeLeavesTheMachineAsItWas(t *testing.T) {
 	}
 	if entries, _ := filepath.Glob(filepath.Join(cfg.RunRoot, "*")); len(entries) > 0 {
 		t.Errorf("left in the run root: %v", entries)
+	}
+}
+
+// setSysctl sets a sysctl for a test.
+func setSysctl(t testing.TB, name, value string) {
+	t.Helper()
+	old, err := readSysctl(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := writeSysctl(name, old); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := writeSysctl(name, value); err != nil {
+		t.Fatal(err)
 	}
 }
 

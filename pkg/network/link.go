@@ -104,15 +104,31 @@ func (b *bridge) address(ns *os.File, ep triton.Endpoint) error {
 	})
 }
 
+// join connects ep and sets both ends up.
+func (b *bridge) join(h *netlink.Handle, ns *os.File, ep triton.Endpoint) error {
+	if err := b.connect(h, ns, ep); err != nil {
+		return err
+	}
+	if err := b.address(ns, ep); err != nil {
+		return err
+	}
+	// The port, and with a first port the bridge, drop packets until the kernel has noted their carrier, which it does
+	// later, in a worker: a container's first SYN would be lost, and come again after a second. Asking for a link makes
+	// the kernel do it now (linkwatch_sync_dev in rtnl_getlink, net/core/rtnetlink.c).
+	for _, name := range []string{ep.HostLink, b.name} {
+		if _, err := h.LinkByName(name); err != nil {
+			return fmt.Errorf("look up %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // reconnect makes good what is missing between an existing namespace and the bridge.
 func (b *bridge) reconnect(h *netlink.Handle, ns *os.File, ep triton.Endpoint) error {
 	link, err := h.LinkByName(ep.HostLink)
 	switch {
 	case errors.As(err, new(netlink.LinkNotFoundError)):
-		if err := b.connect(h, ns, ep); err != nil {
-			return err
-		}
-		return b.address(ns, ep)
+		return b.join(h, ns, ep)
 	case err != nil:
 		return fmt.Errorf("look up %s: %w", ep.HostLink, err)
 	}
@@ -125,10 +141,7 @@ func (b *bridge) reconnect(h *netlink.Handle, ns *os.File, ep triton.Endpoint) e
 		if err := h.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
 			return fmt.Errorf("remove the stale link %s: %w", ep.HostLink, err)
 		}
-		if err := b.connect(h, ns, ep); err != nil {
-			return err
-		}
-		return b.address(ns, ep)
+		return b.join(h, ns, ep)
 	}
 	if link.Attrs().MasterIndex == b.index && link.Attrs().Flags&net.FlagUp != 0 {
 		return nil

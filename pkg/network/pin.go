@@ -56,6 +56,9 @@ func (p pins) path(slot int, name string) string {
 // slots lists the slots that have a folder, pinned or not.
 func (p pins) slots() ([]int, error) {
 	entries, err := os.ReadDir(p.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // purged
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list pinned namespaces: %w", err)
 	}
@@ -189,7 +192,7 @@ func (p pins) purge() error {
 			return err
 		}
 	}
-	if err := unix.Unmount(p.dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+	if err := unix.Unmount(p.dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount %s: %w", p.dir, err)
 	}
 	if err := os.Remove(p.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
