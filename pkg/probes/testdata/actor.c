@@ -119,11 +119,11 @@ static int hog(void)
 
 	pause_here();
 	for (n = 0; n < 512; n++) {
-		char *p = malloc(1 << 20);
+		volatile char *p = malloc(1 << 20);
+		long i;
 
-		if (!p)
-			break;
-		memset(p, 1, 1 << 20);
+		for (i = 0; p && i < 1 << 20; i += 4096)
+			p[i] = 1;
 	}
 	return 96;
 }
