@@ -65,6 +65,10 @@ func openEngine(ctx context.Context, root string) (_ *engine, err error) {
 	if e.backing, err = overlay.NewSnapshotter(snapshotRoot, overlay.WithUpperdirLabel, overlay.AsynchronousRemove); err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
+	// The snapshotter opens its database at its first use; this is it. In a new one there is nothing to be found.
+	if err := e.backing.Walk(ctx, func(context.Context, snapshots.Info) error { return nil }); err != nil && !errdefs.IsNotFound(err) {
+		return nil, fmt.Errorf("open layers: %w", err)
+	}
 	e.db = metadata.NewDB(e.bolt, blobs, map[string]snapshots.Snapshotter{snapshotter: e.backing}, metadata.WithPolicyIsolated)
 	if err := e.db.Init(ctx); err != nil {
 		return nil, fmt.Errorf("open image metadata: %w", err)

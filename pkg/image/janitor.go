@@ -85,10 +85,9 @@ func (j *janitor) sweep() bool {
 		}
 	}
 	if garbage || j.store.anyOrphan(j.ctx, loose) {
-		if _, err := j.store.eng.db.GarbageCollect(j.ctx); err != nil && j.ctx.Err() == nil {
+		if err := j.store.collectGarbage(j.ctx); err != nil && j.ctx.Err() == nil {
 			j.store.log.Error("collecting unused image data", "err", err)
 		}
-		j.store.configs.Clear()
 	}
 	return true
 }

@@ -53,6 +53,8 @@ type Store struct {
 
 	// names guards what reads and then writes records of images: publish, Tag, Remove.
 	names sync.Mutex
+	// collecting lets one collection run at a time.
+	collecting sync.Mutex
 	// unpacking holds one lock per chain of layers that is being unpacked.
 	unpacking keyedMutex
 	// configs caches what an immutable config blob says, by image id.
@@ -100,9 +102,17 @@ func (s *Store) Collect(ctx context.Context) error {
 	if err := s.rw.emptyTrash(ctx); err != nil {
 		return err
 	}
+	return s.collectGarbage(ctx)
+}
+
+// collectGarbage runs one collection. A second one would find nothing to do and return while the first still removes files.
+func (s *Store) collectGarbage(ctx context.Context) error {
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
 	if _, err := s.eng.db.GarbageCollect(ctx); err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
+	s.configs.Clear()
 	return nil
 }
 

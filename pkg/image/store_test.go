@@ -86,3 +86,6 @@ func TestKernelPrepareGivesLayersTopmostFirst(t *testing.T) {
 		t.Errorf("rootfs after discard: got %v, want not found", err)
 	}
 }
+
+// noIDs stands for a container without a user namespace.
+var noIDs = triton.IDRange{}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -161,16 +162,18 @@ func (l Layer) packed() []byte {
 	return l.Pack(l.Tar)
 }
 
+// dockerItem is an entry of manifest.json.
+type dockerItem struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
 // Docker writes an archive as docker before version 25 does: DIR/layer.tar, ID.json, manifest.json at the end.
 func Docker(all ...Image) []byte {
-	type item struct {
-		Config   string
-		RepoTags []string
-		Layers   []string
-	}
 	var (
 		entries []Entry
-		list    []item
+		list    []dockerItem
 		have    = map[string]bool{}
 	)
 	add := func(name string, body []byte) {
@@ -180,7 +183,7 @@ func Docker(all ...Image) []byte {
 		}
 	}
 	for _, im := range all {
-		it := item{Config: digest.FromBytes(im.ConfigJSON()).Encoded() + ".json", RepoTags: im.Tags}
+		it := dockerItem{Config: digest.FromBytes(im.ConfigJSON()).Encoded() + ".json", RepoTags: im.Tags}
 		for _, l := range im.Layers {
 			name := digest.FromBytes(l.packed()).Encoded() + "/layer.tar"
 			add(path.Dir(name)+"/VERSION", []byte("1.0"))
@@ -202,51 +205,84 @@ func Layout(all ...Image) []byte { return layout(false, all) }
 func Hybrid(all ...Image) []byte { return layout(true, all) }
 
 func layout(withDocker bool, all []Image) []byte {
-	type item struct {
-		Config   string
-		RepoTags []string
-		Layers   []string
-	}
+	w := layoutWriter{have: map[digest.Digest]bool{}}
 	var (
-		entries []Entry
-		list    []item
-		have    = map[digest.Digest]bool{}
-		index   = ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+		named []ocispec.Descriptor
+		list  []dockerItem
 	)
-	blob := func(mediaType string, b []byte) ocispec.Descriptor {
-		d := digest.FromBytes(b)
-		if !have[d] {
-			have[d] = true
-			entries = append(entries, Entry{Header: tar.Header{Name: "blobs/sha256/" + d.Encoded()}, Body: b})
-		}
-		return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(b))}
-	}
 	for _, im := range all {
-		m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
-		m.Config = blob(ocispec.MediaTypeImageConfig, im.ConfigJSON())
-		it := item{Config: "blobs/sha256/" + m.Config.Digest.Encoded(), RepoTags: im.Tags}
+		d := w.image(im)
+		it := dockerItem{Config: blobName(digest.FromBytes(im.ConfigJSON())), RepoTags: im.Tags}
 		for _, l := range im.Layers {
-			d := blob(ocispec.MediaTypeImageLayer, l.packed())
-			m.Layers = append(m.Layers, d)
-			it.Layers = append(it.Layers, "blobs/sha256/"+d.Digest.Encoded())
+			it.Layers = append(it.Layers, blobName(digest.FromBytes(l.packed())))
 		}
-		d := blob(ocispec.MediaTypeImageManifest, toJSON(m))
 		list = append(list, it)
 		if len(im.Tags) == 0 {
-			index.Manifests = append(index.Manifests, d)
+			named = append(named, d)
 		}
 		for _, t := range im.Tags {
 			d.Annotations = map[string]string{images.AnnotationImageName: t}
-			index.Manifests = append(index.Manifests, d)
+			named = append(named, d)
 		}
 	}
-	entries = append(entries,
+	if !withDocker {
+		list = nil
+	}
+	return w.finish(named, list)
+}
+
+// layoutWriter collects the blobs of an OCI layout.
+type layoutWriter struct {
+	entries []Entry
+	have    map[digest.Digest]bool
+}
+
+func blobName(d digest.Digest) string { return "blobs/sha256/" + d.Encoded() }
+
+func (w *layoutWriter) blob(mediaType string, b []byte) ocispec.Descriptor {
+	d := digest.FromBytes(b)
+	if !w.have[d] {
+		w.have[d] = true
+		w.entries = append(w.entries, Entry{Header: tar.Header{Name: blobName(d)}, Body: b})
+	}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(b))}
+}
+
+// image adds an image's blobs and returns the descriptor of its manifest.
+func (w *layoutWriter) image(im Image) ocispec.Descriptor {
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
+	m.Config = w.blob(ocispec.MediaTypeImageConfig, im.ConfigJSON())
+	for _, l := range im.Layers {
+		m.Layers = append(m.Layers, w.blob(ocispec.MediaTypeImageLayer, l.packed()))
+	}
+	return w.blob(ocispec.MediaTypeImageManifest, toJSON(m))
+}
+
+// finish adds the documents of a layout, and manifest.json if there is a list for it.
+func (w *layoutWriter) finish(named []ocispec.Descriptor, list []dockerItem) []byte {
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: named}
+	entries := append(w.entries,
 		Entry{Header: tar.Header{Name: "oci-layout"}, Body: toJSON(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})},
 		Entry{Header: tar.Header{Name: "index.json"}, Body: toJSON(index)})
-	if withDocker {
+	if list != nil {
 		entries = append(entries, Entry{Header: tar.Header{Name: "manifest.json"}, Body: toJSON(list)})
 	}
 	return Tar(entries...)
+}
+
+// MultiPlatform writes an OCI layout with one name, whose index has an image for each platform ("linux/arm64").
+func MultiPlatform(tag string, all map[string]Image) []byte {
+	w := layoutWriter{have: map[digest.Digest]bool{}}
+	inner := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	for _, platform := range slices.Sorted(maps.Keys(all)) {
+		d := w.image(all[platform])
+		os, arch, _ := strings.Cut(platform, "/")
+		d.Platform = &ocispec.Platform{OS: os, Architecture: arch}
+		inner.Manifests = append(inner.Manifests, d)
+	}
+	d := w.blob(ocispec.MediaTypeImageIndex, toJSON(inner))
+	d.Annotations = map[string]string{images.AnnotationImageName: tag}
+	return w.finish([]ocispec.Descriptor{d}, nil)
 }
 
 func toJSON(v any) []byte {
