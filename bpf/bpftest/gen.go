@@ -1,0 +1,3 @@
+package bpftest
+
+//go:generate go tool bpf2go -target amd64 -type bucket_args -type call_args -type exit_args -output-stem functions Functions functions.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I.. -I/usr/include/x86_64-linux-gnu
