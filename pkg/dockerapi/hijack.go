@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -35,7 +36,7 @@ const (
 // stream is a hijacked connection: from here on it carries a process's bytes.
 type stream struct {
 	conn net.Conn
-	in   io.Reader // conn behind what the server had read already
+	in   io.Reader // what the server had read already, then conn
 	eof  atomic.Bool
 }
 
@@ -60,7 +61,14 @@ func (c *call) hijack(framed bool) (*stream, error) {
 		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + media + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n" +
 			"Api-Version: " + MaxAPIVersion + "\r\nOstype: linux\r\n\r\n"
 	}
-	st := &stream{conn: conn, in: buffered.Reader}
+	// What the server had read already comes first. The rest must not come through its reader: that one ends the request's
+	// context when the client ends its stdin.
+	ahead, err := buffered.Peek(buffered.Reader.Buffered())
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("read what came with the request: %w", err)
+	}
+	st := &stream{conn: conn, in: io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), conn)}
 	if _, err := io.WriteString(conn, head); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("answer %s: %w", c.r.URL.Path, err)
