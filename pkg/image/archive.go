@@ -95,7 +95,8 @@ func readArchive(ctx context.Context, r io.Reader, to shelf, fits func(int64) er
 // readError says that bytes are damaged, unless the reader gave up for a reason of its own.
 func readError(err error) error {
 	switch {
-	case errdefs.IsResourceExhausted(err), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errdefs.IsResourceExhausted(err), errdefs.IsNotImplemented(err), errdefs.IsInvalidArgument(err),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return badArchive("it is cut short")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/tritond/triton/pkg/image"
 	"github.com/tritond/triton/pkg/image/imagetest"
@@ -89,3 +90,6 @@ func TestKernelPrepareGivesLayersTopmostFirst(t *testing.T) {
 
 // noIDs stands for a container without a user namespace.
 var noIDs = triton.IDRange{}
+
+// layerChain is the chain id of an image with one layer: the layer's digest.
+func layerChain(tar []byte) string { return digest.FromBytes(tar).String() }

@@ -1,0 +1,103 @@
+package image_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tritond/triton/pkg/image"
+	"github.com/tritond/triton/pkg/image/imagetest"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+func TestKernelImportMakesAnImageOfOneLayer(t *testing.T) {
+	root := imagetest.Files(map[string]string{"etc/motd": "hello"})
+	for name, in := range map[string][]byte{"plain": root, "gzip": gzipped(root), "zstd": zstandard(root)} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, image.Config{})
+			id, err := s.Import(t.Context(), tenant, bytes.NewReader(in), "mine", "from a test", []string{
+				`CMD ["cat", "/etc/motd"]`, "ENV GREETING=hello NAME='big world'\nENV BOTH=\"$GREETING $NAME\"", "WORKDIR /srv", "WORKDIR data",
+				"USER 1000:1000", "EXPOSE 80 53/udp 8000-8002", "LABEL a=1 b=\"2 3\"", `VOLUME ["/data"]`, "STOPSIGNAL SIGINT", "ENTRYPOINT exec env",
+			})
+			if err != nil {
+				t.Fatalf("import: %v", err)
+			}
+			got, err := s.Inspect(t.Context(), tenant, "mine:latest")
+			if err != nil {
+				t.Fatalf("inspect: %v", err)
+			}
+			if got.ID != id || got.Comment != "from a test" || got.Created.IsZero() || got.OS != "linux" || got.Size != 5 {
+				t.Errorf("got %+v", got)
+			}
+			want := triton.ImageConfig{
+				Entrypoint: []string{"/bin/sh", "-c", "exec env"}, Cmd: []string{"cat", "/etc/motd"},
+				Env: []string{"GREETING=hello", "NAME=big world", "BOTH=hello big world"}, WorkingDir: "/srv/data", User: "1000:1000",
+				ExposedPorts: []string{"53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp"}, Volumes: []string{"/data"},
+				Labels: map[string]string{"a": "1", "b": "2 3"}, StopSignal: "SIGINT",
+			}
+			if diff := cmp.Diff(want, got.Config); diff != "" {
+				t.Errorf("config (-want +got):\n%s", diff)
+			}
+			fs, err := s.Prepare(t.Context(), newKey(), id, noIDs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := os.ReadFile(filepath.Join(fs.Lower[0], "etc/motd")); err != nil || string(b) != "hello" {
+				t.Errorf("file: got %q, %v", b, err)
+			}
+		})
+	}
+}
+
+func TestKernelImportRefusesAndLeavesNothing(t *testing.T) {
+	good := imagetest.Files(map[string]string{"a": "a"})
+	root := t.TempDir()
+	s := open(t, image.Config{Root: root})
+	before := leftovers(t, s, root)
+	for name, c := range map[string]struct {
+		in      []byte
+		ref     string
+		changes []string
+		want    string
+	}{
+		"no tar":           {in: []byte(strings.Repeat("no tar ", 1000)), want: "invalid tar header"},
+		"cut tar":          {in: good[:512], want: "unexpected EOF"},
+		"cut gzip":         {in: gzipped(good)[:40], want: "cut short"},
+		"bad name":         {in: good, ref: "UPPER", want: "invalid reference format"},
+		"digest as name":   {in: good, ref: "a@sha256:" + strings.Repeat("a", 64), want: "digest reference"},
+		"other line":       {in: good, changes: []string{"RUN rm -rf /"}, want: "run is not a valid change command"},
+		"no argument":      {in: good, changes: []string{"CMD"}, want: "CMD requires at least one argument"},
+		"two users":        {in: good, changes: []string{"USER a b"}, want: "USER requires exactly one argument"},
+		"open quote":       {in: good, changes: []string{`ENV a="b`}, want: "unexpected end of statement"},
+		"env without name": {in: good, changes: []string{"ENV =b"}, want: "names can not be blank"},
+		"env with a rest":  {in: good, changes: []string{"ENV a=b c"}, want: "can't find = in \"c\""},
+		"port":             {in: good, changes: []string{"EXPOSE 99999"}, want: "invalid containerPort: 99999"},
+		"ports":            {in: good, changes: []string{"EXPOSE 90-80"}, want: "invalid containerPort: 90-80"},
+		"protocol":         {in: good, changes: []string{"EXPOSE 80/http"}, want: "invalid proto: http"},
+		"signal":           {in: good, changes: []string{"STOPSIGNAL SIGNOPE"}, want: "invalid signal: SIGNOPE"},
+		"substitution":     {in: good, changes: []string{"ENV a=${b:-c}"}, want: "unsupported substitution"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := s.Import(t.Context(), tenant, bytes.NewReader(c.in), c.ref, "", c.changes)
+			if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an invalid argument with %q", err, c.want)
+			}
+		})
+	}
+	for _, c := range []string{"HEALTHCHECK NONE", "ONBUILD RUN x"} {
+		if _, err := s.Import(t.Context(), tenant, bytes.NewReader(good), "", "", []string{c}); !errdefs.IsNotImplemented(err) {
+			t.Errorf("%s: got %v, want not implemented", c, err)
+		}
+	}
+	if _, err := s.Import(t.Context(), tenant, strings.NewReader("\xfd7zXZ\x00 and more"), "", "", nil); !errdefs.IsNotImplemented(err) {
+		t.Errorf("xz: got %v, want not implemented", err)
+	}
+	if diff := cmp.Diff(before, leftovers(t, s, root)); diff != "" {
+		t.Errorf("left behind (-before +after):\n%s", diff)
+	}
+}
