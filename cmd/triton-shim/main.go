@@ -18,6 +18,7 @@ import (
 	// The C part of init: it joins the namespaces before the Go runtime starts.
 	_ "github.com/opencontainers/runc/libcontainer/nsenter"
 
+	"github.com/tritond/triton/pkg/probes/exitmap"
 	"github.com/tritond/triton/pkg/shim"
 )
 
@@ -62,9 +63,17 @@ func run(args []string) error {
 	logs := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("pid", os.Getpid())
 	switch args[0] {
 	case "serve":
-		return shim.Serve(context.Background(), shim.ServerConfig{Socket: *socket, Version: version, Logger: logs})
+		return shim.Serve(context.Background(), shim.ServerConfig{
+			Socket: *socket, Version: version, Logger: logs, LookupExit: lookupExit,
+		})
 	case "keep":
 		return shim.RunKeeper(context.Background(), shim.KeeperConfig{Socket: *socket, Version: version, Logger: logs})
 	}
 	return fmt.Errorf("unknown mode %q", args[0])
+}
+
+// lookupExit asks the daemon's pinned exit map.
+func lookupExit(path string, pid int) (shim.ExitStatus, bool, error) {
+	st, ok, err := exitmap.Lookup(path, pid)
+	return shim.ExitStatus{WaitStatus: st.WaitStatus, At: st.At, Ended: st.Ended}, ok, err
 }

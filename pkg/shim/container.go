@@ -62,6 +62,9 @@ func create(ctx context.Context, req CreateRequest, logs *slog.Logger, lookup Ex
 		return nil, err
 	}
 	c = newContainer(req, logs, lookup)
+	if _, err := os.Stat(filepath.Join(req.RunDir, createFile)); err == nil {
+		return nil, conflict("create: %s holds a container already", req.RunDir)
+	}
 	if err := os.MkdirAll(req.RunDir, 0o711); err != nil { // searchable for the container's root
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
@@ -115,9 +118,6 @@ func checkCreate(req *CreateRequest) (*specs.Spec, error) {
 		return nil, invalid("create: run directory %q or exit directory %q is not absolute", req.RunDir, req.ExitDir)
 	case req.UserNS == "" && !req.IDs.IsZero():
 		return nil, invalid("create: an id range without a user namespace")
-	}
-	if _, err := readRecord(req.RunDir, ""); err == nil {
-		return nil, conflict("create: run directory %s is in use", req.RunDir)
 	}
 	spec := new(specs.Spec)
 	if err := json.Unmarshal(req.OCI, spec); err != nil {
@@ -211,7 +211,12 @@ func (c *container) handOver(ctx context.Context, p *process) error {
 		}
 		names, files = append(names, n...), append(files, f...)
 	}
-	names, files = append(names, heldPidfd), append(files, p.pidfd)
+	if p.pidfd != nil {
+		names, files = append(names, heldPidfd), append(files, p.pidfd)
+	}
+	if len(files) == 0 {
+		return nil
+	}
 	req := HandoffRequest{Key: c.req.Key, Run: c.req.Run, Exec: p.id, FDs: names}
 	return c.keeper.hold(ctx, req, files)
 }

@@ -20,11 +20,12 @@ import (
 
 // watch sees p through to its exit record: the order is that of the package comment. It is the goroutine that reaps.
 func (c *container) watch(p *process) {
-	err := waitPidfd(p.pidfd)
-	at := time.Now()
-	if err != nil {
-		c.logs.Error("wait by pidfd", "pid", p.pid, "err", err)
+	if p.pidfd != nil { // nil: adopted after its end
+		if err := waitPidfd(p.pidfd); err != nil {
+			c.logs.Error("wait by pidfd", "pid", p.pid, "err", err)
+		}
 	}
+	at := time.Now()
 	p.setEnd()
 	rec := triton.ExitRecord{Run: c.req.Run, ExecID: p.id, Pid: p.pid, At: at}
 	c.status(p, &rec)
@@ -223,5 +224,3 @@ func (c *container) discard(ctx context.Context) error {
 	}
 	return errors.Join(append(errs, os.RemoveAll(c.req.RunDir))...)
 }
-
-func (c *container) strangerStatus(p *process, rec *triton.ExitRecord) {}

@@ -34,6 +34,9 @@ type rig struct {
 	keeperPath string
 	shim       *exec.Cmd
 	client     *Client
+	created    bool
+	clients    []*Client
+	daemons    []*exec.Cmd
 }
 
 // testIDs is far above what others on this machine use.
@@ -54,7 +57,7 @@ func newRig(t *testing.T, argv ...string) *rig {
 	})
 	r.cgroup = "/triton-t" + r.key.ID[:8] + "/" + r.key.ID
 	must(t, os.MkdirAll(cgroup2Dir(r.cgroup), 0o755))
-	t.Cleanup(r.removeCgroups)
+	t.Cleanup(r.close)
 	for _, d := range []string{"upper", "work", "exit", "run", "ns"} {
 		must(t, os.Mkdir(filepath.Join(r.dir, d), 0o711))
 	}
@@ -79,15 +82,31 @@ func cgroup2Dir(path string) string {
 	return "/sys/fs/cgroup" + path
 }
 
+// close deletes the container, which must leave nothing, and ends the processes of the rig.
+func (r *rig) close() {
+	if r.created {
+		r.remove()
+	}
+	for _, c := range r.clients {
+		c.Close()
+	}
+	for _, d := range r.daemons {
+		d.Process.Kill()
+		d.Wait()
+		if out := d.Stderr.(*bytes.Buffer); r.t.Failed() && out.Len() > 0 {
+			r.t.Logf("%s said:\n%s", d.Args[1], out)
+		}
+	}
+	unix.Unmount(filepath.Join(r.req.RunDir, rootfsDir), unix.MNT_DETACH) // of a test that failed
+	r.removeCgroups()
+}
+
 // removeCgroups removes the parents, and reports a container's cgroup that is still there.
 func (r *rig) removeCgroups() {
 	for _, pattern := range []string{"/sys/fs/cgroup/*" + r.cgroup, "/sys/fs/cgroup" + r.cgroup} {
 		left, _ := filepath.Glob(pattern)
 		for _, dir := range left {
-			if r.client != nil {
-				r.t.Errorf("cgroup left behind: %s", dir)
-			}
-			os.Remove(dir)
+			os.Remove(dir) // made by the rig, and by no container
 		}
 	}
 	parent := filepath.Dir(r.cgroup)
@@ -182,7 +201,7 @@ func (r *rig) dial(path string, generation uint64) *Client {
 		c, _, err = Dial(r.ctx(), path, Hello{Protocol: ProtocolVersion, Generation: generation, Instance: "test"})
 		return err
 	})
-	r.t.Cleanup(func() { c.Close() })
+	r.clients = append(r.clients, c)
 	return c
 }
 
@@ -191,16 +210,9 @@ func (r *rig) daemon(mode, path string) *exec.Cmd {
 	r.t.Helper()
 	cmd := exec.Command(testShim, mode, "--socket", path)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	out := new(bytes.Buffer)
-	cmd.Stderr = out
+	cmd.Stderr = new(bytes.Buffer)
 	must(r.t, cmd.Start())
-	r.t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if r.t.Failed() && out.Len() > 0 {
-			r.t.Logf("%s said:\n%s", mode, out)
-		}
-	})
+	r.daemons = append(r.daemons, cmd)
 	return cmd
 }
 
@@ -215,7 +227,7 @@ func (r *rig) create() {
 	r.t.Helper()
 	_, err := r.tryCreate()
 	must(r.t, err)
-	r.t.Cleanup(r.remove)
+	r.created = true
 }
 
 func (r *rig) tryCreate() (ProcessReply, error) {
@@ -230,6 +242,7 @@ func (r *rig) tryCreate() (ProcessReply, error) {
 // remove deletes the container and checks that nothing is left of it.
 func (r *rig) remove() {
 	r.t.Helper()
+	r.created = false
 	if err := r.client.Delete(r.ctx(), true); err != nil {
 		r.t.Errorf("delete: %v", err)
 	}

@@ -126,7 +126,8 @@ func (s *stream) openInflight() error {
 }
 
 // reviveStream rebuilds a stream from what the keeper held and finishes the step in which the last shim was killed.
-// logPath is where that shim wrote ("" : no log). It must run before anything else is written to the log.
+// logPath is where that shim wrote ("" : no log). It must run before anything else is written to the log. On an error
+// the files stay the caller's.
 func reviveStream(src, inflight, memfd *os.File, label, logPath string) (*stream, error) {
 	s := &stream{src: src, label: label, memfd: memfd}
 	if err := unix.SetNonblock(rawFD(src), true); err != nil {
@@ -139,11 +140,15 @@ func reviveStream(src, inflight, memfd *os.File, label, logPath string) (*stream
 	if err := s.mapMemory(); err != nil {
 		return nil, err
 	}
-	if err := s.recover(inflight, logPath); err != nil {
-		return nil, errors.Join(err, s.close())
+	err := s.recover(inflight, logPath)
+	if err == nil {
+		err = s.openInflight() // a new one: the write end of the last died with the shim
 	}
-	inflight.Close() // empty now; a new pipe, because the write end died with the shim
-	return s, s.openInflight()
+	if err != nil {
+		return nil, errors.Join(err, unix.Munmap(s.mem))
+	}
+	inflight.Close() // empty now
+	return s, nil
 }
 
 func (s *stream) recover(inflight *os.File, logPath string) error {
