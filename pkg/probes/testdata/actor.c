@@ -1,5 +1,5 @@
 // What the kernel tests run: a program that makes known numbers of known system calls, or ends in a known way.
-// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | shim MODE | MODE
+// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | clocked N | shim MODE | MODE
 // where MODE is exit37 | segv | thread-exit | leader-first | term | hog | hostile.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -165,6 +165,21 @@ static int end_as(const char *mode)
 	return 98;
 }
 
+// clocked makes n calls for each byte it reads, and prints the CPU time they took in nanoseconds.
+static int clocked(long n)
+{
+	struct timespec from, to;
+
+	for (;;) {
+		pause_here();
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+		times(n, SYS_getppid, 0, 0, 0);
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+		printf("%ld\n", (to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec);
+		fflush(stdout);
+	}
+}
+
 // child_of_parent is what runc's nsexec does: the new process becomes a sibling.
 static pid_t child_of_parent(void)
 {
@@ -238,6 +253,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(mode, "forks") && argc > 2)
 		return forks(atol(argv[2]));
+	if (!strcmp(mode, "clocked") && argc > 2)
+		return clocked(atol(argv[2]));
 	if (!strcmp(mode, "shim") && argc > 2)
 		return shim(argv[2]);
 	return end_as(mode);
