@@ -1,0 +1,121 @@
+package jsonlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// maxRotated bounds the rotated files looked for, should a directory hold a longer series than any writer makes.
+const maxRotated = 1000
+
+// logFiles are a log's open files, oldest first; the last is the current one.
+type logFiles []*os.File
+
+func (l logFiles) close() {
+	for _, f := range l {
+		f.Close()
+	}
+}
+
+// openFiles opens the current file and its rotated predecessors as they were at one moment: a rotation meanwhile is
+// noticed, and the files are opened again.
+func openFiles(path string) (logFiles, error) {
+	for {
+		files, err := openOnce(path)
+		if err != nil {
+			return nil, err
+		}
+		if len(files) == 0 || same(files[len(files)-1], path) {
+			return files, nil
+		}
+		files.close()
+	}
+}
+
+func openOnce(path string) (logFiles, error) {
+	var newest logFiles
+	for i := range maxRotated {
+		f, err := os.Open(rotated(path, i))
+		if errors.Is(err, os.ErrNotExist) {
+			if i == 0 {
+				continue // within a rotation, or nothing was ever logged: predecessors may be there
+			}
+			break
+		}
+		if err != nil {
+			newest.close()
+			return nil, fmt.Errorf("open log: %w", err)
+		}
+		newest = append(newest, f)
+	}
+	files := make(logFiles, len(newest))
+	for i, f := range newest {
+		files[len(newest)-1-i] = f
+	}
+	return files, nil
+}
+
+// same reports whether path still names the open file f; a path that is gone names none, which is no news.
+func same(f *os.File, path string) bool {
+	now, err := os.Stat(path)
+	if err != nil {
+		return true
+	}
+	mine, err := f.Stat()
+	return err == nil && os.SameFile(now, mine)
+}
+
+// seekTail positions files so that reading them in order gives the last n lines, and drops the files before; a torn
+// line at the very end is no line. n < 0: all.
+func (l logFiles) seekTail(n int) (logFiles, error) {
+	if n < 0 {
+		return l, nil
+	}
+	for i := len(l) - 1; i >= 0; i-- {
+		at, found, err := tailOffset(l[i], n)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := l[i].Seek(at, io.SeekStart); err != nil {
+			return nil, fmt.Errorf("seek in log: %w", err)
+		}
+		if n -= found; n == 0 {
+			l[:i].close()
+			return l[i:], nil
+		}
+	}
+	return l, nil
+}
+
+// tailOffset returns where the last n lines of f begin, and how many of them there are.
+func tailOffset(f *os.File, n int) (at int64, found int, err error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, 0, fmt.Errorf("seek in log: %w", err)
+	}
+	const block = 32 << 10
+	buf := make([]byte, block)
+	ends := 0 // newlines seen, from the end
+	for pos := size; pos > 0; {
+		part := buf[:min(block, pos)]
+		pos -= int64(len(part))
+		if _, err := f.ReadAt(part, pos); err != nil && !errors.Is(err, io.EOF) {
+			return 0, 0, fmt.Errorf("read log: %w", err)
+		}
+		for rest := part; ; {
+			i := bytes.LastIndexByte(rest, '\n')
+			if i < 0 {
+				break
+			}
+			if ends == n {
+				return pos + int64(i) + 1, n, nil
+			}
+			ends++
+			rest = rest[:i]
+		}
+	}
+	return 0, ends, nil
+}

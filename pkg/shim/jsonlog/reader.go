@@ -1,0 +1,282 @@
+package jsonlog
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// ReadStats count what a reader could not deliver.
+type ReadStats struct {
+	Corrupt int // lines that are no records
+	Torn    int // a last line without its end, when no more can come
+	// Missed counts the times a follower was so slow that files were rotated away unread.
+	Missed int
+}
+
+// Read calls each with the records of the log at path, oldest first, across rotated files. opts.Tail counts lines of
+// both streams before the others of opts select, as docker's does. With opts.Follow it goes on until ended is closed
+// (the container has ended and its output is in the log), ctx ends, or a record is later than opts.Until. An error of
+// each stops the reading and is returned. A log that does not exist yet is empty.
+func Read(ctx context.Context, path string, opts triton.LogOptions, ended <-chan struct{}, each func(triton.LogRecord) error) (ReadStats, error) {
+	r := &reader{ctx: ctx, path: path, opts: opts, each: each}
+	if !opts.Follow {
+		err := r.readOnce()
+		return r.stats, err
+	}
+	watch, err := newWatcher(path) // before the first read: no change is missed
+	if err != nil {
+		return r.stats, err
+	}
+	defer watch.close()
+	err = r.follow(watch, ended)
+	return r.stats, err
+}
+
+// reader is one call of Read.
+type reader struct {
+	ctx   context.Context
+	path  string
+	opts  triton.LogOptions
+	each  func(triton.LogRecord) error
+	stats ReadStats
+
+	dec  decoder
+	line []byte // the beginning of a line whose end has not come yet
+	skip bool   // within a line that is too long
+}
+
+// errDone ends the reading early: a record was later than opts.Until.
+var errDone = errors.New("read enough")
+
+func (r *reader) readOnce() error {
+	files, err := r.open()
+	if err != nil {
+		return err
+	}
+	defer files.close()
+	for _, f := range files {
+		if err := r.drain(f); err != nil {
+			return ignoreDone(err)
+		}
+		r.endFile()
+	}
+	return nil
+}
+
+func (r *reader) open() (logFiles, error) {
+	files, err := openFiles(r.path)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := files.seekTail(r.opts.Tail)
+	if err != nil {
+		files.close()
+	}
+	return kept, err
+}
+
+func ignoreDone(err error) error {
+	if errors.Is(err, errDone) {
+		return nil
+	}
+	return err
+}
+
+// follow reads what is there, then what comes.
+func (r *reader) follow(watch *watcher, ended <-chan struct{}) error {
+	files, err := r.open()
+	if err != nil {
+		return err
+	}
+	defer func() { files.close() }()
+	for {
+		last := isClosed(ended) // asked before the read: what was written until then is read now
+		if files, err = r.catchUp(files); err != nil {
+			return ignoreDone(err)
+		}
+		if last {
+			r.endFile()
+			return nil
+		}
+		select {
+		case <-watch.changed:
+		case <-ended:
+		case <-r.ctx.Done():
+			return context.Cause(r.ctx)
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// catchUp reads every file to its end, going on to those that a rotation put in its place, and returns the current one
+// alone.
+func (r *reader) catchUp(files logFiles) (logFiles, error) {
+	for {
+		for len(files) > 0 {
+			f := files[0]
+			if err := r.rewindEmptied(f); err != nil {
+				return files, err
+			}
+			if err := r.drain(f); err != nil {
+				return files, err
+			}
+			if len(files) == 1 {
+				break
+			}
+			r.endFile()
+			f.Close()
+			files = files[1:]
+		}
+		next, err := r.newer(files)
+		if err != nil || next == nil {
+			return files, err
+		}
+		if len(files) == 1 {
+			// Nothing is written to a file once it was renamed, but it may have been between our read and that.
+			if err := r.drain(files[0]); err != nil {
+				next.close()
+				return files, err
+			}
+			r.endFile()
+		}
+		files.close()
+		files = next
+	}
+}
+
+// newer returns the files that came after the one we hold; nil: it is still the current one.
+func (r *reader) newer(files logFiles) (logFiles, error) {
+	if len(files) == 1 && same(files[0], r.path) {
+		return nil, nil
+	}
+	all, err := openFiles(r.path)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return all, nil
+	}
+	mine, err := files[0].Stat()
+	if err != nil {
+		all.close()
+		return nil, fmt.Errorf("stat log: %w", err)
+	}
+	for i, f := range all {
+		if info, err := f.Stat(); err == nil && os.SameFile(info, mine) {
+			all[:i+1].close()
+			if i+1 == len(all) {
+				return nil, nil // current again: the path was missing within a rotation
+			}
+			return all[i+1:], nil
+		}
+	}
+	r.stats.Missed++ // ours is gone, and so may be some after it
+	return all, nil
+}
+
+// rewindEmptied goes back to the start of a file that was emptied in place: rotation with one file, or a user.
+func (r *reader) rewindEmptied(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("stat log: %w", err)
+	}
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err == nil && info.Size() < at {
+		r.endFile()
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return fmt.Errorf("seek in log: %w", err)
+	}
+	return nil
+}
+
+// drain reads f to its present end.
+func (r *reader) drain(f *os.File) error {
+	in := bufio.NewReaderSize(f, 64<<10)
+	for n := 0; ; n++ {
+		part, err := in.ReadSlice('\n')
+		if err == nil {
+			if err := r.take(part); err != nil {
+				return err
+			}
+			if n%256 == 0 && r.ctx.Err() != nil {
+				return context.Cause(r.ctx)
+			}
+			continue
+		}
+		r.keep(part)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, bufio.ErrBufferFull):
+		default:
+			return fmt.Errorf("read log: %w", err)
+		}
+	}
+}
+
+// keep stores the beginning of a line, unless it is longer than any record.
+func (r *reader) keep(part []byte) {
+	if r.skip || len(r.line)+len(part) > maxRecord {
+		r.skip, r.line = true, nil
+		return
+	}
+	r.line = append(r.line, part...)
+}
+
+// take handles the end of a line.
+func (r *reader) take(part []byte) error {
+	r.keep(part)
+	if r.skip {
+		r.skip = false
+		r.stats.Corrupt++
+		return nil
+	}
+	line := bytes.TrimSuffix(r.line, []byte("\n"))
+	r.line = r.line[:0]
+	if len(line) == 0 {
+		return nil // what ends a torn line may add an empty one
+	}
+	rec, err := r.dec.decode(line)
+	if err != nil {
+		r.stats.Corrupt++
+		return nil
+	}
+	return r.deliver(rec)
+}
+
+func (r *reader) deliver(rec triton.LogRecord) error {
+	switch o := &r.opts; {
+	case !o.Until.IsZero() && rec.Time.After(o.Until):
+		return errDone
+	case !o.Since.IsZero() && rec.Time.Before(o.Since):
+		return nil
+	case rec.Stream == "stdout" && !o.Stdout, rec.Stream == "stderr" && !o.Stderr:
+		return nil
+	}
+	return r.each(rec)
+}
+
+// endFile accounts for a line whose end will not come.
+func (r *reader) endFile() {
+	if len(r.line) > 0 || r.skip {
+		r.stats.Torn++
+	}
+	r.line, r.skip = r.line[:0], false
+}
