@@ -92,7 +92,7 @@ func target(ctx context.Context) (*under, func() error, error) {
 		if err := engine.InstallDockerd(ctx); err != nil {
 			return nil, nil, err
 		}
-		d, err := engine.StartDockerd(ctx, fmt.Sprintf("/tmp/tedockerd%d", os.Getpid()))
+		d, err := engine.StartDockerd(ctx, fmt.Sprintf("/tmp/tedockerd%d", os.Getpid()), nil)
 		if err != nil {
 			return nil, nil, err
 		}

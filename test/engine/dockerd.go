@@ -22,6 +22,9 @@ type Dockerd struct {
 	proc   *process
 }
 
+// DockerdCgroup is the name of the top-level cgroup that an engine below root puts its containers in.
+func DockerdCgroup(root string) string { return filepath.Base(root) }
+
 // InstallDockerd installs docker.io where dockerd is missing. The package starts no service where the policy forbids
 // it or nothing manages services; /usr/local/bin/docker, where there is one, stays the client.
 func InstallDockerd(ctx context.Context) error {
@@ -44,7 +47,8 @@ func InstallDockerd(ctx context.Context) error {
 const dockerdPath = "/usr/sbin/dockerd"
 
 // StartDockerd starts the engine below root, a short path that must not exist, and waits until it answers.
-func StartDockerd(ctx context.Context, root string) (*Dockerd, error) {
+// account may be nil.
+func StartDockerd(ctx context.Context, root string, account *Account) (*Dockerd, error) {
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return nil, err
 	}
@@ -54,8 +58,8 @@ func StartDockerd(ctx context.Context, root string) (*Dockerd, error) {
 		return nil, err
 	}
 	socket := filepath.Join(root, "docker.sock")
-	d := &Dockerd{Root: root, Host: "unix://" + socket, cgroup: filepath.Base(root)}
-	p, err := start([]string{"/bin/sh", "-c",
+	d := &Dockerd{Root: root, Host: "unix://" + socket, cgroup: DockerdCgroup(root)}
+	p, err := start(account.wrap([]string{"/bin/sh", "-c",
 		// Its own network namespace comes with a loopback that is down.
 		`ip link set lo up && exec "$@"`, "sh", dockerdPath,
 		"--config-file", config, "--host", d.Host,
@@ -66,7 +70,7 @@ func StartDockerd(ctx context.Context, root string) (*Dockerd, error) {
 		// Without systemd the cgroup driver must be this one; on hybrid hierarchies it uses the v1 controllers.
 		"--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" + d.cgroup,
 		"--bip", "172.29.0.1/16",
-	}, d.LogPath(), func(cmd *exec.Cmd) {
+	}), d.LogPath(), func(cmd *exec.Cmd) {
 		// The engine's bridge and iptables rules live in a network namespace that vanishes with it. Not by
 		// `ip netns exec`, which mounts a new /sys and hides the cgroups.
 		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET

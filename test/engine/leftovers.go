@@ -38,7 +38,7 @@ func (d *Tritond) left() []string {
 	for _, m := range Mounts(d.Root) {
 		left = append(left, "mount "+m)
 	}
-	for _, c := range Cgroups(d.cgroup()) {
+	for _, c := range Cgroups(d.Cgroup()) {
 		left = append(left, "cgroup "+c)
 	}
 	for _, pid := range Pids(d.owns) {
@@ -46,8 +46,8 @@ func (d *Tritond) left() []string {
 	}
 	if out, err := exec.Command("nft", "list", "tables").CombinedOutput(); err != nil {
 		left = append(left, "nft list tables: "+err.Error())
-	} else if strings.Contains(string(out), d.cgroup()) {
-		left = append(left, "nft table "+d.cgroup())
+	} else if strings.Contains(string(out), d.Cgroup()) {
+		left = append(left, "nft table "+d.Cgroup())
 	}
 	for name := range d.links {
 		if _, err := net.InterfaceByName(name); err == nil {

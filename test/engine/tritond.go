@@ -27,6 +27,8 @@ type Tritond struct {
 	Host     string   // unix://…
 	HTTP     string   // 127.0.0.1:port
 	Extra    []string // further flags
+	LogLevel string
+	Account  *Account // nil: CPU time is not counted
 	proc     *process
 	links    map[string]bool // host links ever seen to be its
 }
@@ -56,15 +58,15 @@ func NewTritond(bin string, extra ...string) (*Tritond, error) {
 	return &Tritond{
 		Bin: bin, Root: root, DataRoot: filepath.Join(root, "data"), RunRoot: run,
 		Instance: "te" + randomHex(4), Subnet: subnet, HTTP: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-		Host: "unix://" + filepath.Join(run, "docker.sock"), Extra: extra, links: map[string]bool{},
+		Host: "unix://" + filepath.Join(run, "docker.sock"), Extra: extra, LogLevel: "debug", links: map[string]bool{},
 	}, nil
 }
 
 // Start starts the daemon and waits until it serves.
 func (d *Tritond) Start(ctx context.Context) error {
 	args := append([]string{filepath.Join(d.Bin, "tritond"), "--data-root", d.DataRoot, "--run-root", d.RunRoot,
-		"--instance", d.Instance, "-H", d.Host, "--http", d.HTTP, "--bridge-subnet", d.Subnet, "--log-level", "debug"}, d.Extra...)
-	p, err := start(args, d.LogPath(), nil)
+		"--instance", d.Instance, "-H", d.Host, "--http", d.HTTP, "--bridge-subnet", d.Subnet, "--log-level", d.LogLevel}, d.Extra...)
+	p, err := start(d.Account.wrap(args), d.LogPath(), nil)
 	if err != nil {
 		return fmt.Errorf("start tritond: %w", err)
 	}
@@ -103,10 +105,11 @@ func (d *Tritond) Shims() []int {
 
 // owns reports whether a process belongs to the instance by its arguments or cgroup.
 func (d *Tritond) owns(pid int) bool {
-	return InCgroup(pid, d.cgroup()) || containsPath(Cmdline(pid), d.Root)
+	return InCgroup(pid, d.Cgroup()) || containsPath(Cmdline(pid), d.Root)
 }
 
-func (d *Tritond) cgroup() string { return "triton-" + d.Instance }
+// Cgroup is the name of the top-level cgroup of the instance.
+func (d *Tritond) Cgroup() string { return "triton-" + d.Instance }
 
 // Close stops the daemon, purges the instance, removes the root and returns an error that names all that is left of
 // the instance on the machine.
