@@ -1,0 +1,48 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// Sample is one reading of a container. Counters and histograms hold everything since the watch began and only grow.
+type Sample struct {
+	Time  time.Time
+	Usage triton.Usage
+	Counters
+
+	Durations triton.Histogram // of system calls
+	RunQueue  triton.Histogram // waits for a CPU
+
+	// PerSyscall is by call, in order of numbers; windows do not keep it.
+	PerSyscall []SyscallSample
+}
+
+// Counters are the single numbers that the probes count.
+type Counters struct {
+	Syscalls      uint64
+	SyscallErrors uint64
+	Execs         uint64
+	Exits         uint64 // of processes
+	Forks         uint64 // new processes
+	FatalSignals  uint64 // processes that a signal ended
+	OOMKills      uint64
+	RunQueueNs    uint64 // waited for a CPU
+	Dropped       Dropped
+}
+
+// Dropped is what observation lost of a container, by reason.
+type Dropped struct {
+	Ring    uint64 // event records
+	Cells   uint64 // calls counted without their number
+	Storage uint64 // calls counted without their duration
+}
+
+// SyscallSample is the part of one system call.
+type SyscallSample struct {
+	Nr        int // the machine's number; see SyscallName
+	Count     uint64
+	Errors    uint64
+	Durations triton.Histogram
+}

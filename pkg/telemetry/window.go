@@ -1,0 +1,133 @@
+package telemetry
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// A container's window: a minute of seconds, and ten minutes of every tenth second. Together at most 64 KiB.
+const (
+	secondsKept = 60
+	tensKept    = 60
+	tenSeconds  = 10 * time.Second
+)
+
+// The heatmap that a window keeps: schema 0, 2^-24 to 2^12 seconds, what the probes measure.
+const (
+	heatFirst   = -24
+	heatBuckets = 37
+)
+
+// scalars is a sample without its histograms.
+type scalars struct {
+	at       time.Time
+	usage    triton.Usage
+	counters Counters
+}
+
+// second is a sample with what each histogram gained since the one before.
+type second struct {
+	scalars
+	durations, runQueue heat
+}
+
+type heat [heatBuckets]uint32
+
+// window holds the last samples of one container.
+type window struct {
+	seconds ring[second]
+	tens    ring[scalars]
+	last    Sample // as the source gave it
+	seen    bool
+}
+
+func newWindow() *window {
+	return &window{seconds: ring[second]{max: secondsKept}, tens: ring[scalars]{max: tensKept}}
+}
+
+// add takes a sample. Samples come in order of time.
+func (w *window) add(s Sample) {
+	sc := scalars{at: s.Time, usage: s.Usage, counters: s.Counters}
+	next := second{scalars: sc}
+	if w.seen { // the first has nothing to compare with
+		next.durations = heatOf(s.Durations.Sub(w.last.Durations))
+		next.runQueue = heatOf(s.RunQueue.Sub(w.last.RunQueue))
+	}
+	w.seconds.push(next)
+	if newest, ok := w.tens.newest(); !ok || s.Time.Sub(newest.at) >= tenSeconds-time.Second/2 {
+		w.tens.push(sc)
+	}
+	w.last, w.seen = s, true
+}
+
+// samples lists what is kept, oldest first. Beyond the last minute the histograms are empty; within it they hold what
+// came since the sample before, at schema 0.
+func (w *window) samples() []Sample {
+	var out []Sample
+	seconds := w.seconds.all()
+	for _, sc := range w.tens.all() {
+		if len(seconds) == 0 || sc.at.Before(seconds[0].at) {
+			out = append(out, sc.sample())
+		}
+	}
+	for _, sec := range seconds {
+		s := sec.sample()
+		s.Durations, s.RunQueue = sec.durations.histogram(), sec.runQueue.histogram()
+		out = append(out, s)
+	}
+	return out
+}
+
+func (sc scalars) sample() Sample { return Sample{Time: sc.at, Usage: sc.usage, Counters: sc.counters} }
+
+// heatOf coarsens a histogram to the window's buckets. Counts beyond 2^32 in a second stay at the limit.
+func heatOf(h triton.Histogram) heat {
+	var out heat
+	h = h.Coarsen(0)
+	for i, n := range h.Counts {
+		at := min(max(int(h.First)+i-heatFirst, 0), heatBuckets-1)
+		out[at] = uint32(min(uint64(out[at])+n, math.MaxUint32))
+	}
+	return out
+}
+
+func (h heat) histogram() triton.Histogram {
+	counts := make([]uint64, heatBuckets)
+	for i, n := range h {
+		counts[i] = uint64(n)
+	}
+	return triton.Histogram{Schema: 0, First: heatFirst, Counts: counts}
+}
+
+// ring keeps the last max values.
+type ring[T any] struct {
+	max   int
+	start int
+	vals  []T // grows to max, then wraps
+}
+
+func (r *ring[T]) push(v T) {
+	if len(r.vals) < r.max {
+		if len(r.vals) == cap(r.vals) { // append would round up beyond max
+			r.vals = append(make([]T, 0, min(r.max, 2*len(r.vals)+4)), r.vals...)
+		}
+		r.vals = append(r.vals, v)
+		return
+	}
+	r.vals[r.start] = v
+	r.start = (r.start + 1) % r.max
+}
+
+func (r *ring[T]) newest() (T, bool) {
+	if len(r.vals) == 0 {
+		var none T
+		return none, false
+	}
+	return r.vals[(r.start+len(r.vals)-1)%len(r.vals)], true
+}
+
+// all lists the values, oldest first.
+func (r *ring[T]) all() []T { return slices.Concat(r.vals[r.start:], r.vals[:r.start]) }
