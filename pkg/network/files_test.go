@@ -122,6 +122,22 @@ func TestResolvKeepsWhatAContainerCanReach(t *testing.T) {
 	}
 }
 
+func FuzzForwardingRecord(f *testing.F) {
+	f.Add("triton/x ip_forward=0 accept_redirects=1 forwarding=eth0")
+	f.Add("triton/x forwarding=../../x ip_forward=0 accept_redirects=")
+	f.Fuzz(func(t *testing.T, alias string) {
+		got, ok := decodeForwarding("triton/x", alias)
+		if !ok {
+			return
+		}
+		for _, name := range got.interfaces {
+			if strings.Contains(name, "/") {
+				t.Errorf("interface %q leads elsewhere", name)
+			}
+		}
+	})
+}
+
 func FuzzResolvConf(f *testing.F) {
 	f.Add([]byte("nameserver 127.0.0.1\nsearch a b\noptions ndots:1\nsortlist x\n"))
 	f.Add([]byte("nameserver\nsearch\n;\n#\x00\r\nnameserver fe80::1%lo"))

@@ -152,6 +152,8 @@ func seenBy(t testing.TB, from triton.Endpoint, to string) (string, error) {
 }
 
 func TestKernelContainersReachEachOther(t *testing.T) {
+	// The kernel's default: bridged packets go through the tables for routed ones too.
+	setSysctl(t, "bridge/bridge-nf-call-iptables", "1")
 	n := open(t, testConfig(t, testSubnet))
 	a, b := take(t, n, Bridged), take(t, n, BridgedHostUser)
 	if a.Address != "172.30.0.2/16" || a.MAC != "02:42:ac:1e:00:02" || a.Gateway != "172.30.0.1" {
@@ -282,7 +284,22 @@ func TestKernelPoolRefills(t *testing.T) {
 	}
 }
 
-// machine is all the state of the kernel that the package may touch.
+// mountLines lists what is mounted here. Mounts of others that were there before may go: the kernel detaches a mount in all
+// namespaces when its mount point is removed in one.
+func mountLines(t *testing.T) map[string]bool {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for line := range strings.Lines(string(data)) {
+		all[line] = true
+	}
+	return all
+}
+
+// machine is the state of the kernel that the package may touch, but for mounts.
 func machine(t *testing.T) map[string]string {
 	t.Helper()
 	state := map[string]string{}
@@ -291,7 +308,6 @@ func machine(t *testing.T) map[string]string {
 		"address": {"ip", "-o", "addr"},
 		"routes":  {"ip", "route", "show", "table", "all"},
 		"nft":     {"nft", "list", "ruleset"},
-		"mounts":  {"cat", "/proc/self/mountinfo"},
 		"sysctls": {"sh", "-c", "cd /proc/sys/net && grep -r . ipv4 ipv6 bridge core 2>/dev/null | grep -v 'stable_secret\\|random\\|/neigh/\\|flush' | sort"},
 	} {
 		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
@@ -308,7 +324,7 @@ func TestKernelPurgeLeavesTheMachineAsItWas(t *testing.T) {
 	setSysctl(t, ipForward, "0")
 	setSysctl(t, acceptRedirects, "0")
 	setSysctl(t, "ipv4/conf/lo/forwarding", "1")
-	before := machine(t)
+	before, mounts := machine(t), mountLines(t)
 	cfg := testConfig(t, testSubnet)
 	n, err := Open(t.Context(), cfg)
 	if err != nil {
@@ -333,6 +349,11 @@ func TestKernelPurgeLeavesTheMachineAsItWas(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, machine(t)); diff != "" {
 		t.Error("the machine changed (-before +after):", diff)
+	}
+	for line := range mountLines(t) {
+		if !mounts[line] {
+			t.Errorf("left mounted: %s", line)
+		}
 	}
 	if entries, _ := filepath.Glob(filepath.Join(cfg.RunRoot, "*")); len(entries) > 0 {
 		t.Errorf("left in the run root: %v", entries)

@@ -92,31 +92,31 @@ func (l *leases) take(link string) (int, netip.Addr, error) {
 	return slot, addr, nil
 }
 
-// reserve marks a stored endpoint's slot and address as handed out. Reserving the same endpoint again does nothing.
+// reserve marks a stored endpoint's slot and address as handed out. Reserving the same endpoint again does nothing. The
+// slot of an endpoint whose address is none of the subnet's is held all the same: a container may run in it.
 func (l *leases) reserve(slot int, want claim) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if slot < 0 || slot >= slots {
 		return fmt.Errorf("slot %d: must be 0 to %d: %w", slot, slots-1, errdefs.ErrInvalidArgument)
 	}
+	host, inSubnet := l.hostIndex(want.addr)
+	var foreign error
+	if want.addr.IsValid() && !inSubnet {
+		foreign = fmt.Errorf("address %s is not one of subnet %s: %w", want.addr, l.subnet, errdefs.ErrInvalidArgument)
+	}
 	if got, ok := l.held[slot]; ok {
 		if got == want {
-			return nil
+			return foreign
 		}
 		return fmt.Errorf("slot %d is in use by %s: %w", slot, got, errdefs.ErrAlreadyExists)
 	}
-	if want.addr.IsValid() {
-		host, ok := l.hostIndex(want.addr)
-		if !ok {
-			return fmt.Errorf("address %s is not one of subnet %s: %w", want.addr, l.subnet, errdefs.ErrInvalidArgument)
-		}
-		if !l.hosts.reserve(host) {
-			return fmt.Errorf("address %s is in use: %w", want.addr, errdefs.ErrAlreadyExists)
-		}
+	if inSubnet && !l.hosts.reserve(host) {
+		return fmt.Errorf("address %s is in use: %w", want.addr, errdefs.ErrAlreadyExists)
 	}
 	l.slots.reserve(slot)
 	l.held[slot] = want
-	return nil
+	return foreign
 }
 
 // holds reports whether slot is handed out with just this claim.

@@ -70,9 +70,10 @@ func TestLeasesRefuseWhatIsTaken(t *testing.T) {
 	}{
 		{"slot of another", 0, other, errdefs.IsAlreadyExists},
 		{"address of another", 1, claim{link: "tv2", addr: c.addr}, errdefs.IsAlreadyExists},
-		{"gateway", 1, claim{link: "tv2", addr: netip.MustParseAddr("10.0.0.1")}, errdefs.IsInvalidArgument},
-		{"broadcast", 1, claim{link: "tv2", addr: netip.MustParseAddr("10.0.0.255")}, errdefs.IsInvalidArgument},
-		{"other subnet", 1, claim{link: "tv2", addr: netip.MustParseAddr("10.0.1.2")}, errdefs.IsInvalidArgument},
+		{"gateway", 5, claim{link: "tv2", addr: netip.MustParseAddr("10.0.0.1")}, errdefs.IsInvalidArgument},
+		{"broadcast", 6, claim{link: "tv2", addr: netip.MustParseAddr("10.0.0.255")}, errdefs.IsInvalidArgument},
+		{"other subnet", 7, claim{link: "tv2", addr: netip.MustParseAddr("10.0.1.2")}, errdefs.IsInvalidArgument},
+		{"other subnet again", 7, claim{link: "tv2", addr: netip.MustParseAddr("10.0.1.2")}, errdefs.IsInvalidArgument},
 		{"no such slot", slots, other, errdefs.IsInvalidArgument},
 		{"no pair", -1, other, errdefs.IsInvalidArgument},
 	} {
@@ -116,7 +117,7 @@ func TestForwardingRecordFitsAnAlias(t *testing.T) {
 	if !ok || !cmp.Equal(f, got, cmp.AllowUnexported(forwarding{})) {
 		t.Errorf("got %+v %v, want %+v", got, ok, f)
 	}
-	for _, alias := range []string{"", "triton/x", "triton/xy ip_forward=0 accept_redirects=1", "x ip_forward=0"} {
+	for _, alias := range []string{"", "triton/x", "triton/x ip_forward=0 accept_redirects=0 forwarding=../x", "triton/xy ip_forward=0 accept_redirects=1", "x ip_forward=0"} {
 		if _, ok := decodeForwarding("triton/x", alias); ok {
 			t.Errorf("%q: got a record, want none", alias)
 		}

@@ -53,7 +53,7 @@ func leaveOthersMounts() error {
 		return err
 	}
 	for _, m := range pins {
-		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH); err != nil {
+		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("%s: %w", m.Mountpoint, err)
 		}
 	}

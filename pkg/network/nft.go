@@ -80,6 +80,13 @@ func (f *firewall) replace(members []member) error {
 	return f.install()
 }
 
+// renew makes the tables anew as they should be.
+func (f *firewall) renew() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.install()
+}
+
 // add lets a member send.
 func (f *firewall) add(m member) error {
 	f.mu.Lock()

@@ -30,7 +30,8 @@ func (n *Network) Reserve(ep triton.Endpoint) error {
 
 // Reconcile says which endpoints containers own, and removes all other pins and links: idle ones of a killed daemon's
 // pool, and those of containers that were being made. Called once before the first Take; Run fills the pool from then on.
-// Endpoints that cannot be kept are named in the error, and the rest is done nevertheless.
+// Endpoints that cannot be kept (as Reserve says) are named in the error; they are not removed, and the rest is done
+// nevertheless. Called again, it also makes good what others have done to the rules.
 func (n *Network) Reconcile(ctx context.Context, keep []triton.Endpoint) error {
 	var errs []error
 	for _, ep := range keep {
@@ -38,8 +39,7 @@ func (n *Network) Reconcile(ctx context.Context, keep []triton.Endpoint) error {
 			errs = append(errs, fmt.Errorf("keep endpoint %s: %w", ep.HostLink, err))
 		}
 	}
-	held := n.leases.claims()
-	errs = append(errs, n.removeUnowned(ctx, held))
+	errs = append(errs, n.removeUnowned(ctx, keep))
 
 	var members []member
 	for _, ep := range keep {
@@ -55,6 +55,7 @@ func (n *Network) Reconcile(ctx context.Context, keep []triton.Endpoint) error {
 	}
 	select {
 	case <-n.ready: // members of later endpoints are known already
+		errs = append(errs, n.rules.renew())
 	default:
 		errs = append(errs, n.rules.replace(members))
 		n.once.Do(func() { close(n.ready) })
@@ -62,8 +63,16 @@ func (n *Network) Reconcile(ctx context.Context, keep []triton.Endpoint) error {
 	return errors.Join(errs...)
 }
 
-// removeUnowned removes the pins and links of which no claim tells.
-func (n *Network) removeUnowned(ctx context.Context, held map[int]claim) error {
+// removeUnowned removes the pins and links that are neither handed out nor in keep.
+func (n *Network) removeUnowned(ctx context.Context, keep []triton.Endpoint) error {
+	held := n.leases.claims()
+	owned := make(map[string]bool, len(held))
+	for _, c := range held {
+		owned[c.link] = true
+	}
+	for _, ep := range keep {
+		owned[ep.HostLink] = true // also where its slot could not be reserved
+	}
 	pinned, err := n.pins.slots()
 	if err != nil {
 		return err
@@ -73,10 +82,6 @@ func (n *Network) removeUnowned(ctx context.Context, held map[int]claim) error {
 		if _, ok := held[slot]; !ok {
 			errs = append(errs, n.pins.remove(slot))
 		}
-	}
-	owned := make(map[string]bool, len(held))
-	for _, c := range held {
-		owned[c.link] = true
 	}
 	errs = append(errs, n.removeLinks(ctx, func(name string) bool { return !owned[name] }))
 	return errors.Join(errs...)

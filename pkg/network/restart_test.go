@@ -163,6 +163,34 @@ func TestKernelRestoreMendsALinkThatIsGone(t *testing.T) {
 	mustInside(t, a, "busybox", "ping", "-c", "1", "-W", "2", ip(b))
 }
 
+func TestKernelReconcileKeepsWhatIsOfAnOlderSubnet(t *testing.T) {
+	cfg := testConfig(t, testSubnet)
+	old := killed(t, cfg, Bridged)[0]
+	cfg.Subnet = netip.MustParsePrefix("172.31.0.0/24")
+	n, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Purge(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := n.Reconcile(t.Context(), []triton.Endpoint{old}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("got %v, want that the address is not the subnet's", err)
+	}
+	if !n.pins.pinned(old.Slot, true) || !slices.Contains(linkNames(t), old.HostLink) {
+		t.Error("the namespaces or the link of a container that may run are gone")
+	}
+	if fresh := take(t, n, Bridged); fresh.Slot == old.Slot || fresh.Gateway != "172.31.0.1" {
+		t.Errorf("new endpoint: got %+v", fresh)
+	}
+	if err := n.Release(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the old link is gone", func() bool { return !slices.Contains(linkNames(t), old.HostLink) })
+}
+
 func TestKernelReleaseFreesTheNamespace(t *testing.T) {
 	n := open(t, testConfig(t, testSubnet))
 	a := take(t, n, Bridged)

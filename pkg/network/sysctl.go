@@ -112,7 +112,8 @@ func (f forwarding) encode(prefix string) (alias string, lost []string) {
 	return alias, nil
 }
 
-// decodeForwarding reads what encode wrote; false where alias does not start with prefix as a whole word, or has no record.
+// decodeForwarding reads what encode wrote; false where alias does not start with prefix as a whole word, or holds no
+// record that can be restored.
 func decodeForwarding(prefix, alias string) (forwarding, bool) {
 	words := strings.Fields(alias)
 	if len(words) == 0 || words[0] != prefix {
@@ -126,6 +127,9 @@ func decodeForwarding(prefix, alias string) (forwarding, bool) {
 		case "accept_redirects":
 			f.acceptRedirects = value
 		case "forwarding":
+			if strings.Contains(value, "/") {
+				return forwarding{}, false // no interface's name: it would lead to another file
+			}
 			f.interfaces = append(f.interfaces, value)
 		}
 	}
