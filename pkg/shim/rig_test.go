@@ -126,7 +126,7 @@ func (r *rig) pinPair() (userNS, netNS string) {
 	maps := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(testIDs.Base), Size: int(testIDs.Size)}}
 	holder := exec.Command("/bin/sleep", "60")
 	holder.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, UidMappings: maps, GidMappings: maps,
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, UidMappings: maps, GidMappings: maps, GidMappingsEnableSetgroups: true,
 		Pdeathsig: syscall.SIGKILL,
 	}
 	must(r.t, holder.Start())
@@ -412,3 +412,5 @@ func must(t *testing.T, err error) {
 func contains(s, part string) bool { return strings.Contains(s, part) }
 
 func sameTime(a, b time.Time) bool { return a.Equal(b) }
+
+func itoa(n int) string { return fmt.Sprint(n) }
