@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tritond/triton/pkg/tritonapi"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+const usage = `Usage: triton [-H HOST] COMMAND
+
+  version              versions of this client and of the daemon
+  syscalls CONTAINER   what a container asked of the kernel: calls, errors, latency (also 10 minutes after its end)
+  probes               what is measured, what this kernel refused, what was dropped
+
+HOST is unix:///PATH or tcp://HOST:PORT; default: $DOCKER_HOST, else unix:///run/tritond/docker.sock
+`
+
+// run returns the exit code: 0 done, 1 failed, 2 wrong usage.
+func run(args []string) int {
+	fs := flag.NewFlagSet("triton", flag.ContinueOnError)
+	fs.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	host := fs.String("H", "", "address of the daemon")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	if *host == "" {
+		*host = os.Getenv("DOCKER_HOST")
+	}
+	if *host == "" {
+		*host = defaultHost
+	}
+	c, err := newClient(*host)
+	if err == nil {
+		err = dispatch(c, fs.Args(), os.Stdout)
+	}
+	var wrong usageError
+	if errors.As(err, &wrong) {
+		fmt.Fprintf(os.Stderr, "triton: %v\n\n%s", err, usage)
+		return 2
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "triton: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// usageError is a mistake in the command line.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+func dispatch(c *client, args []string, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	switch {
+	case len(args) == 1 && args[0] == "version":
+		return showVersion(ctx, c, out)
+	case len(args) == 1 && args[0] == "probes":
+		return showProbes(ctx, c, out)
+	case len(args) == 2 && args[0] == "syscalls":
+		return showSyscalls(ctx, c, args[1], out)
+	case len(args) == 0:
+		return usageError("no command")
+	}
+	return usageError(fmt.Sprintf("unknown command or wrong number of arguments: %q", args))
+}
+
+func showVersion(ctx context.Context, c *client, out io.Writer) error {
+	fmt.Fprintf(out, "client: %s\n", version)
+	var v tritonapi.Version
+	if err := c.get(ctx, "/triton/v1/version", &v); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "daemon: %s (%s), instance %s, since %s\n", v.Version, v.Commit, v.Instance, v.Started.Format(time.RFC3339))
+	return nil
+}
+
+func showProbes(ctx context.Context, c *client, out io.Writer) error {
+	var p tritonapi.Probes
+	if err := c.get(ctx, "/triton/v1/probes", &p); err != nil {
+		return err
+	}
+	for _, m := range p.Missing {
+		fmt.Fprintf(out, "missing: %s: %s\n", m.Program, m.Reason)
+	}
+	names := make([]string, 0, len(p.Drops))
+	for name := range p.Drops {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		fmt.Fprintf(out, "dropped %s: %d\n", name, p.Drops[name])
+	}
+	return nil
+}
+
+// showSyscalls prints the most frequent call first.
+func showSyscalls(ctx context.Context, c *client, ref string, out io.Writer) error {
+	var o tritonapi.Observed
+	if err := c.get(ctx, tritonapi.ObservedPath(ref), &o); err != nil {
+		return err
+	}
+	names := make([]string, 0, len(o.Syscalls))
+	for name := range o.Syscalls {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		if d := int64(o.Syscalls[b].Count) - int64(o.Syscalls[a].Count); d != 0 {
+			return int(max(-1, min(1, d)))
+		}
+		return int(max(-1, min(1, int64(len(a)-len(b)))))
+	})
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "SYSCALL\tCALLS\tERRORS\tMEAN\tP50\tP99")
+	for _, name := range names {
+		s := o.Syscalls[name]
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\n", name, s.Count, s.Errors, seconds(s.Mean()), seconds(s.P50), seconds(s.P99))
+	}
+	fmt.Fprintf(w, "\nrun queue\t%d\t\t\t%s\t%s\n", o.RunQueue.Count, seconds(o.RunQueue.P50), seconds(o.RunQueue.P99))
+	return w.Flush()
+}
+
+// seconds prints a duration in the unit that fits; negative: not known.
+func seconds(s float64) string {
+	if s < 0 {
+		return "-"
+	}
+	return time.Duration(s * float64(time.Second)).Round(10 * time.Nanosecond).String()
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/tritond/triton/pkg/dockerapi"
+	"github.com/tritond/triton/pkg/image"
+	"github.com/tritond/triton/pkg/journal"
+	"github.com/tritond/triton/pkg/node"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// backend joins the node, the image store and the journal to what the Docker API is served from.
+type backend struct {
+	*node.Node
+	images  *image.Store
+	journal *journal.Journal
+	info    func(context.Context, triton.Tenant) (triton.NodeInfo, error)
+}
+
+var _ dockerapi.Backend = backend{}
+
+func (b backend) AttachContainer(ctx context.Context, key triton.ContainerKey, opt triton.AttachOptions) (dockerapi.Attachment, error) {
+	return b.Node.AttachContainer(ctx, key, opt)
+}
+
+func (b backend) AttachExec(ctx context.Context, key triton.ExecKey, size [2]uint) (dockerapi.Attachment, error) {
+	return b.Node.AttachExec(ctx, key, size)
+}
+
+func (b backend) StartContainer(ctx context.Context, key triton.ContainerKey) error {
+	return notModified(b.Node.StartContainer(ctx, key))
+}
+
+func (b backend) StopContainer(ctx context.Context, key triton.ContainerKey, signal string, timeout *int) error {
+	return notModified(b.Node.StopContainer(ctx, key, signal, timeout))
+}
+
+// notModified translates the node's way of saying so into the API's.
+func notModified(err error) error {
+	if node.IsNotModified(err) {
+		return dockerapi.ErrNotModified
+	}
+	return err
+}
+
+func (b backend) ListImages(ctx context.Context, tenant triton.Tenant) ([]triton.Image, error) {
+	return b.images.List(ctx, tenant)
+}
+
+func (b backend) InspectImage(ctx context.Context, tenant triton.Tenant, ref string) (triton.Image, error) {
+	return b.images.Inspect(ctx, tenant, ref)
+}
+
+func (b backend) LoadImages(ctx context.Context, tenant triton.Tenant, archive io.Reader) ([]string, error) {
+	return b.images.Load(ctx, tenant, archive)
+}
+
+func (b backend) ImportImage(ctx context.Context, tenant triton.Tenant, tar io.Reader, ref, message string, changes []string) (string, error) {
+	return b.images.Import(ctx, tenant, tar, ref, message, changes)
+}
+
+func (b backend) TagImage(ctx context.Context, tenant triton.Tenant, source, target string) error {
+	return b.images.Tag(ctx, tenant, source, target)
+}
+
+func (b backend) RemoveImage(ctx context.Context, tenant triton.Tenant, ref string, force bool) ([]dockerapi.ImageRemoval, error) {
+	gone, err := b.images.Remove(ctx, tenant, ref, force)
+	out := make([]dockerapi.ImageRemoval, len(gone))
+	for i, g := range gone {
+		out[i] = dockerapi.ImageRemoval(g)
+	}
+	return out, err
+}
+
+func (b backend) NodeInfo(ctx context.Context, tenant triton.Tenant) (triton.NodeInfo, error) {
+	return b.info(ctx, tenant)
+}
+
+func (b backend) Events(ctx context.Context, tenant triton.Tenant, since, until time.Time, emit func(triton.Event) error) error {
+	return b.journal.Stream(ctx, tenant, since, until, emit)
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// config is everything the daemon can be told. Each flag is also read from TRITOND_<FLAG>, dashes as underscores;
+// the command line wins.
+type config struct {
+	DataRoot     string
+	RunRoot      string
+	Hosts        hostList
+	HTTP         string
+	BridgeSubnet string
+	Instance     string
+	LogLevel     string
+	InsecureTCP  bool
+	MinFree      uint64
+	ShimPath     string
+}
+
+// hostList is the repeatable -H.
+type hostList []string
+
+func (h *hostList) String() string     { return strings.Join(*h, ",") }
+func (h *hostList) Set(s string) error { *h = append(*h, s); return nil }
+
+const (
+	defaultDataRoot = "/var/lib/tritond"
+	defaultRunRoot  = "/run/tritond"
+	// defaultMinFree leaves etcd and containerd room to delete things when the volume is full.
+	defaultMinFree = 256 << 20
+)
+
+// flags declares every flag on fs.
+func (c *config) flags(fs *flag.FlagSet) {
+	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
+	fs.StringVar(&c.RunRoot, "run-root", defaultRunRoot, "directory of sockets and run-time state, best on tmpfs")
+	fs.Var(&c.Hosts, "H", "address of the Docker API, unix://PATH or tcp://HOST:PORT; repeatable (default unix://RUN-ROOT/docker.sock)")
+	fs.StringVar(&c.HTTP, "http", "127.0.0.1:8080", "address of the dashboard, /metrics and /healthz; empty: none")
+	fs.StringVar(&c.BridgeSubnet, "bridge-subnet", "172.30.0.0/16", "IPv4 subnet of the bridge that containers get addresses from")
+	fs.StringVar(&c.Instance, "instance", "", "name in our cgroups, bridge, nft table and pins (default: from the data root)")
+	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
+	fs.BoolVar(&c.InsecureTCP, "insecure-tcp", false, "serve the Docker API on tcp:// without client certificates: everyone who can connect is root here")
+	fs.Uint64Var(&c.MinFree, "min-free", defaultMinFree, "bytes that must stay free on the data root's volume: below it, new containers and images are refused")
+	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
+}
+
+// parseConfig reads the command line and the environment. flag.ErrHelp: usage was printed.
+func parseConfig(name string, args []string, env func(string) (string, bool), out io.Writer) (config, error) {
+	var c config
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(out)
+	c.flags(fs)
+	if err := fs.Parse(args); err != nil {
+		return c, err
+	}
+	if fs.NArg() > 0 {
+		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	var errs []error
+	fs.VisitAll(func(f *flag.Flag) {
+		name := "TRITOND_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v, ok := env(name); ok && !given[f.Name] {
+			if err := f.Value.Set(v); err != nil {
+				errs = append(errs, fmt.Errorf("%s=%q: %w", name, v, err))
+			}
+		}
+	})
+	c.complete()
+	return c, errors.Join(append(errs, c.validate())...)
+}
+
+// complete fills in what follows from other settings.
+func (c *config) complete() {
+	c.DataRoot, c.RunRoot = absolute(c.DataRoot), absolute(c.RunRoot)
+	if c.Instance == "" {
+		c.Instance = instanceOf(c.DataRoot)
+	}
+	if len(c.Hosts) == 0 {
+		c.Hosts = hostList{"unix://" + filepath.Join(c.RunRoot, "docker.sock")}
+	}
+	if c.ShimPath == "" {
+		if exe, err := os.Executable(); err == nil {
+			c.ShimPath = filepath.Join(filepath.Dir(exe), "triton-shim")
+		}
+	}
+}
+
+func absolute(p string) string {
+	if a, err := filepath.Abs(p); err == nil {
+		return a
+	}
+	return p
+}
+
+// instanceOf names the daemon of a data root: main for the default one, else its last element and a hash of the path.
+func instanceOf(dataRoot string) string {
+	if dataRoot == defaultDataRoot {
+		return "main"
+	}
+	h := fnv.New32a()
+	h.Write([]byte(dataRoot))
+	return fmt.Sprintf("i%08x", h.Sum32())
+}
+
+var (
+	instanceName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,30}$`)
+	// maxSocketPath is sun_path's size less its terminating zero (unix(7)).
+	maxSocketPath = 107
+	// longestSocket is the longest path below the run root that we make a socket at.
+	longestSocket = len("/shims/") + 32 + len(".sock")
+)
+
+// validate reports every mistake at once, one line each.
+func (c *config) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !instanceName.MatchString(c.Instance) {
+		bad("--instance %q: use 1 to 31 of a-z, 0-9 and dashes", c.Instance)
+	}
+	if len(c.RunRoot)+longestSocket > maxSocketPath {
+		bad("--run-root %s: too long, sockets below it would exceed %d characters", c.RunRoot, maxSocketPath)
+	}
+	if c.DataRoot == c.RunRoot {
+		bad("--data-root and --run-root must differ")
+	}
+	if p, err := netip.ParsePrefix(c.BridgeSubnet); err != nil || !p.Addr().Is4() || p.Bits() > 29 || p.Masked() != p {
+		bad("--bridge-subnet %q: must be an IPv4 network such as 172.30.0.0/16, /29 at the smallest", c.BridgeSubnet)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		bad("--log-level %q: must be debug, info, warn or error", c.LogLevel)
+	}
+	if c.HTTP != "" {
+		if _, _, err := net.SplitHostPort(c.HTTP); err != nil {
+			bad("--http %q: must be HOST:PORT", c.HTTP)
+		}
+	}
+	for _, h := range c.Hosts {
+		if err := c.checkHost(h); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkHost verifies one -H.
+func (c *config) checkHost(h string) error {
+	u, err := url.Parse(h)
+	switch {
+	case err != nil:
+		return fmt.Errorf("-H %q: %w", h, err)
+	case u.Scheme == "unix" && u.Host == "" && filepath.IsAbs(u.Path):
+		if len(u.Path) > maxSocketPath {
+			return fmt.Errorf("-H %q: path exceeds %d characters", h, maxSocketPath)
+		}
+		return nil
+	case u.Scheme == "tcp" && u.Port() != "":
+		if !c.InsecureTCP {
+			return fmt.Errorf("-H %q: tcp needs client certificates, which this version does not have yet; --insecure-tcp serves without", h)
+		}
+		return nil
+	}
+	return fmt.Errorf("-H %q: must be unix:///PATH or tcp://HOST:PORT", h)
+}

@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tritond/triton/pkg/cgroup"
+	"github.com/tritond/triton/pkg/cluster"
+	"github.com/tritond/triton/pkg/dockerapi"
+	"github.com/tritond/triton/pkg/image"
+	"github.com/tritond/triton/pkg/journal"
+	"github.com/tritond/triton/pkg/network"
+	"github.com/tritond/triton/pkg/node"
+	"github.com/tritond/triton/pkg/probes"
+	"github.com/tritond/triton/pkg/runtime"
+	"github.com/tritond/triton/pkg/telemetry"
+	"github.com/tritond/triton/pkg/triton"
+	"github.com/tritond/triton/pkg/tritonapi"
+)
+
+// maxContainers bounds the slots of the probes; ranges of ids and ports of a bridge end at about the same number.
+const maxContainers = 1024
+
+// daemon is all parts, assembled. It contains no logic of its own: it starts them in order and stops them in reverse.
+type daemon struct {
+	cfg    config
+	log    *slog.Logger
+	roots  *roots
+	static triton.NodeInfo
+
+	cgroups   *cgroup.FS
+	journal   *journal.Journal
+	cluster   *cluster.Cluster
+	images    *image.Store
+	network   *network.Network
+	probes    *probes.Probes
+	telemetry *telemetry.Store
+	runtime   *runtime.Runtime
+	node      *node.Node
+}
+
+// serve runs the daemon until ctx is done.
+func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
+	begun := time.Now()
+	d := &daemon{cfg: cfg, log: log}
+	defer func() { err = errors.Join(err, d.close()) }()
+	if err := d.open(ctx); err != nil {
+		return err
+	}
+	listeners, err := d.listen(ctx)
+	if err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.probes.Run(gctx) })
+	g.Go(func() error { return d.telemetry.Run(gctx) })
+	g.Go(func() error { return d.network.Run(gctx) })
+	g.Go(func() error { return d.runtime.Run(gctx) })
+	if err := d.node.Reconcile(gctx); err != nil {
+		closeAll(listeners)
+		return errors.Join(err, d.stopParts(g))
+	}
+	for _, l := range listeners {
+		g.Go(func() error { return l.run(gctx, log) })
+	}
+	log.Info("serving", "instance", cfg.Instance, "hosts", cfg.Hosts.String(), "http", cfg.HTTP,
+		"version", version, "after", time.Since(begun).Round(time.Millisecond))
+	return ignoreCanceled(ctx, g.Wait())
+}
+
+// stopParts ends what was started when a later step failed.
+func (d *daemon) stopParts(g *errgroup.Group) error {
+	g.Go(func() error { return context.Canceled })
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// ignoreCanceled takes the end that was asked for as success.
+func ignoreCanceled(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// open makes the parts. The slow ones wait for disks and the kernel, so they overlap.
+func (d *daemon) open(ctx context.Context) (err error) {
+	cfg, log := d.cfg, d.log
+	if d.roots, err = openRoots(cfg); err != nil {
+		return err
+	}
+	if d.cgroups, err = cgroup.Detect(); err != nil {
+		return err
+	}
+	if d.static, err = staticInfo(cfg, d.roots.nodeID, d.cgroups.Version()); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		d.cluster, err = cluster.Open(ctx, cluster.Config{
+			Dir: filepath.Join(cfg.DataRoot, "etcd"), Name: cfg.Instance, MinFree: cfg.MinFree, Log: log.With("part", "etcd"),
+		})
+		return err
+	})
+	g.Go(func() (err error) {
+		d.images, err = image.Open(ctx, image.Config{
+			Root: filepath.Join(cfg.DataRoot, "containerd"), State: filepath.Join(cfg.RunRoot, "containerd"),
+			MinFree: cfg.MinFree, Log: log.With("part", "images"), InUse: d.imageInUse, Running: d.imageRunning, Events: d.imageEvent,
+		})
+		return err
+	})
+	g.Go(func() (err error) {
+		d.probes, err = probes.Open(ctx, probes.Config{
+			PinDir: d.roots.pinDir, MaxContainers: maxContainers, Log: log.With("part", "probes"),
+		})
+		return err
+	})
+	g.Go(func() (err error) {
+		d.network, err = network.Open(ctx, network.Config{
+			Instance: cfg.Instance, Subnet: netip.MustParsePrefix(cfg.BridgeSubnet), RunRoot: cfg.RunRoot, Log: log.With("part", "network"),
+		})
+		return err
+	})
+	g.Go(func() (err error) {
+		d.journal, err = journal.Open(journal.Config{Dir: filepath.Join(cfg.DataRoot, "journal"), Node: d.static.Name, Log: log.With("part", "journal")})
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return d.openNode(ctx)
+}
+
+// openNode makes the parts that need others.
+func (d *daemon) openNode(ctx context.Context) (err error) {
+	cfg := d.cfg
+	d.telemetry = telemetry.New(telemetry.Config{Node: d.static.Name, Log: d.log.With("part", "telemetry"), Drops: d.probes.Drops})
+	d.runtime, err = runtime.Open(ctx, runtime.Config{
+		Instance: cfg.Instance, ShimPath: cfg.ShimPath, RunRoot: cfg.RunRoot, DataRoot: cfg.DataRoot, Version: version,
+		Generation: d.roots.generation, BootID: d.roots.bootID, ExitMap: probes.ExitMapPath(d.roots.pinDir), Log: d.log.With("part", "runtime"),
+		RegisterParent: d.probes.RegisterParent, ForgetParent: d.probes.ForgetParent,
+	})
+	if err != nil {
+		return err
+	}
+	own := "/triton-" + cfg.Instance
+	if _, err := d.cgroups.Make(own); err != nil {
+		return err
+	}
+	limits, err := runtime.DetectLimits(d.cgroups, own)
+	if err != nil {
+		return err
+	}
+	d.node = node.New(node.Config{
+		Name: d.static.Name, Instance: cfg.Instance, DataRoot: cfg.DataRoot, RunRoot: cfg.RunRoot, Log: d.log, Now: time.Now, Limits: limits,
+		Cluster: d.cluster, Journal: d.journal, Events: d.journal, Images: d.images, Network: d.network, Runtime: d.runtime,
+		Probes: d.probes, Telemetry: d.telemetry, Cgroups: d.cgroups,
+	})
+	return nil
+}
+
+// imageInUse is asked by the image store, which is opened before the node.
+func (d *daemon) imageInUse(ctx context.Context, tenant triton.Tenant, id string) ([]string, error) {
+	return d.node.UsesImage(ctx, tenant, id)
+}
+
+// imageRunning is imageInUse for those that run.
+func (d *daemon) imageRunning(ctx context.Context, tenant triton.Tenant, id string) ([]string, error) {
+	return d.node.RunsImage(ctx, tenant, id)
+}
+
+// operator is who calls on a socket that only root can open: the operator, acting for the default tenant.
+func operator(*http.Request) (triton.Tenant, error) { return triton.DefaultTenant, nil }
+
+// imageEvent journals what happens to images.
+func (d *daemon) imageEvent(e triton.Event) {
+	e.Node = d.static.Name
+	if _, err := d.journal.Append(e); err != nil {
+		d.log.Error("event not journalled", "action", e.Action, "id", e.ID, "err", err)
+	}
+}
+
+// close stops the parts in reverse. Containers, their shims, the keeper and the exit program go on.
+func (d *daemon) close() error {
+	var errs []error
+	add := func(err error) { errs = append(errs, err) }
+	if d.node != nil {
+		add(d.node.Close())
+	}
+	if d.runtime != nil {
+		add(d.runtime.Close())
+	}
+	if d.network != nil {
+		add(d.network.Close())
+	}
+	if d.probes != nil {
+		add(d.probes.Close())
+	}
+	if d.images != nil {
+		add(d.images.Close())
+	}
+	if d.journal != nil {
+		add(d.journal.Close())
+	}
+	if d.cluster != nil {
+		add(d.cluster.Close())
+	}
+	if d.roots != nil {
+		add(d.roots.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// listener is one address and what is served there.
+type listener struct {
+	net.Listener
+	server *http.Server
+}
+
+// listen opens every address before anything is served, so that a taken port is found at once.
+func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(ls)
+		}
+	}()
+	own := tritonapi.New(d.ownAPI())
+	docker := dockerapi.New(dockerapi.Config{
+		Backend: backend{Node: d.node, images: d.images, journal: d.journal, info: d.nodeInfo},
+		Version: version, Log: d.log.With("part", "api"), Tenant: operator,
+		Extra: func(mux *http.ServeMux) { mux.Handle(tritonapi.Prefix, own.Operator()) },
+	})
+	for _, h := range d.cfg.Hosts {
+		l, err := listenHost(h)
+		if err != nil {
+			return ls, err
+		}
+		ls = append(ls, &listener{l, docker.HTTPServer(ctx)})
+	}
+	if d.cfg.HTTP == "" {
+		return ls, nil
+	}
+	l, err := net.Listen("tcp", d.cfg.HTTP)
+	if err != nil {
+		return ls, fmt.Errorf("listen on --http: %w", err)
+	}
+	return append(ls, &listener{l, &http.Server{Handler: d.public(own), ReadHeaderTimeout: headerTimeout}}), nil
+}
+
+// headerTimeout is how long a client may take to send its request's header.
+const headerTimeout = 30 * time.Second
+
+// public is what --http serves without a login: numbers about the machine, nothing a tenant wrote but names and images.
+func (d *daemon) public(own *tritonapi.API) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", d.telemetry.Handler())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.Handle("GET "+tritonapi.Prefix+"debug/vars", own.Vars())
+	return mux
+}
+
+// listenHost opens one -H. A socket that a killed daemon left is replaced: the lock on the data root says it is ours.
+func listenHost(h string) (net.Listener, error) {
+	network, address := splitHost(h)
+	if network == "tcp" {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("listen on -H %s: %w", h, err)
+		}
+		return l, nil
+	}
+	if err := removeDeadSocket(address); err != nil {
+		return nil, fmt.Errorf("listen on -H %s: %w", h, err)
+	}
+	l, err := net.Listen("unix", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on -H %s: %w", h, err)
+	}
+	if err := os.Chmod(address, 0o660); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("listen on -H %s: %w", h, err)
+	}
+	return l, nil
+}
+
+// run serves until ctx is done, then gives requests under way a moment and cuts the rest: streams never end by themselves.
+func (l *listener) run(ctx context.Context, log *slog.Logger) error {
+	done := make(chan error, 1)
+	go func() { done <- l.server.Serve(l.Listener) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 500*time.Millisecond)
+	defer cancel()
+	if err := l.server.Shutdown(grace); err != nil {
+		log.Debug("requests cut", "address", l.Addr().String(), "err", err)
+		l.server.Close()
+	}
+	<-done
+	return ctx.Err()
+}
+
+func closeAll(ls []*listener) {
+	for _, l := range ls {
+		l.Close()
+	}
+}

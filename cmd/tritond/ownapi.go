@@ -1,0 +1,34 @@
+package main
+
+import (
+	goruntime "runtime"
+
+	"github.com/tritond/triton/pkg/tritonapi"
+)
+
+// ownAPI is what /triton/v1 shows.
+func (d *daemon) ownAPI() tritonapi.Config {
+	return tritonapi.Config{
+		Version: tritonapi.Version{
+			Version: version, Commit: commit, Instance: d.cfg.Instance, Node: d.static.Name, Started: d.static.Started,
+		},
+		Node: d.node, Tenant: operator, Log: d.log.With("part", "api"), Probes: d.probesView, Vars: d.vars,
+	}
+}
+
+func (d *daemon) probesView() tritonapi.Probes {
+	v := tritonapi.Probes{Missing: []tritonapi.Missing{}, Drops: d.probes.Drops()}
+	for _, m := range d.probes.Missing() {
+		v.Missing = append(v.Missing, tritonapi.Missing{Program: m.Program, Reason: m.Reason.Error()})
+	}
+	return v
+}
+
+func (d *daemon) vars() tritonapi.Vars {
+	var m goruntime.MemStats
+	goruntime.ReadMemStats(&m)
+	return tritonapi.Vars{
+		Goroutines: goruntime.NumGoroutine(), FDs: openFDs(), HeapBytes: m.HeapInuse,
+		Containers: d.node.Count(), Slots: len(d.probes.Watched()),
+	}
+}

@@ -1,0 +1,100 @@
+package node
+
+import (
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/tritond/triton/pkg/runtime"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// container is the live side of a Record on this node.
+type container struct {
+	key     triton.ContainerKey
+	dataDir string
+
+	life sync.Mutex // held through a start or a removal
+
+	mu       sync.Mutex
+	rec      Record
+	revision int64
+	state    triton.State
+	task     *runtime.Task // nil unless a first process exists
+	next     *ending       // completed at the next exit, then replaced
+	last     triton.ExitRecord
+	removing bool
+	removed  *ending // completed once the container is gone
+	waiting  []*attachment
+	execs    map[string]*exec
+}
+
+// ending is one exit to come: done is closed once record is set.
+type ending struct {
+	done   chan struct{}
+	record triton.ExitRecord
+}
+
+func newEnding() *ending { return &ending{done: make(chan struct{})} }
+
+func (e *ending) complete(r triton.ExitRecord) {
+	e.record = r
+	close(e.done)
+}
+
+func newContainer(dataRoot string, rec Record, revision int64) *container {
+	return &container{
+		key: rec.Key, dataDir: containerDir(dataRoot, rec.Key), rec: rec, revision: revision,
+		state: triton.State{Status: triton.StatusCreated},
+		next:  newEnding(), removed: newEnding(), execs: map[string]*exec{},
+	}
+}
+
+// containerDir is where everything about a container lives that outlives its processes.
+func containerDir(dataRoot string, k triton.ContainerKey) string {
+	return filepath.Join(dataRoot, "tenants", string(k.Tenant), "containers", k.ID)
+}
+
+func (c *container) logPath() string { return filepath.Join(c.dataDir, c.key.ID+"-json.log") }
+
+// running reports whether the container has a live first process. The caller holds c.mu.
+func (c *container) running() bool {
+	return c.state.Status == triton.StatusRunning || c.state.Status == triton.StatusPaused
+}
+
+// view copies what others may see. It does no I/O.
+func (c *container) view(cgroup string) triton.Container {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := triton.Container{
+		Key: c.key, Name: c.rec.Name, Created: c.rec.Created, Spec: c.rec.Spec, State: c.state,
+		Network: c.rec.Endpoint, IDs: c.rec.IDs, DataDir: c.dataDir, Cgroup: cgroup,
+	}
+	if c.rec.Spec.Log.Driver == triton.LogJSONFile {
+		v.LogPath = c.logPath()
+	}
+	for id, e := range c.execs {
+		if e.running() {
+			v.ExecIDs = append(v.ExecIDs, id)
+		}
+	}
+	return v
+}
+
+// event builds an event about the container at time t, with docker's attributes.
+func (c *container) event(action string, t time.Time, extra map[string]string) triton.Event {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	attrs := make(map[string]string, len(c.rec.Spec.Labels)+2+len(extra))
+	for k, v := range c.rec.Spec.Labels {
+		attrs[k] = v
+	}
+	for k, v := range extra {
+		attrs[k] = v
+	}
+	attrs["name"] = c.rec.Name
+	attrs["image"] = c.rec.Spec.Image
+	return triton.Event{
+		Time: t, Tenant: c.key.Tenant, Type: triton.EventContainer, Action: action, ID: c.key.ID, Attributes: attrs,
+	}
+}

@@ -1,0 +1,256 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tritond/triton/pkg/network"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// validName is docker's rule for container names.
+var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+// CreateContainer merges the image's defaults into the spec, takes what a container keeps for its whole life (a
+// namespace pair with its id range and address, a writable snapshot, a name) and records the intent.
+// Nothing runs yet. On error nothing is left.
+func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name string, spec triton.Spec) (triton.ContainerKey, []string, error) {
+	key := triton.ContainerKey{Tenant: tenant, ID: triton.NewID()}
+	fail := func(err error) (triton.ContainerKey, []string, error) { return triton.ContainerKey{}, nil, err }
+	name = strings.TrimPrefix(name, "/")
+	generated := name == ""
+	if generated {
+		name = n.freeName(tenant)
+	}
+	if !validName.MatchString(name) {
+		return fail(kindf(errdefs.ErrInvalidArgument, "Invalid container name (%s), only %s are allowed", name, validName))
+	}
+	img, err := n.cfg.Images.Inspect(ctx, tenant, spec.Image)
+	if err != nil {
+		return fail(err)
+	}
+	warnings := mergeImage(&spec, img)
+	if len(spec.Argv()) == 0 {
+		return fail(kindf(errdefs.ErrInvalidArgument, "no command specified"))
+	}
+	if err := n.checkJoins(tenant, &spec); err != nil {
+		return fail(err)
+	}
+	rec := Record{
+		Key: key, Name: name, Created: n.cfg.Now().UTC(), Spec: spec, Desired: triton.StatusCreated, Node: n.cfg.Name,
+		Endpoint: triton.Endpoint{Slot: -1},
+	}
+	c, err := n.acquire(ctx, rec, img.ID)
+	for generated && errdefs.IsAlreadyExists(err) { // another create picked the same name in the meantime
+		rec.Name = n.freeName(tenant)
+		c, err = n.acquire(ctx, rec, img.ID)
+	}
+	if err != nil {
+		return fail(n.explainConflict(tenant, name, err))
+	}
+	n.insert(c)
+	n.publish(c.event("create", rec.Created, nil))
+	return key, warnings, nil
+}
+
+// acquire takes the container's lifelong belongings and records the intent, or undoes what it took.
+func (n *Node) acquire(ctx context.Context, rec Record, imageID string) (*container, error) {
+	var err error
+	if rec.Endpoint, rec.IDs, err = n.takeEndpoint(ctx, &rec); err != nil {
+		return nil, err
+	}
+	if rec.Spec.Hostname == "" {
+		rec.Spec.Hostname = defaultHostname(&rec)
+	}
+	c := newContainer(n.cfg.DataRoot, rec, 0)
+	// The two slow parts are two syncs to disk, of etcd's log and of the snapshot database: let them overlap.
+	var g errgroup.Group
+	var recorded bool
+	g.Go(func() error {
+		if _, err := n.cfg.Images.Prepare(ctx, rec.Key, imageID, rec.IDs); err != nil {
+			return fmt.Errorf("prepare file system of %s: %w", rec.Key, err)
+		}
+		return os.MkdirAll(c.dataDir, 0o711)
+	})
+	g.Go(func() (err error) {
+		c.revision, err = n.intent.create(ctx, &rec)
+		recorded = err == nil
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		undo := context.WithoutCancel(ctx)
+		if recorded {
+			err = errors.Join(err, n.intent.remove(undo, &rec))
+		}
+		return nil, errors.Join(err, n.releaseBelongings(undo, c))
+	}
+	return c, nil
+}
+
+// takeEndpoint reserves a namespace pair where the spec asks for namespaces of its own.
+func (n *Node) takeEndpoint(ctx context.Context, rec *Record) (triton.Endpoint, triton.IDRange, error) {
+	none := triton.Endpoint{Slot: -1}
+	if id, ok := strings.CutPrefix(rec.Spec.NetworkMode, triton.ContainerModePrefix); ok {
+		other, err := n.get(triton.ContainerKey{Tenant: rec.Key.Tenant, ID: id})
+		if err != nil {
+			return none, triton.IDRange{}, err
+		}
+		return none, other.rec.IDs, nil // the joined user namespace decides the ids
+	}
+	kind, ok := endpointKind(&rec.Spec)
+	if !ok {
+		return none, triton.IDRange{}, nil
+	}
+	ep, err := n.cfg.Network.Take(ctx, rec.Key, kind)
+	if err != nil {
+		return none, triton.IDRange{}, fmt.Errorf("take network of %s: %w", rec.Key, err)
+	}
+	return ep, ep.IDs, nil
+}
+
+// endpointKind says which namespace pair a spec needs; false: none, it uses the host's network.
+func endpointKind(s *triton.Spec) (network.Kind, bool) {
+	user := s.UserNamespace()
+	switch s.NetworkMode {
+	case triton.ModeHost:
+		return 0, false
+	case triton.ModeNone:
+		if user {
+			return network.Isolated, true
+		}
+		return network.IsolatedHostUser, true
+	default:
+		if user {
+			return network.Bridged, true
+		}
+		return network.BridgedHostUser, true
+	}
+}
+
+// checkJoins verifies the containers whose namespaces the spec joins, and that the joined user namespaces agree.
+func (n *Node) checkJoins(tenant triton.Tenant, s *triton.Spec) error {
+	for _, mode := range []string{s.NetworkMode, s.PidMode, s.IpcMode} {
+		id, ok := strings.CutPrefix(mode, triton.ContainerModePrefix)
+		if !ok {
+			continue
+		}
+		if _, err := n.get(triton.ContainerKey{Tenant: tenant, ID: id}); err != nil {
+			return err
+		}
+		if mode != s.NetworkMode && s.NetworkMode != mode && s.UserNamespace() {
+			return kindf(errdefs.ErrInvalidArgument,
+				"joining %s needs its user namespace: use --network %s too, or --userns host", mode, mode)
+		}
+	}
+	return nil
+}
+
+// explainConflict turns a taken name into docker's message, which names the holder.
+func (n *Node) explainConflict(tenant triton.Tenant, name string, err error) error {
+	if !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	n.mu.Lock()
+	holder := n.names[nameKey{tenant, name}]
+	n.mu.Unlock()
+	return kindf(errdefs.ErrAlreadyExists, "Conflict. The container name %q is already in use by container %q. "+
+		"You have to remove (or rename) that container to be able to reuse that name.", "/"+name, holder.ID)
+}
+
+// defaultHostname is the short id, or the host's own name where its network is used, as in docker.
+func defaultHostname(rec *Record) string {
+	if rec.Spec.NetworkMode == triton.ModeHost {
+		if h, err := os.Hostname(); err == nil {
+			return h
+		}
+	}
+	return triton.ShortID(rec.Key.ID)
+}
+
+// mergeImage fills what the user left open from the image, by docker's rules, and returns warnings.
+func mergeImage(s *triton.Spec, img triton.Image) []string {
+	s.ImageID = img.ID
+	cfg := img.Config
+	if len(s.Entrypoint) == 0 {
+		if len(s.Cmd) == 0 {
+			s.Cmd = cfg.Cmd
+		}
+		if s.Entrypoint == nil {
+			s.Entrypoint = cfg.Entrypoint
+		}
+	}
+	if len(s.Entrypoint) == 1 && s.Entrypoint[0] == "" { // --entrypoint="" resets the image's
+		s.Entrypoint = nil
+	}
+	s.Env = mergeEnv(cfg.Env, s.Env)
+	s.WorkingDir = first(s.WorkingDir, cfg.WorkingDir, "/")
+	s.User = first(s.User, cfg.User)
+	s.StopSignal = first(s.StopSignal, cfg.StopSignal)
+	s.ExposedPorts = union(cfg.ExposedPorts, s.ExposedPorts)
+	s.ImageVolumes = cfg.Volumes
+	if s.Log.Driver == "" {
+		s.Log.Driver = triton.LogJSONFile
+	}
+	labels := maps.Clone(cfg.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, s.Labels)
+	s.Labels = labels
+	if len(cfg.Volumes) > 0 {
+		return []string{"volumes of the image are kept in the container's own layer: " + strings.Join(cfg.Volumes, ", ")}
+	}
+	return nil
+}
+
+// mergeEnv lays the user's variables over the image's, keeping the image's order. "KEY" without "=" removes KEY.
+func mergeEnv(image, user []string) []string {
+	set := make(map[string]string, len(user))
+	for _, kv := range user {
+		k, _, _ := strings.Cut(kv, "=")
+		set[k] = kv
+	}
+	var out []string
+	seen := map[string]bool{}
+	for _, kv := range append(append([]string(nil), image...), user...) {
+		k, _, _ := strings.Cut(kv, "=")
+		if own, ok := set[k]; ok {
+			kv = own
+		}
+		if seen[k] || !strings.Contains(kv, "=") {
+			continue
+		}
+		seen[k] = true
+		out = append(out, kv)
+	}
+	return out
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func union(a, b []string) []string {
+	seen := map[string]bool{}
+	var out []string
+	for _, v := range append(append([]string(nil), a...), b...) {
+		if !seen[v] {
+			seen[v] = true
+			out = append(out, v)
+		}
+	}
+	return out
+}

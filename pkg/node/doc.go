@@ -1,0 +1,7 @@
+// Package node owns this machine: the order of steps of a container's life, what is told to whom when one ends, and
+// the reconciliation of what should be with what is. It must not know HTTP or Docker's JSON, and it must not pick
+// machines.
+//
+// Locks, outermost first: container.life (one of start, remove at a time), Node.mu (the index), container.mu (state).
+// No lock is held while a shim, etcd or the disk is waited for, except life.
+package node

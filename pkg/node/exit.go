@@ -1,0 +1,129 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/tritond/triton/pkg/runtime"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// supervise waits for the end of a run in the background, through deaths of its shim. A daemon that stops leaves the
+// container alone; the next one takes up the wait.
+func (n *Node) supervise(c *container, task *runtime.Task) {
+	n.spawn(func() {
+		rec, err := task.Wait(n.ctx)
+		if err != nil {
+			if n.ctx.Err() == nil {
+				n.log.Error("container lost", "container", c.key, "err", err)
+				rec = triton.ExitRecord{Code: triton.ExitLostCode, At: n.cfg.Now().UTC(), Source: triton.ExitLost}
+			} else {
+				return
+			}
+		}
+		n.ended(context.WithoutCancel(n.ctx), c, task, rec)
+	})
+}
+
+// ended is everything that follows the end of a run, in the order in which others may rely on it: the last reading of
+// its probes, the event in the journal, the state on disk, then those who wait.
+//
+// It holds c.life, so that nobody starts the container again before the last run's remains are gone.
+func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec triton.ExitRecord) {
+	c.life.Lock()
+	defer c.life.Unlock()
+	n.unwatch(c)
+	c.mu.Lock()
+	started := c.state.StartedAt
+	next := c.next
+	c.next = newEnding()
+	c.mu.Unlock()
+
+	if rec.OOMKilled {
+		n.publish(c.event("oom", rec.At, nil))
+	}
+	n.publish(c.event("die", rec.At, dieAttributes(rec, started)))
+
+	c.mu.Lock()
+	c.last = rec
+	c.state.Status, c.state.Pid, c.state.CgroupID = triton.StatusExited, 0, 0
+	c.state.FinishedAt, c.state.ExitCode, c.state.OOMKilled = rec.At, rec.Code, rec.OOMKilled
+	if rec.Source == triton.ExitLost {
+		c.state.Error = "exit status lost: no record of how the process ended was found"
+	}
+	c.task = nil
+	state, remove := c.state, c.rec.Spec.AutoRemove
+	c.mu.Unlock()
+	if err := writeState(c.dataDir, state); err != nil {
+		n.log.Error("state not written", "container", c.key, "err", err)
+	}
+	next.complete(rec)
+	n.deleteTask(ctx, c, task)
+	n.removeCgroup(c)
+	if remove {
+		if err := n.removeLocked(ctx, c); err != nil && !errors.Is(err, errAlreadyRemoving) {
+			n.log.Error("container not removed", "container", c.key, "err", err)
+		}
+	}
+}
+
+// dieAttributes are what docker adds to a die event; execDuration is in whole seconds.
+func dieAttributes(rec triton.ExitRecord, started time.Time) map[string]string {
+	a := map[string]string{"exitCode": strconv.Itoa(rec.Code), "run": strconv.Itoa(rec.Run)}
+	if !started.IsZero() {
+		a["execDuration"] = strconv.Itoa(int(rec.At.Sub(started).Seconds()))
+	}
+	return a
+}
+
+// deleteTask removes what the shim made. A failure is reported and left to the next reconciliation.
+func (n *Node) deleteTask(ctx context.Context, c *container, task *runtime.Task) {
+	if task == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, killPatience)
+	defer cancel()
+	if err := task.Delete(ctx, true); err != nil {
+		n.log.Error("task not deleted", "container", c.key, "err", err)
+	}
+	if err := n.unmountShm(c.key); err != nil {
+		n.log.Error("shm not unmounted", "container", c.key, "err", err)
+	}
+}
+
+func (n *Node) removeCgroup(c *container) {
+	if err := n.cfg.Cgroups.Remove(n.cgroupPath(c.key)); err != nil {
+		n.log.Error("cgroup not removed", "container", c.key, "err", err)
+	}
+}
+
+// WaitContainer subscribes to an end of the container at once; the returned function blocks until it came.
+func (n *Node) WaitContainer(_ context.Context, key triton.ContainerKey, until triton.WaitCondition) (func(context.Context) (triton.ExitRecord, error), error) {
+	c, err := n.get(key)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.next
+	switch until {
+	case triton.WaitRemoved:
+		e = c.removed
+	case triton.WaitNextExit:
+	default:
+		if !c.running() {
+			rec := triton.ExitRecord{Code: c.state.ExitCode, At: c.state.FinishedAt}
+			return func(context.Context) (triton.ExitRecord, error) { return rec, nil }, nil
+		}
+	}
+	return func(ctx context.Context) (triton.ExitRecord, error) {
+		select {
+		case <-e.done:
+			return e.record, nil
+		case <-ctx.Done():
+			return triton.ExitRecord{}, ctx.Err()
+		}
+	}, nil
+}

@@ -1,0 +1,249 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tritond/triton/pkg/probes"
+	"github.com/tritond/triton/pkg/runtime"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// reconcileParallel is how many containers are looked at at once: most of the time is spent waiting for shims.
+const reconcileParallel = 16
+
+// Reconcile makes what is agree with what should be, once, before anything is served: it finds the containers that ran
+// on while no daemon lived, learns how those that ended did, and removes what no record owns. It never ends a
+// container that a record owns.
+func (n *Node) Reconcile(ctx context.Context) error {
+	recs, bad, err := n.intent.all(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range bad {
+		n.log.Error("record ignored: an operator must look at it", "key", b.key, "err", b.err)
+	}
+	var keep []triton.Endpoint
+	for _, r := range recs {
+		n.insert(newContainer(n.cfg.DataRoot, r.Record, r.revision))
+		if r.Endpoint.Slot >= 0 {
+			keep = append(keep, r.Endpoint)
+		}
+	}
+	if err := n.cfg.Network.Reconcile(ctx, keep); err != nil {
+		return fmt.Errorf("reconcile networks: %w", err)
+	}
+	var g errgroup.Group
+	g.SetLimit(reconcileParallel)
+	for _, c := range n.all() {
+		g.Go(func() error {
+			if err := n.recover(ctx, c); err != nil {
+				n.log.Error("container not recovered", "container", c.key, "err", err)
+				c.mu.Lock()
+				c.state.Error = "not recovered after a restart of the daemon: " + err.Error()
+				c.mu.Unlock()
+			}
+			return nil
+		})
+	}
+	g.Wait() // no goroutine returns an error: one container's trouble must not stop the others
+	if len(bad) > 0 {
+		// What looks like an orphan may belong to a record that cannot be read.
+		n.log.Warn("leftovers are not cleaned up while records are unreadable", "records", len(bad))
+		return nil
+	}
+	return n.removeOrphans(ctx)
+}
+
+// all returns every container of every tenant.
+func (n *Node) all() []*container {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	cs := make([]*container, 0, len(n.byID))
+	for _, c := range n.byID {
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+// recover finds out what became of one container.
+func (n *Node) recover(ctx context.Context, c *container) error {
+	if err := os.MkdirAll(c.dataDir, 0o711); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	state, err := readState(c.dataDir)
+	if err != nil {
+		n.log.Error("state file unreadable, asking the shim and the kernel", "container", c.key, "err", err)
+	}
+	c.mu.Lock()
+	c.state = state
+	c.mu.Unlock()
+
+	found, err := n.cfg.Runtime.Load(ctx, c.key)
+	if err != nil {
+		return err
+	}
+	switch {
+	case found.Task != nil && found.Exit == nil && !found.Started:
+		n.deleteTask(ctx, c, found.Task) // died between create and start: nothing of the image ran
+		n.removeCgroup(c)
+		return nil
+	case found.Task != nil && found.Exit == nil:
+		return n.resume(c, found)
+	case found.Exit != nil:
+		return n.endedMeanwhile(ctx, c, found)
+	case state.Status == triton.StatusRunning || state.Status == triton.StatusPaused:
+		// A reboot, or run-time state that somebody removed: nobody saw the end.
+		found.Exit = &triton.ExitRecord{Run: state.Run, Pid: state.Pid, Code: triton.ExitLostCode, At: n.cfg.Now().UTC(), Source: triton.ExitLost}
+		return n.endedMeanwhile(ctx, c, found)
+	}
+	return n.finishRemoval(ctx, c)
+}
+
+// resume takes up a container that ran on: its probes are armed again and its end is waited for.
+func (n *Node) resume(c *container, found runtime.Found) error {
+	ids, err := n.cfg.Cgroups.Make(n.cgroupPath(c.key)) // exists: this reads its ids
+	if err != nil {
+		return err
+	}
+	if err := n.watch(c, probes.CgroupIDs{V2: ids.V2, V1: ids.V1}); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	missedStart := c.state.Status != triton.StatusRunning && c.state.Status != triton.StatusPaused || c.state.Run != found.Run
+	c.state = triton.State{
+		Status: triton.StatusRunning, Run: found.Run, Pid: found.Task.Pid(), CgroupID: ids.V2, StartedAt: found.StartedAt,
+	}
+	if found.Paused {
+		c.state.Status = triton.StatusPaused
+	}
+	c.task = found.Task
+	state := c.state
+	c.mu.Unlock()
+	if found.LostStdio {
+		n.log.Error("output lost: a shim died and nobody held its pipes", "container", c.key)
+	}
+	if missedStart {
+		n.publish(c.event("start", found.StartedAt, nil))
+		if err := writeState(c.dataDir, state); err != nil {
+			return err
+		}
+	}
+	n.supervise(c, found.Task)
+	return nil
+}
+
+// endedMeanwhile does what ended does, for an end that no daemon saw. The die event carries the true time, and is not
+// repeated if the last daemon died between writing it and writing the state.
+func (n *Node) endedMeanwhile(ctx context.Context, c *container, found runtime.Found) error {
+	rec := *found.Exit
+	c.mu.Lock()
+	known := c.state.Status == triton.StatusExited && c.state.Run == rec.Run
+	if c.state.StartedAt.IsZero() || c.state.Run != rec.Run {
+		c.state.StartedAt = found.StartedAt
+	}
+	c.state.Run = rec.Run
+	started := c.state.StartedAt
+	c.mu.Unlock()
+	if !known && !n.dieJournalled(ctx, c, rec) {
+		if rec.OOMKilled {
+			n.publish(c.event("oom", rec.At, nil))
+		}
+		n.publish(c.event("die", rec.At, dieAttributes(rec, started)))
+	}
+	if !known {
+		c.mu.Lock()
+		c.last = rec
+		c.state.Status, c.state.Pid, c.state.CgroupID = triton.StatusExited, 0, 0
+		c.state.FinishedAt, c.state.ExitCode, c.state.OOMKilled = rec.At, rec.Code, rec.OOMKilled
+		if rec.Source == triton.ExitLost {
+			c.state.Error = "exit status lost: the container was gone and no record of its end was found"
+		}
+		state := c.state
+		c.mu.Unlock()
+		if err := writeState(c.dataDir, state); err != nil {
+			return err
+		}
+	}
+	n.deleteTask(ctx, c, found.Task)
+	n.removeCgroup(c)
+	return n.finishRemoval(ctx, c)
+}
+
+// dieJournalled reports whether the journal has the end of this run.
+func (n *Node) dieJournalled(ctx context.Context, c *container, rec triton.ExitRecord) bool {
+	errFound := errors.New("found")
+	err := n.cfg.Events.Read(ctx, c.key.Tenant, rec.At.Add(-time.Second), n.cfg.Now(), func(e triton.Event) error {
+		if e.ID == c.key.ID && e.Action == "die" && e.Attributes["run"] == fmt.Sprint(rec.Run) {
+			return errFound
+		}
+		return nil
+	})
+	return errors.Is(err, errFound)
+}
+
+// finishRemoval removes a container that asked for it at its end.
+func (n *Node) finishRemoval(ctx context.Context, c *container) error {
+	c.mu.Lock()
+	due := c.rec.Spec.AutoRemove && c.state.Status == triton.StatusExited
+	c.mu.Unlock()
+	if !due {
+		return nil
+	}
+	c.life.Lock()
+	defer c.life.Unlock()
+	return n.removeLocked(ctx, c)
+}
+
+// removeOrphans deletes what a crash left: run-time state, snapshots and data that belong to no record.
+func (n *Node) removeOrphans(ctx context.Context) error {
+	owned := func(k triton.ContainerKey) bool {
+		_, err := n.get(k)
+		return err == nil
+	}
+	gone, err := n.cfg.Runtime.Orphans(ctx, owned)
+	if err != nil {
+		return fmt.Errorf("remove run-time leftovers: %w", err)
+	}
+	for _, what := range gone {
+		n.log.Info("removed a leftover", "what", what)
+	}
+	snaps, err := n.cfg.Images.Snapshots(ctx)
+	if err != nil {
+		return fmt.Errorf("list snapshots: %w", err)
+	}
+	for _, k := range snaps {
+		if owned(k) {
+			continue
+		}
+		if err := n.cfg.Images.Discard(ctx, k); err != nil {
+			return fmt.Errorf("remove snapshot of %s: %w", k, err)
+		}
+	}
+	return errors.Join(n.removeOrphanShm(), n.removeOrphanData(owned))
+}
+
+// removeOrphanData deletes the data directories of containers that no record owns.
+func (n *Node) removeOrphanData(owned func(triton.ContainerKey) bool) error {
+	dirs, err := filepath.Glob(filepath.Join(n.cfg.DataRoot, "tenants", "*", "containers", "*"))
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		k := triton.ContainerKey{ID: filepath.Base(d), Tenant: triton.Tenant(filepath.Base(filepath.Dir(filepath.Dir(d))))}
+		if !triton.ValidID(k.ID) || owned(k) {
+			continue
+		}
+		if err := os.RemoveAll(d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove data of %s: %w", k, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// errAlreadyRemoving tells a second remover that the first one does the work.
+var errAlreadyRemoving = kindf(errdefs.ErrFailedPrecondition, "removal of container is already in progress")
+
+// RemoveContainer removes a container that does not run; force kills it first.
+func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, force bool) error {
+	c, task, next, err := n.runningTask(key)
+	if err != nil {
+		return err
+	}
+	if task != nil {
+		if !force {
+			return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is running: "+
+				"stop the container before removing or force remove", "/"+c.name())
+		}
+		if err := task.Signal(ctx, "", int(unix.SIGKILL), true); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("kill %s: %w", c.key, err)
+		}
+		if err := awaitEnd(ctx, next, 0); err != nil {
+			return fmt.Errorf("kill %s: %w", c.key, err)
+		}
+	}
+	c.life.Lock()
+	defer c.life.Unlock()
+	err = n.removeLocked(context.WithoutCancel(ctx), c)
+	if errors.Is(err, errAlreadyRemoving) && force {
+		return nil // --rm was faster
+	}
+	return err
+}
+
+func (c *container) name() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec.Name
+}
+
+// removeLocked deletes the intent first: from then on the container does not exist, and whatever a crash leaves behind
+// is an orphan for the next start. The caller holds c.life.
+func (n *Node) removeLocked(ctx context.Context, c *container) error {
+	c.mu.Lock()
+	if c.removing {
+		c.mu.Unlock()
+		return errAlreadyRemoving
+	}
+	if c.running() {
+		c.mu.Unlock()
+		return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is running", "/"+c.rec.Name)
+	}
+	c.removing = true
+	rec := c.rec
+	c.mu.Unlock()
+
+	if err := n.intent.remove(ctx, &rec); err != nil {
+		c.mu.Lock()
+		c.removing = false
+		c.mu.Unlock()
+		return fmt.Errorf("delete record of %s: %w", c.key, err)
+	}
+	n.forget(c)
+	n.publish(c.event("destroy", n.cfg.Now().UTC(), nil))
+	c.mu.Lock()
+	for _, a := range c.waiting {
+		a.abandon(noSuchContainer(c.key.ID))
+	}
+	c.waiting = nil
+	c.removed.complete(c.last)
+	c.next.complete(c.last)
+	c.mu.Unlock()
+	n.spawn(func() { // off the caller's path: nothing refers to it any more
+		if err := n.releaseBelongings(context.WithoutCancel(n.ctx), c); err != nil {
+			n.log.Error("leftovers of a removed container, cleaned at the next start", "container", c.key, "err", err)
+		}
+	})
+	return nil
+}
+
+// releaseBelongings gives back what acquire took.
+func (n *Node) releaseBelongings(ctx context.Context, c *container) error {
+	var errs []error
+	if c.rec.Endpoint.Slot >= 0 {
+		errs = append(errs, n.cfg.Network.Release(ctx, c.rec.Endpoint))
+	}
+	errs = append(errs, n.cfg.Images.Discard(ctx, c.key), os.RemoveAll(c.dataDir))
+	return errors.Join(errs...)
+}

@@ -1,0 +1,244 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/tritond/triton/pkg/probes"
+	"github.com/tritond/triton/pkg/runtime"
+	"github.com/tritond/triton/pkg/shim"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// StartContainer runs a container that does not run. A failed start leaves it as it was, with the reason in its state,
+// or removes it if it asked for that.
+func (n *Node) StartContainer(ctx context.Context, key triton.ContainerKey) error {
+	c, err := n.get(key)
+	if err != nil {
+		return err
+	}
+	c.life.Lock()
+	defer c.life.Unlock()
+	return n.startLocked(ctx, c)
+}
+
+// startLocked is StartContainer for a caller that holds c.life.
+func (n *Node) startLocked(ctx context.Context, c *container) error {
+	c.mu.Lock()
+	running, removing := c.running(), c.removing
+	c.mu.Unlock()
+	if running {
+		return errNotModified
+	}
+	if removing {
+		return kindf(errdefs.ErrFailedPrecondition, "container %s is marked for removal and cannot be started", c.key.ID)
+	}
+	// A client that hangs up must not leave half a container: from here on the start is finished or undone.
+	ctx = context.WithoutCancel(ctx)
+	if err := n.start(ctx, c); err != nil {
+		return n.startFailed(ctx, c, err)
+	}
+	return nil
+}
+
+// start keeps the first promise: each step stands before the next, and the program's first instruction runs after all.
+func (n *Node) start(ctx context.Context, c *container) (err error) {
+	var undo undoing
+	defer func() { undo.unless(err == nil) }()
+
+	run, err := n.beginRun(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err = n.restoreEndpoint(ctx, c); err != nil { // its address, reserved at create
+		return err
+	}
+	ids, err := n.cfg.Cgroups.Make(n.cgroupPath(c.key)) // its cgroup
+	undo.add(func() { n.removeCgroup(c) })
+	if err != nil {
+		return fmt.Errorf("make cgroup of %s: %w", c.key, err)
+	}
+	err = n.watch(c, probes.CgroupIDs{V2: ids.V2, V1: ids.V1}) // its probes are armed
+	if err != nil {
+		return err
+	}
+	undo.add(func() { n.unwatch(c) })
+	task, err := n.createTask(ctx, c, run, ids.V2) // its namespaces, file system and waiting first process
+	if err != nil {
+		return err
+	}
+	undo.add(func() { n.deleteTask(ctx, c, task) })
+	n.connectWaiting(ctx, c, task) // who attached before the start misses nothing
+	if err = task.Start(ctx); err != nil {
+		return err
+	}
+	n.started(c, task, run, ids.V2)
+	return nil
+}
+
+// undoing collects what to do when a sequence fails, and does it last first.
+type undoing []func()
+
+func (u *undoing) add(f func()) { *u = append(*u, f) }
+
+func (u *undoing) unless(ok bool) {
+	if ok {
+		return
+	}
+	for i := len(*u) - 1; i >= 0; i-- {
+		(*u)[i]()
+	}
+}
+
+// beginRun counts the start in the state file before anything of it exists, so that a later daemon can tell this run's
+// leftovers from the last one's, and records in etcd that the container should run.
+func (n *Node) beginRun(ctx context.Context, c *container) (run int, err error) {
+	c.mu.Lock()
+	next := c.state
+	rec, revision := c.rec, c.revision
+	c.mu.Unlock()
+	next.Run++
+	if err := writeState(c.dataDir, next); err != nil {
+		return 0, err
+	}
+	if rec.Desired != triton.StatusRunning {
+		rec.Desired = triton.StatusRunning
+		if revision, err = n.intent.update(ctx, &rec, revision); err != nil {
+			return 0, fmt.Errorf("record intent to run %s: %w", c.key, err)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state.Run = next.Run
+	c.rec.Desired, c.revision = rec.Desired, revision
+	return next.Run, nil
+}
+
+// restoreEndpoint makes sure that the namespace pair taken at create is still there; a reboot removes it.
+func (n *Node) restoreEndpoint(ctx context.Context, c *container) error {
+	c.mu.Lock()
+	rec := c.rec
+	c.mu.Unlock()
+	if rec.Endpoint.Slot >= 0 {
+		ep, err := n.cfg.Network.Restore(ctx, c.key, rec.Endpoint)
+		if err != nil {
+			return fmt.Errorf("restore network of %s: %w", c.key, err)
+		}
+		c.mu.Lock()
+		c.rec.Endpoint = ep
+		c.mu.Unlock()
+	}
+	if strings.HasPrefix(rec.Spec.NetworkMode, triton.ContainerModePrefix) {
+		return nil // shares the files of the container it joins
+	}
+	s := &rec.Spec
+	if err := n.cfg.Network.Files(c.dataDir, s.Hostname, s.Domainname, rec.Endpoint, s); err != nil {
+		return fmt.Errorf("write network files of %s: %w", c.key, err)
+	}
+	return nil
+}
+
+// createTask builds the OCI configuration and has a shim make the container up to its waiting first process.
+func (n *Node) createTask(ctx context.Context, c *container, run int, cgroupID uint64) (*runtime.Task, error) {
+	c.mu.Lock()
+	rec := c.rec
+	c.mu.Unlock()
+	rootfs, err := n.cfg.Images.Rootfs(ctx, c.key)
+	if err != nil {
+		return nil, fmt.Errorf("find file system of %s: %w", c.key, err)
+	}
+	if err := createBindSources(&rec.Spec); err != nil {
+		return nil, err
+	}
+	if err := n.mountShm(c, &rec); err != nil {
+		return nil, err
+	}
+	in, err := n.ociInput(c, &rec, append([]string{rootfs.Upper}, rootfs.Lower...))
+	if err != nil {
+		return nil, err
+	}
+	oci, warnings, err := runtime.Spec(in)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		n.log.Warn("container limited by this machine", "container", c.key, "warning", w)
+	}
+	return n.cfg.Runtime.Create(ctx, runtime.Bundle{
+		Key: c.key, Run: run, Spec: &rec.Spec, OCI: oci, Endpoint: rec.Endpoint, CgroupPath: n.cgroupPath(c.key),
+		Rootfs:   shim.Rootfs{Lower: rootfs.Lower, Upper: rootfs.Upper, Work: rootfs.Work},
+		CgroupID: cgroupID, DataDir: c.dataDir,
+	})
+}
+
+// createBindSources makes missing host directories, as docker does for -v and does not for --mount.
+func createBindSources(s *triton.Spec) error {
+	for _, m := range s.Mounts {
+		if m.Type != triton.MountBind || !m.CreateSource {
+			continue
+		}
+		if err := os.MkdirAll(m.Source, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("create bind source %s: %w", m.Source, err)
+		}
+	}
+	return nil
+}
+
+// started makes a run visible: state, supervision, event.
+func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint64) {
+	now := n.cfg.Now().UTC()
+	c.mu.Lock()
+	c.state = triton.State{Status: triton.StatusRunning, Run: run, Pid: task.Pid(), CgroupID: cgroupID, StartedAt: now}
+	c.task = task
+	state := c.state
+	c.mu.Unlock()
+	if err := writeState(c.dataDir, state); err != nil {
+		n.log.Error("state not written", "container", c.key, "err", err)
+	}
+	n.publish(c.event("start", now, nil))
+	n.supervise(c, task)
+}
+
+// startFailed records why a start failed, in docker's terms: 127 and 126 for the program's fault, else 128.
+func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
+	code := 128
+	var se *shim.Error
+	if errors.As(err, &se) {
+		switch se.Kind {
+		case shim.KindExecNotFound:
+			code = 127
+		case shim.KindNotExecutable:
+			code = 126
+		}
+	}
+	now := n.cfg.Now().UTC()
+	c.mu.Lock()
+	c.state.ExitCode, c.state.Error = code, err.Error()
+	c.state.Pid, c.state.CgroupID = 0, 0
+	state, remove := c.state, c.rec.Spec.AutoRemove
+	c.last = triton.ExitRecord{Run: state.Run, Code: code, At: now}
+	for _, a := range c.waiting {
+		a.abandon(err)
+	}
+	c.waiting = nil
+	c.mu.Unlock()
+	if werr := writeState(c.dataDir, state); werr != nil {
+		n.log.Error("state not written", "container", c.key, "err", werr)
+	}
+	if remove {
+		err = errors.Join(err, n.removeLocked(ctx, c))
+	}
+	if code != 128 {
+		return kindf(errdefs.ErrInvalidArgument, "failed to create task for container: %v", err)
+	}
+	return fmt.Errorf("failed to start container: %w", err)
+}
+
+// killPatience bounds how long a killed container may take to be gone before the caller is told.
+const killPatience = 10 * time.Second

@@ -1,0 +1,165 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/sys/signal"
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/runtime"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// StopContainer sends the stop signal and leaves a deadline with the shim, which kills the container when it has
+// passed, be the daemon alive or not. It returns once the container ended.
+func (n *Node) StopContainer(ctx context.Context, key triton.ContainerKey, sig string, timeout *int) error {
+	c, task, next, err := n.runningTask(key)
+	if err != nil {
+		return err
+	}
+	if task == nil {
+		return errNotModified
+	}
+	c.mu.Lock()
+	spec := c.rec.Spec
+	c.mu.Unlock()
+	number, err := parseSignal(first(sig, spec.StopSignal, "SIGTERM"))
+	if err != nil {
+		return err
+	}
+	patience := stopPatience(&spec, timeout)
+	if patience >= 0 {
+		if err := task.Deadline(ctx, "", int(unix.SIGKILL), n.cfg.Now().Add(patience)); err != nil {
+			return fmt.Errorf("set stop deadline of %s: %w", c.key, err)
+		}
+	}
+	if err := n.signal(ctx, c, task, number); err != nil {
+		return err
+	}
+	if err := awaitEnd(ctx, next, patience); err != nil {
+		return fmt.Errorf("stop %s: %w", c.key, err)
+	}
+	n.publish(c.event("stop", n.cfg.Now().UTC(), nil))
+	return nil
+}
+
+// stopPatience is how long to wait before the kill; negative: for ever.
+func stopPatience(s *triton.Spec, timeout *int) time.Duration {
+	switch {
+	case timeout != nil:
+		return time.Duration(*timeout) * time.Second
+	case s.StopTimeout != nil:
+		return time.Duration(*s.StopTimeout) * time.Second
+	}
+	return triton.DefaultStopTimeout
+}
+
+// awaitEnd waits for an exit that must come killPatience after the shim's deadline at the latest.
+func awaitEnd(ctx context.Context, e *ending, patience time.Duration) error {
+	if patience >= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience+killPatience)
+		defer cancel()
+	}
+	select {
+	case <-e.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("container did not end: %w", ctx.Err())
+	}
+}
+
+// RestartContainer stops a container where it runs, and starts it.
+func (n *Node) RestartContainer(ctx context.Context, key triton.ContainerKey, sig string, timeout *int) error {
+	c, err := n.get(key)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	autoRemove := c.rec.Spec.AutoRemove
+	c.mu.Unlock()
+	if autoRemove {
+		c.setAutoRemove(false) // the end of this run is not the end of the container
+		defer c.setAutoRemove(true)
+	}
+	if err := n.StopContainer(ctx, key, sig, timeout); err != nil && !IsNotModified(err) {
+		return err
+	}
+	if err := n.StartContainer(ctx, key); err != nil && !IsNotModified(err) {
+		return err
+	}
+	n.publish(c.event("restart", n.cfg.Now().UTC(), nil))
+	return nil
+}
+
+func (c *container) setAutoRemove(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rec.Spec.AutoRemove = on
+}
+
+// KillContainer sends a signal to the first process; errdefs.ErrFailedPrecondition when the container does not run.
+func (n *Node) KillContainer(ctx context.Context, key triton.ContainerKey, sig string) error {
+	c, task, _, err := n.runningTask(key)
+	if err != nil {
+		return err
+	}
+	if task == nil {
+		return kindf(errdefs.ErrFailedPrecondition, "cannot kill container: %s: container %s is not running", key.ID, key.ID)
+	}
+	number, err := parseSignal(first(sig, "SIGKILL"))
+	if err != nil {
+		return err
+	}
+	return n.signal(ctx, c, task, number)
+}
+
+// signal sends and journals it, as docker's kill event.
+func (n *Node) signal(ctx context.Context, c *container, task *runtime.Task, number unix.Signal) error {
+	if err := task.Signal(ctx, "", int(number), false); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("signal %s: %w", c.key, err)
+	}
+	n.publish(c.event("kill", n.cfg.Now().UTC(), map[string]string{"signal": fmt.Sprint(int(number))}))
+	return nil
+}
+
+// runningTask returns a container with its task and its next exit, read together; a nil task: it does not run.
+func (n *Node) runningTask(key triton.ContainerKey) (*container, *runtime.Task, *ending, error) {
+	c, err := n.get(key)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c, c.task, c.next, nil
+}
+
+// needTask is runningTask with docker's 409 for a container that does not run.
+func (n *Node) needTask(key triton.ContainerKey) (*container, *runtime.Task, error) {
+	c, task, _, err := n.runningTask(key)
+	if err == nil && task == nil {
+		err = kindf(errdefs.ErrFailedPrecondition, "container %s is not running", key.ID)
+	}
+	return c, task, err
+}
+
+// parseSignal reads a number or a name, with or without SIG.
+func parseSignal(s string) (unix.Signal, error) {
+	sig, err := signal.ParseSignal(s)
+	if err != nil {
+		return 0, kindf(errdefs.ErrInvalidArgument, "invalid signal: %s", s)
+	}
+	return sig, nil
+}
+
+// ResizeContainer sets the size of the container's terminal.
+func (n *Node) ResizeContainer(ctx context.Context, key triton.ContainerKey, height, width uint) error {
+	_, task, err := n.needTask(key)
+	if err != nil {
+		return err
+	}
+	return task.Resize(ctx, "", height, width)
+}

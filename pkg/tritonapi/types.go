@@ -1,0 +1,94 @@
+package tritonapi
+
+import (
+	"net/url"
+	"time"
+)
+
+// Prefix begins every path of this package.
+const Prefix = "/triton/v1/"
+
+// ObservedPath is where a container's observation record is.
+func ObservedPath(ref string) string {
+	return Prefix + "containers/" + url.PathEscape(ref) + "/observed"
+}
+
+// Version answers GET /triton/v1/version.
+type Version struct {
+	Version  string    `json:"version"`
+	Commit   string    `json:"commit"`
+	Instance string    `json:"instance"`
+	Node     string    `json:"node"`
+	Started  time.Time `json:"started"`
+}
+
+// Probes answers GET /triton/v1/probes.
+type Probes struct {
+	// Missing are the optional programs that this kernel refused.
+	Missing []Missing `json:"missing"`
+	// Drops counts what was not recorded, by reason, since the daemon started.
+	Drops map[string]uint64 `json:"drops"`
+}
+
+// Missing is one program that is not loaded.
+type Missing struct {
+	Program string `json:"program"`
+	Reason  string `json:"reason"`
+}
+
+// Observed answers GET /triton/v1/containers/{id or name}/observed: what the kernel reported of the latest run of a
+// container, while it runs and for ten minutes after its end or removal.
+type Observed struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Image    string    `json:"image"`
+	Run      int       `json:"run"`
+	Running  bool      `json:"running"`
+	CgroupID uint64    `json:"cgroupID"`
+	First    time.Time `json:"first,omitzero"`
+	Last     time.Time `json:"last,omitzero"`
+
+	// Syscalls is by name, "syscall_N" for a number without one.
+	Syscalls     map[string]Syscall `json:"syscalls"`
+	RunQueue     Latency            `json:"runQueue"`
+	Execs        uint64             `json:"execs"`
+	Exits        uint64             `json:"exits"`
+	FatalSignals uint64             `json:"fatalSignals"`
+	OOMKills     uint64             `json:"oomKills"`
+	CPUSeconds   float64            `json:"cpuSeconds"`
+	Dropped      uint64             `json:"dropped"`
+}
+
+// Syscall is one system call's totals. Times are in seconds, -1 where no call returned.
+type Syscall struct {
+	Number int `json:"number"`
+	Latency
+	Errors uint64 `json:"errors"`
+	// Untimed calls are counted but have no latency: those that never return, or began before the watch.
+	Untimed uint64 `json:"untimed"`
+}
+
+// Latency summarizes a histogram: P50 and P99 are upper bounds of the bucket they fall in, in seconds, -1 if empty.
+type Latency struct {
+	Count uint64  `json:"count"`
+	Sum   float64 `json:"sum"`
+	P50   float64 `json:"p50"`
+	P99   float64 `json:"p99"`
+}
+
+// Mean is in seconds; -1 if nothing was counted.
+func (l Latency) Mean() float64 {
+	if l.Count == 0 {
+		return -1
+	}
+	return l.Sum / float64(l.Count)
+}
+
+// Vars answers GET /triton/v1/debug/vars: the daemon's own size, to see that nothing grows.
+type Vars struct {
+	Goroutines int    `json:"goroutines"`
+	FDs        int    `json:"fds"`
+	HeapBytes  uint64 `json:"heapBytes"`
+	Containers int    `json:"containers"`
+	Slots      int    `json:"slots"`
+}
