@@ -174,6 +174,7 @@ func actorBinary(t testing.TB) string {
 var actorBuilt atomic.Bool
 
 func TestMain(m *testing.M) {
+	libcontainerInit()
 	if dir := os.Getenv(loaderEnv); dir != "" {
 		loaderMain(dir)
 	}

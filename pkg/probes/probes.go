@@ -133,7 +133,7 @@ func Open(ctx context.Context, cfg Config) (*Probes, error) {
 }
 
 // Run hands records to subscribers, frees what Unwatch retired, and detaches the system call hooks when nothing is
-// watched. It blocks until ctx is done or Close is called, and returns nil then.
+// watched. It blocks until ctx is done and returns nil then; end it before Close.
 func (p *Probes) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.readRing(ctx) })
