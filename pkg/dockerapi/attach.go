@@ -43,7 +43,7 @@ func (s *Server) attachContainer(ctx context.Context, c *call) error {
 		if att == nil {
 			return nil
 		}
-		return att.Serve(ctx, stdinOf(opt.Stdin, st, ctr.Spec.TTY, keys), st)
+		return att.Serve(ctx, stdinOf(opt.Stdin, st, ctr.Spec.TTY, ctr.Spec.StdinOnce, keys), st)
 	})
 	s.streamEnded(c, err)
 	return nil
@@ -56,14 +56,29 @@ func (s *Server) replayLogs(ctx context.Context, ctr *triton.Container, opt trit
 }
 
 // stdinOf is the reader to give to Attachment.Serve: nil without stdin, and one that knows the detach keys for a terminal.
-func stdinOf(wanted bool, st *stream, tty bool, keys []byte) io.Reader {
+// The client's end of stdin is the process's only when closes is true and there is no terminal; as in docker it is else
+// the end of this attachment: who leaves a terminal does not end what runs on it.
+func stdinOf(wanted bool, st *stream, tty, closes bool, keys []byte) io.Reader {
 	switch {
 	case !wanted:
 		return nil
 	case tty:
-		return newDetachReader(st, keys)
+		return newDetachReader(endDetaches{st}, keys)
+	case !closes:
+		return endDetaches{st}
 	}
 	return st
+}
+
+// endDetaches is a reader whose end is ErrDetached.
+type endDetaches struct{ io.Reader }
+
+func (r endDetaches) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = ErrDetached
+	}
+	return n, err
 }
 
 func closeAttachment(att Attachment) error {

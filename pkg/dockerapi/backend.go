@@ -15,8 +15,8 @@ import (
 // stop of a stopped one. Clients see 304.
 var ErrNotModified = errdefs.ErrNotModified
 
-// ErrDetached is what the stdin reader given to Attachment.Serve returns once the user typed the detach keys: Serve
-// returns it, leaves the process and its stdin as they are, and gives up its place.
+// ErrDetached is what the stdin reader given to Attachment.Serve returns once the user typed the detach keys, or left a
+// terminal or a stdin that outlives the client: Serve returns it, and leaves the process and its stdin as they are.
 var ErrDetached = errors.New("detached")
 
 // Containers is what the container endpoints need. Errors carry errdefs kinds: NotFound 404, AlreadyExists and

@@ -3,12 +3,16 @@ package dockerapi
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/containerd/console"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -33,6 +37,60 @@ func (s *testServer) cli(t *testing.T, stdin string, args ...string) (stdout, st
 		t.Fatalf("docker %v: %v %s", args, err, errs.String())
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// TestCLITerminal runs docker run -it on a terminal of its own.
+func TestCLITerminal(t *testing.T) {
+	s := startServer(t)
+	terminal, tty, err := console.NewPty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	if err := terminal.Resize(console.WinSize{Height: 33, Width: 111}); err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(tty, os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("docker", "run", "-it", "--name", "term", "--detach-keys", "ctrl-x,y", "busybox", "cat")
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+s.sock, "DOCKER_CONFIG="+t.TempDir(), "TERM=xterm")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	watchdog := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	defer watchdog.Stop()
+	size := func() [2]uint {
+		s.b.mu.Lock()
+		defer s.b.mu.Unlock()
+		for _, c := range s.b.containers {
+			c.proc.mu.Lock()
+			defer c.proc.mu.Unlock()
+			return c.proc.size
+		}
+		return [2]uint{}
+	}
+	eventually(t, "size of the terminal", func() bool { return size() == [2]uint{33, 111} })
+	if err := terminal.Resize(console.WinSize{Height: 20, Width: 50}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "resize", func() bool { return size() == [2]uint{20, 50} })
+	fmt.Fprint(terminal, "ping")
+	answer := make([]byte, len("ping"))
+	if _, err := io.ReadFull(terminal, answer); err != nil || string(answer) != "ping" {
+		t.Errorf("got %q %v", answer, err)
+	}
+	fmt.Fprint(terminal, "\x18y")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("docker: %v", err)
+	}
+	if out, _, _ := s.cli(t, "", "ps", "--format", "{{.Names}}"); out != "term\n" {
+		t.Errorf("after detach: got %q", out)
+	}
 }
 
 func TestCLIRun(t *testing.T) {
@@ -112,6 +170,9 @@ func TestCLILifecycle(t *testing.T) {
 	run("busybox:latest", "images", "--format", "{{.Repository}}:{{.Tag}}")
 	run("", "tag", "busybox", "foo/bar:1")
 	run("[busybox:latest foo/bar:1]", "image", "inspect", "-f", "{{.RepoTags}}", "foo/bar:1")
+	if _, stderr, code := s.cli(t, "", "inspect", "nope"); code != 1 || !strings.Contains(stderr, "No such object: nope") {
+		t.Errorf("inspect of nothing: %d %s", code, stderr)
+	}
 	run("bridge\nhost\nnone", "network", "ls", "--format", "{{.Name}}")
 	out := run("", "events", "--since", "1h", "--until", "0s", "--filter", "event=die", "--format", "{{.Actor.Attributes.name}} {{.Action}}")
 	if got, want := out, strings.Repeat("web die\n", 3); got != want {

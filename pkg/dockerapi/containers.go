@@ -45,7 +45,7 @@ func (s *Server) stopContainer(ctx context.Context, c *call) error {
 
 func (s *Server) restartContainer(ctx context.Context, c *call) error {
 	return s.stopWith(ctx, c, func(ctx context.Context, key triton.ContainerKey, signal string, timeout *int) error {
-		return startError(s.Backend.RestartContainer(context.WithoutCancel(ctx), key, signal, timeout))
+		return startError(s.Backend.RestartContainer(ctx, key, signal, timeout))
 	})
 }
 
@@ -62,7 +62,8 @@ func (s *Server) stopWith(ctx context.Context, c *call, do func(context.Context,
 	if err != nil {
 		return err
 	}
-	if err := do(ctx, key, signal, timeout); err != nil {
+	// Like start, and as docker has it: a stop that was begun is finished though the client hang up.
+	if err := do(context.WithoutCancel(ctx), key, signal, timeout); err != nil {
 		return err
 	}
 	return c.noContent()

@@ -129,7 +129,7 @@ func (s *Server) attachExec(ctx context.Context, c *call, info *triton.Exec, siz
 		return errors.Join(err, att.Close())
 	}
 	err = st.serve(ctx, func(ctx context.Context) error {
-		err := att.Serve(ctx, stdinOf(info.Spec.Stdin, st, info.Spec.TTY, keys), st)
+		err := att.Serve(ctx, stdinOf(info.Spec.Stdin, st, info.Spec.TTY, true, keys), st)
 		if err != nil && !errors.Is(err, ErrDetached) && ctx.Err() == nil {
 			writeFailure(st, !info.Spec.TTY, err)
 		}

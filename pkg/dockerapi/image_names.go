@@ -15,13 +15,13 @@ import (
 // it was started with only as long as that name means the same image.
 type imageNames map[string]string
 
-// shown is what docker ps prints in the IMAGE column.
-func (n imageNames) shown(c *triton.Container) string {
+// shown is what docker ps prints in the IMAGE column. familiar is the image's name as familiarTag gives it.
+func (n imageNames) shown(c *triton.Container, familiar string) string {
 	name, id := c.Spec.Image, c.Spec.ImageID
 	if name == id || strings.HasPrefix(strings.TrimPrefix(id, "sha256:"), strings.TrimPrefix(name, "sha256:")) {
 		return name
 	}
-	if n[name] == id || n[familiarTag(name)] == id {
+	if n[familiar] == id {
 		return name
 	}
 	return id

@@ -127,13 +127,15 @@ type rowKey struct {
 }
 
 type row struct {
-	key  rowKey
-	json []byte
+	key      rowKey
+	json     []byte
+	familiar string // the Spec's image as imageNames spells it; parsing a reference costs more than all the rest of a row
 }
 
 // encode gives the body of the list.
 func (l *listCache) encode(list []*triton.Container, images imageNames, now time.Time) ([]byte, error) {
-	var body bytes.Buffer
+	const usual = 1 << 10 // bytes of a row
+	body := bytes.NewBuffer(make([]byte, 0, 2+len(list)*usual))
 	body.WriteByte('[')
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,14 +146,17 @@ func (l *listCache) encode(list []*triton.Container, images imageNames, now time
 		if i > 0 {
 			body.WriteByte(',')
 		}
-		key := rowKey{name: c.Name, image: images.shown(c), status: statusText(&c.State, now), state: c.State.Status, network: c.Network}
 		have, ok := l.rows[c.Key]
+		if !ok {
+			have.familiar = familiarTag(c.Spec.Image)
+		}
+		key := rowKey{name: c.Name, image: images.shown(c, have.familiar), status: statusText(&c.State, now), state: c.State.Status, network: c.Network}
 		if !ok || have.key != key {
 			raw, err := marshalPlain(summaryOf(c, key.image, key.status))
 			if err != nil {
 				return nil, fmt.Errorf("encode container %s: %w", c.Key, err)
 			}
-			have = row{key, raw}
+			have.key, have.json = key, raw
 			l.rows[c.Key] = have
 		}
 		body.Write(have.json)

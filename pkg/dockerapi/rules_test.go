@@ -1,0 +1,361 @@
+package dockerapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// fieldPaths lists the JSON paths of a type's fields, down to where table has a rule.
+func fieldPaths(typ reflect.Type, path string, table ruleTable) []string {
+	if _, ok := table[path]; ok {
+		return []string{path}
+	}
+	switch typ.Kind() {
+	case reflect.Pointer:
+		return fieldPaths(typ.Elem(), path, table)
+	case reflect.Slice, reflect.Array:
+		if typ.Elem().Kind() == reflect.Struct || typ.Elem().Kind() == reflect.Pointer {
+			return fieldPaths(typ.Elem(), path+"[]", table)
+		}
+	case reflect.Map:
+		if typ.Elem().Kind() == reflect.Struct && typ.Elem().NumField() > 0 || typ.Elem().Kind() == reflect.Pointer {
+			return fieldPaths(typ.Elem(), path+"{}", table)
+		}
+	case reflect.Struct:
+		var all []string
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			switch {
+			case f.Anonymous && name == "":
+				all = append(all, fieldPaths(f.Type, path, table)...)
+			case f.IsExported():
+				all = append(all, fieldPaths(f.Type, join(path, or(name, f.Name)), table)...)
+			}
+		}
+		return all
+	}
+	return []string{path}
+}
+
+func checkTableAgainstType(t *testing.T, table ruleTable, typ reflect.Type, olderOnly ...string) {
+	t.Helper()
+	inType := map[string]bool{}
+	for _, path := range fieldPaths(typ, "", table) {
+		inType[path] = true
+		if _, ok := table[path]; !ok {
+			t.Errorf("%s has no rule", path)
+		}
+	}
+	for _, path := range olderOnly {
+		inType[path] = true
+	}
+	for path := range table {
+		if !inType[path] {
+			t.Errorf("the rule for %s is for no field", path)
+		}
+	}
+}
+
+func TestEveryFieldOfABodyHasARule(t *testing.T) {
+	checkTableAgainstType(t, createRules(), reflect.TypeFor[container.CreateRequest](),
+		"MacAddress", "HostConfig.KernelMemory", "HostConfig.KernelMemoryTCP")
+	checkTableAgainstType(t, execRules(), reflect.TypeFor[container.ExecCreateRequest](), "Detach")
+	for path, r := range createRules() {
+		if r.kind == harmless && r.why == "" {
+			t.Errorf("%s is harmless without a reason", path)
+		}
+	}
+}
+
+// examples has a value for each mapped field. A member of a list's elements stands in a whole element.
+var examples = map[string]string{
+	"Hostname": `"h"`, "Domainname": `"d"`, "User": `"1:2"`, "AttachStdin": `true`, "AttachStdout": `true`, "AttachStderr": `true`,
+	"ExposedPorts": `{"80/tcp":{}}`, "Tty": `true`, "OpenStdin": `true`, "StdinOnce": `true`, "Env": `["A=b"]`, "Cmd": `["c"]`,
+	"Image": `"other"`, "WorkingDir": `"/w"`, "Entrypoint": `["e"]`, "Labels": `{"a":"b"}`, "StopSignal": `"SIGINT"`, "StopTimeout": `3`,
+	"HostConfig.Binds": `["/a:/b:ro,z"]`, "HostConfig.LogConfig.Type": `"none"`, "HostConfig.LogConfig.Config": `{"max-size":"1m"}`,
+	"HostConfig.NetworkMode": `"none"`, "HostConfig.AutoRemove": `true`, "HostConfig.ConsoleSize": `[1,2]`, "HostConfig.CapAdd": `["NET_ADMIN"]`,
+	"HostConfig.CapDrop": `["all"]`, "HostConfig.CgroupnsMode": `"host"`, "HostConfig.Dns": `["1.1.1.1"]`, "HostConfig.DnsOptions": `["o"]`,
+	"HostConfig.DnsSearch": `["s"]`, "HostConfig.ExtraHosts": `["a:1.2.3.4"]`, "HostConfig.GroupAdd": `["g"]`, "HostConfig.IpcMode": `"host"`,
+	"HostConfig.OomScoreAdj": `5`, "HostConfig.PidMode": `"host"`, "HostConfig.Privileged": `true`, "HostConfig.ReadonlyRootfs": `true`,
+	"HostConfig.SecurityOpt": `["no-new-privileges"]`, "HostConfig.Tmpfs": `{"/t":"size=1m"}`, "HostConfig.UTSMode": `"host"`,
+	"HostConfig.UsernsMode": `"host"`, "HostConfig.ShmSize": `1`, "HostConfig.Sysctls": `{"net.a":"1"}`, "HostConfig.MaskedPaths": `[]`,
+	"HostConfig.ReadonlyPaths": `["/p"]`, "HostConfig.CpuShares": `2`, "HostConfig.Memory": `8388608`, "HostConfig.NanoCpus": `1`,
+	"HostConfig.BlkioWeight": `10`, "HostConfig.CpuPeriod": `1000`, "HostConfig.CpuQuota": `1000`, "HostConfig.CpusetCpus": `"0"`,
+	"HostConfig.CpusetMems": `"0"`, "HostConfig.MemoryReservation": `8388608`, "HostConfig.MemorySwap": `-1`, "HostConfig.OomKillDisable": `true`,
+	"HostConfig.PidsLimit":         `7`,
+	"HostConfig.Devices[]":         `{"PathOnHost":"/dev/a","PathInContainer":"/dev/b","CgroupPermissions":"r"}`,
+	"HostConfig.Ulimits[]":         `{"Name":"nofile","Soft":1,"Hard":2}`,
+	"HostConfig.Mounts[]":          `{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,"BindOptions":{"Propagation":"rshared","NonRecursive":true,"CreateMountpoint":true}}`,
+	"HostConfig.Mounts[].Tmpfs":    `{"Type":"tmpfs","Target":"/b","TmpfsOptions":{"SizeBytes":5,"Mode":511,"Options":[["noexec"]]}}`,
+	"HostConfig.Mounts[].CreateMP": `{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"CreateMountpoint":true}}`,
+}
+
+// bodyWith is a create body with one field set.
+func bodyWith(path, value string) string {
+	body := value
+	parts := strings.Split(strings.Split(path, "[]")[0], ".")
+	if strings.Contains(path, "[]") {
+		body = "[" + value + "]"
+	}
+	for i := len(parts) - 1; i >= 0; i-- {
+		body = fmt.Sprintf(`{%q:%s}`, parts[i], body)
+	}
+	if len(parts) > 1 {
+		body = strings.Replace(body, "{", `{"Image":"i",`, 1)
+	}
+	return body
+}
+
+func specFrom(t *testing.T, body string) (triton.Spec, error) {
+	t.Helper()
+	req, err := decodeCreate([]byte(body), buildRules(createRules()))
+	if err != nil {
+		return triton.Spec{}, err
+	}
+	return specOf(req, maxVersion, func(ref string) (triton.ContainerKey, error) {
+		if ref == "nosuch" {
+			return triton.ContainerKey{}, notFound("No such container: %s", ref)
+		}
+		return triton.ContainerKey{Tenant: "default", ID: "full-id-of-" + ref}, nil
+	})
+}
+
+func TestEveryMappedFieldArrives(t *testing.T) {
+	base, err := specFrom(t, `{"Image":"i"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, r := range createRules() {
+		if r.kind != mapped {
+			continue
+		}
+		at := path
+		if i := strings.Index(path, "[]"); i >= 0 {
+			at = path[:i+2]
+			member := path[strings.LastIndex(path, ".")+1:]
+			if !strings.Contains(examples[at]+examples[at+".Tmpfs"], `"`+member+`"`) {
+				t.Errorf("%s is mapped and in no example", path)
+			}
+		}
+		value, ok := examples[at]
+		if !ok {
+			t.Errorf("%s is mapped and has no example", path)
+			continue
+		}
+		got, err := specFrom(t, bodyWith(at, value))
+		if err != nil {
+			t.Errorf("%s = %s: %v", at, value, err)
+		} else if cmp.Equal(base, got) {
+			t.Errorf("%s = %s changes nothing", at, value)
+		}
+	}
+}
+
+// TestEveryMemberOfAnElementArrives drops one member after the other from full elements.
+func TestEveryMemberOfAnElementArrives(t *testing.T) {
+	for at, value := range examples {
+		if !strings.Contains(at, "[]") {
+			continue
+		}
+		full, err := specFrom(t, bodyWith(at, value))
+		if err != nil {
+			t.Fatal(at, err)
+		}
+		var walk func(node map[string]any, root map[string]any, path string)
+		walk = func(node, root map[string]any, path string) {
+			for key, v := range node {
+				delete(node, key)
+				raw, err := json.Marshal(root)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := specFrom(t, bodyWith(at, string(raw))); err == nil && cmp.Equal(full, got) {
+					t.Errorf("%s%s.%s changes nothing", at, path, key)
+				}
+				node[key] = v
+				if child, ok := v.(map[string]any); ok {
+					walk(child, root, path+"."+key)
+				}
+			}
+		}
+		var root map[string]any
+		if err := json.Unmarshal([]byte(value), &root); err != nil {
+			t.Fatal(err)
+		}
+		walk(root, root, "")
+	}
+}
+
+func TestEveryRefusedFieldIsRefusedByName(t *testing.T) {
+	for path, r := range createRules() {
+		if r.kind != refused || strings.Contains(path, "{}") || strings.Contains(path, "[]") {
+			continue
+		}
+		_, err := specFrom(t, bodyWith(path, `"never"`))
+		if err == nil || !strings.HasPrefix(err.Error(), path+": ") || statusOf(err) != 400 {
+			t.Errorf("%s: got %v", path, err)
+		}
+	}
+}
+
+func TestCreateBody(t *testing.T) {
+	for _, tc := range []struct{ name, body, want string }{
+		{"nothing", ``, "invalid JSON: got EOF while reading request body"},
+		{"null", `null`, "config cannot be empty in order to create a container"},
+		{"empty", `{}`, "config cannot be empty in order to create a container"},
+		{"host only", `{"HostConfig":{}}`, "config cannot be empty in order to create a container"},
+		{"trailing", `{"Image":"i"} {}`, "unexpected content after JSON"},
+		{"trailing rubbish", `{"Image":"i"}}`, "unexpected content after JSON"},
+		{"broken", `{"Image":`, "invalid JSON: unexpected EOF"},
+		{"list", `[]`, "invalid JSON: : a list is not expected here"},
+		{"unknown zero", `{"Image":"i","NewThing":null,"HostConfig":{"Other":[],"More":{"A":0}}}`, ""},
+		{"unknown", `{"Image":"i","NewThing":1}`, "NewThing: this version of triton does not know the field"},
+		{"unknown below", `{"Image":"i","HostConfig":{"X":{"A":true}}}`, "HostConfig.X: this version of triton does not know the field"},
+		{"other case", `{"Image":"i","hostconfig":{"portbindings":{"80/tcp":[{"HostPort":"1"}]}}}`, `HostConfig.PortBindings: {"80/tcp":[{"HostPort":"1"}]} is not supported by this version of triton: published ports are not built yet`},
+		{"link", `{"Image":"i","HostConfig":{"Links":["a"]}}`, `HostConfig.Links: ["a"] is not supported by this version of triton: links are not built yet`},
+		{"no health check", `{"Image":"i","Healthcheck":{"Test":["NONE"]}}`, ""},
+		{"restart no", `{"Image":"i","HostConfig":{"RestartPolicy":{"Name":"no"}}}`, ""},
+		{"string command", `{"Image":"i","Cmd":"date"}`, ""},
+		{"wrong type", `{"Image":5}`, "invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Config.Image of type string"},
+		{"volume", `{"Image":"i","HostConfig":{"Binds":["v:/b"]}}`, `HostConfig.Binds: "v:/b": named volumes are not supported by this version of triton`},
+		{"bad bind", `{"Image":"i","HostConfig":{"Binds":["/a:/b:ro,rw"]}}`, "invalid mode: ro,rw"},
+		{"twice", `{"Image":"i","HostConfig":{"Binds":["/a:/b"],"Tmpfs":{"/b":""}}}`, "Duplicate mount point: /b"},
+		{"relative", `{"Image":"i","WorkingDir":"w"}`, "the working directory 'w' is invalid, it needs to be an absolute path"},
+		{"user network", `{"Image":"i","HostConfig":{"NetworkMode":"mine"}}`, `HostConfig.NetworkMode: invalid mode "mine": user-defined networks are not built yet; bridge, none, host and container:<name|id> are`},
+		{"missing peer", `{"Image":"i","HostConfig":{"NetworkMode":"container:nosuch"}}`, "HostConfig.NetworkMode: No such container: nosuch"},
+		{"peer and name", `{"Image":"i","Hostname":"h","HostConfig":{"NetworkMode":"container:a"}}`, "conflicting options: hostname and the network mode"},
+		{"endpoint", `{"Image":"i","NetworkingConfig":{"EndpointsConfig":{"default":{"Aliases":["x"]}}}}`, `NetworkingConfig.EndpointsConfig[default].Aliases: ["x"] is not supported by this version of triton: network-scoped alias is supported only for containers in user defined networks`},
+		{"other endpoint", `{"Image":"i","NetworkingConfig":{"EndpointsConfig":{"foo":{}}}}`, "NetworkingConfig.EndpointsConfig: foo: the container's network mode is bridge, and further networks are not built yet"},
+		{"memory", `{"Image":"i","HostConfig":{"Memory":5}}`, "Minimum memory limit allowed is 6MB"},
+		{"capability", `{"Image":"i","HostConfig":{"CapAdd":["fly"]}}`, `invalid CapAdd: unknown capability: "fly"`},
+		{"apparmor", `{"Image":"i","HostConfig":{"SecurityOpt":["apparmor=x"]}}`, `HostConfig.SecurityOpt: "apparmor=x" is not supported by this version of triton`},
+		{"fine opts", `{"Image":"i","HostConfig":{"SecurityOpt":["apparmor=unconfined","label=disable","label:disable","seccomp=unconfined","no-new-privileges:true"]}}`, ""},
+		{"driver", `{"Image":"i","HostConfig":{"LogConfig":{"Type":"syslog"}}}`, `HostConfig.LogConfig.Type: log driver "syslog" is not supported by this version of triton: json-file and none are`},
+		{"env", `{"Image":"i","Env":["=x"]}`, "invalid environment variable: =x"},
+		{"signal", `{"Image":"i","StopSignal":"SIGX"}`, "invalid signal: SIGX"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := specFrom(t, tc.body)
+			got := ""
+			if err != nil {
+				got = messageOf(err)
+				if statusOf(err) != 400 {
+					t.Errorf("status: got %d, want 400", statusOf(err))
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSpecOfDockerRun(t *testing.T) {
+	raw, err := os.ReadFile("testdata/create-cli-28.2.2.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := specFrom(t, string(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := busyboxImage()
+	if err := mergeImage(&spec, &img); err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "spec-cli-28.2.2.json", out)
+}
+
+func TestContainerModesCarryIDs(t *testing.T) {
+	spec, err := specFrom(t, `{"Image":"i","HostConfig":{"NetworkMode":"container:a","PidMode":"container:b","IpcMode":"container:c"}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{spec.NetworkMode, spec.PidMode, spec.IpcMode}
+	want := []string{"container:full-id-of-a", "container:full-id-of-b", "container:full-id-of-c"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestMergeImage(t *testing.T) {
+	img := triton.Image{ID: "sha256:1", Config: triton.ImageConfig{
+		Entrypoint: []string{"ie"}, Cmd: []string{"ic"}, Env: []string{"A=image", "B=image"}, User: "iu", WorkingDir: "/i",
+		Labels: map[string]string{"a": "image", "b": "image"}, ExposedPorts: []string{"80/tcp"}, Volumes: []string{"/v"}, StopSignal: "SIGQUIT",
+	}}
+	for _, tc := range []struct {
+		name string
+		spec triton.Spec
+		argv string
+	}{
+		{"all the image's", triton.Spec{}, "ie ic"},
+		{"own command", triton.Spec{Cmd: []string{"c"}}, "ie c"},
+		{"own entrypoint drops the image's command", triton.Spec{Entrypoint: []string{"e"}}, "e"},
+		{"own both", triton.Spec{Entrypoint: []string{"e"}, Cmd: []string{"c"}}, "e c"},
+		{"no entrypoint", triton.Spec{Entrypoint: []string{""}, Cmd: []string{"c"}}, "c"},
+	} {
+		if err := mergeImage(&tc.spec, &img); err != nil {
+			t.Fatal(tc.name, err)
+		}
+		if got := strings.Join(tc.spec.Argv(), " "); got != tc.argv {
+			t.Errorf("%s: got %q, want %q", tc.name, got, tc.argv)
+		}
+	}
+	spec := triton.Spec{Env: []string{"A=user"}, Labels: map[string]string{"a": "user"}, ExposedPorts: []string{"81/tcp"}, User: "u"}
+	if err := mergeImage(&spec, &img); err != nil {
+		t.Fatal(err)
+	}
+	want := triton.Spec{
+		ImageID: "sha256:1", Entrypoint: []string{"ie"}, Cmd: []string{"ic"}, Env: []string{"A=user", "B=image"}, WorkingDir: "/i", User: "u",
+		Labels: map[string]string{"a": "user", "b": "image"}, ExposedPorts: []string{"80/tcp", "81/tcp"}, ImageVolumes: []string{"/v"}, StopSignal: "SIGQUIT",
+	}
+	if diff := cmp.Diff(want, spec); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	none := triton.Spec{}
+	if err := mergeImage(&none, &triton.Image{}); err == nil || err.Error() != "no command specified" {
+		t.Errorf("no command: got %v", err)
+	}
+}
+
+func FuzzCreateBody(f *testing.F) {
+	raw, err := os.ReadFile("testdata/create-cli-28.2.2.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	for path, value := range examples {
+		f.Add([]byte(bodyWith(path, value)))
+	}
+	rules := buildRules(createRules())
+	f.Fuzz(func(t *testing.T, body []byte) {
+		req, err := decodeCreate(body, rules)
+		if err != nil {
+			return
+		}
+		spec, err := specOf(req, maxVersion, func(string) (triton.ContainerKey, error) { return triton.ContainerKey{}, nil })
+		if err != nil {
+			return
+		}
+		if req.HostConfig.PublishAllPorts || len(req.HostConfig.PortBindings) > 0 || len(req.HostConfig.Links) > 0 || len(req.Volumes) > 0 {
+			t.Errorf("accepted what is refused: %s", body)
+		}
+		if _, err := json.Marshal(spec); err != nil {
+			t.Error(err)
+		}
+	})
+}
