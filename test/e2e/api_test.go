@@ -149,6 +149,7 @@ func TestFiltersAreChecked(t *testing.T) {
 }
 
 func TestBrokenArchivesLeaveNothing(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	whole, err := os.ReadFile(all.images.Programs)
 	if err != nil {

@@ -89,6 +89,7 @@ func firstWrong(text, stream string) string {
 
 // TestDaemonKilledUnderFiftyContainers: 40 go on, 10 end while no daemon lives.
 func TestDaemonKilledUnderFiftyContainers(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	const n, ending, endLines = 50, 10, 100
 	names := make([]string, n)
@@ -161,6 +162,7 @@ func TestDaemonKilledUnderFiftyContainers(t *testing.T) {
 }
 
 func TestShimKilledIsAdopted(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	name := u.detached(t, images.Programs, "lines", "300", "100", "33")
 	pid, shim := u.pid(t, name), u.shimOf(t, name)
@@ -180,6 +182,7 @@ func TestShimKilledIsAdopted(t *testing.T) {
 }
 
 func TestShimKilledStillStopsAndRemoves(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	name := u.detached(t, images.Programs, "lines", "0", "50", "0")
 	if err := syscall.Kill(u.shimOf(t, name), syscall.SIGKILL); err != nil {
@@ -192,6 +195,7 @@ func TestShimKilledStillStopsAndRemoves(t *testing.T) {
 }
 
 func TestDaemonAndShimKilledKeepTheExitCode(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	const lines = 100
 	ends := u.detached(t, images.Programs, "lines", strconv.Itoa(lines), "50", "41")
@@ -217,6 +221,7 @@ func TestDaemonAndShimKilledKeepTheExitCode(t *testing.T) {
 }
 
 func TestAutoRemoveIsMadeGoodAfterAKill(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	name := u.detached(t, "--rm", images.Programs, "lines", "20", "20", "0")
 	pid := u.pid(t, name)
@@ -227,6 +232,7 @@ func TestAutoRemoveIsMadeGoodAfterAKill(t *testing.T) {
 }
 
 func TestDaemonStoppedInOrderKeepsContainers(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	name := u.detached(t, images.Programs, "lines", "0", "50", "0")
 	pid := u.pid(t, name)
@@ -246,6 +252,7 @@ func TestDaemonStoppedInOrderKeepsContainers(t *testing.T) {
 }
 
 func TestKeeperKilledIsReplaced(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	name := u.detached(t, images.Programs, "lines", "0", "50", "0")
 	keepers := engine.Pids(func(pid int) bool {
@@ -267,6 +274,7 @@ func TestKeeperKilledIsReplaced(t *testing.T) {
 // TestDaemonKilledAtAnyMoment kills the daemon at random moments of create, start, exec and rm. Afterwards everything
 // can be listed and removed; own checks that nothing is left.
 func TestDaemonKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	rounds := 4
 	if all.long {

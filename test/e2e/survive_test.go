@@ -15,6 +15,7 @@ import (
 )
 
 func TestTwoDaemonsDoNotKnowEachOther(t *testing.T) {
+	t.Parallel()
 	a, b := own(t), own(t)
 	for i, u := range []*under{a, b} {
 		u.ok(t, "run", "-d", "--name", "same", "--hostname", fmt.Sprintf("host%d", i), images.Programs, "httpd80")
@@ -35,6 +36,7 @@ func TestTwoDaemonsDoNotKnowEachOther(t *testing.T) {
 }
 
 func TestSecondDaemonOnTheSameRootIsRefused(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	twin := *u.tritond
 	twin.Host = "unix://" + filepath.Join(twin.Root, "twin.sock")
@@ -49,6 +51,7 @@ func TestSecondDaemonOnTheSameRootIsRefused(t *testing.T) {
 // TestFullVolumeRefusesNewThingsOnly runs a daemon on a tmpfs of 512 MiB and fills it.
 func TestFullVolumeRefusesNewThingsOnly(t *testing.T) {
 	tritonOnly(t)
+	t.Parallel()
 	d, err := engine.NewTritond(all.bin, "--min-free", fmt.Sprint(64<<20))
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +123,7 @@ func fillVolume(t *testing.T, path string) {
 }
 
 func TestDamagedFilesAreSurvived(t *testing.T) {
+	t.Parallel()
 	u := own(t)
 	record := u.detached(t, images.Programs, "lines", "50", "0", "5")
 	log := u.detached(t, images.Programs, "lines", "50", "0", "6")
