@@ -34,7 +34,7 @@ func (b *builder) devices() error {
 			return err
 		}
 		for _, n := range nodes {
-			b.s.Linux.Devices = append(b.s.Linux.Devices, n)
+			b.addDevice(n)
 			rules = append(rules, specs.LinuxDeviceCgroup{
 				Allow: true, Type: n.Type, Major: &n.Major, Minor: &n.Minor, Access: permissions(d),
 			})
@@ -42,6 +42,24 @@ func (b *builder) devices() error {
 	}
 	b.s.Linux.Resources.Devices = rules
 	return nil
+}
+
+// addDevice shows a node. In a user namespace nothing can make nodes: the runtime library binds the host's node of the
+// same path, so one with another name in the container is bound here. Its owner appears as nobody there.
+func (b *builder) addDevice(n deviceNode) {
+	if !b.userNS() || n.host == n.Path {
+		b.s.Linux.Devices = append(b.s.Linux.Devices, n.LinuxDevice)
+		return
+	}
+	b.deviceBinds = append(b.deviceBinds, specs.Mount{
+		Destination: n.Path, Type: "bind", Source: n.host, Options: []string{"bind", "rprivate", "nosuid", "noexec"},
+	})
+}
+
+// deviceNode is a node of the host under its name in the container.
+type deviceNode struct {
+	specs.LinuxDevice
+	host string
 }
 
 // defaultDeviceRules are docker's: nothing, but a few memory devices, tty and console; not fuse (10:229).
@@ -66,7 +84,7 @@ func permissions(d triton.Device) string {
 }
 
 // deviceNodes finds the node at a host path, or all nodes below a directory.
-func deviceNodes(d triton.Device) ([]specs.LinuxDevice, error) {
+func deviceNodes(d triton.Device) ([]deviceNode, error) {
 	if strings.Trim(d.Permissions, "rwm") != "" {
 		return nil, invalid("invalid device permissions %q for %s", d.Permissions, d.HostPath)
 	}
@@ -84,7 +102,7 @@ func deviceNodes(d triton.Device) ([]specs.LinuxDevice, error) {
 	dev, err := oci.DeviceFromPath(path)
 	if err == nil {
 		dev.Path = target
-		return []specs.LinuxDevice{*dev}, nil
+		return []deviceNode{{*dev, path}}, nil
 	}
 	nodes := nodesBelow(path, target)
 	if len(nodes) == 0 {
@@ -94,8 +112,8 @@ func deviceNodes(d triton.Device) ([]specs.LinuxDevice, error) {
 }
 
 // nodesBelow lists the device nodes of a directory tree under their names in the container. What is not one is passed over.
-func nodesBelow(dir, target string) []specs.LinuxDevice {
-	var nodes []specs.LinuxDevice
+func nodesBelow(dir, target string) []deviceNode {
+	var nodes []deviceNode
 	walk := func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return nil
@@ -105,7 +123,7 @@ func nodesBelow(dir, target string) []specs.LinuxDevice {
 			return nil
 		}
 		dev.Path = filepath.Join(target, strings.TrimPrefix(path, dir))
-		nodes = append(nodes, *dev)
+		nodes = append(nodes, deviceNode{*dev, path})
 		return nil
 	}
 	if err := filepath.WalkDir(dir, walk); err != nil {

@@ -27,7 +27,7 @@ func (b *builder) mounts() error {
 	for _, m := range wanted {
 		taken[m.Destination] = true
 	}
-	for _, m := range append(b.kernelMounts(), b.fileMounts()...) {
+	for _, m := range slices.Concat(b.kernelMounts(), b.fileMounts(), b.deviceBinds) {
 		if taken[m.Destination] || taken["/dev"] && strings.HasPrefix(m.Destination, "/dev/") {
 			continue
 		}

@@ -82,6 +82,8 @@ type builder struct {
 	warnings []string
 	// userNSFile is the joined user namespace; empty: none, or a new one.
 	userNSFile string
+	// deviceBinds show device nodes under other names than the host's.
+	deviceBinds []specs.Mount
 }
 
 // warn notes a wish that this machine could not grant.

@@ -197,7 +197,8 @@ func (r *rig) pair(ids triton.IDRange) (userNS, netNS string) {
 	maps := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(ids.Base), Size: int(ids.Size)}}
 	holder := exec.Command("/bin/sleep", "60")
 	holder.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, UidMappings: maps, GidMappings: maps, Pdeathsig: syscall.SIGKILL,
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, UidMappings: maps, GidMappings: maps,
+		GidMappingsEnableSetgroups: true, Pdeathsig: syscall.SIGKILL,
 	}
 	r.must(holder.Start())
 	defer func() {
@@ -254,12 +255,16 @@ func (r *rig) bundle(slot int, change func(*triton.Spec), script string) Bundle 
 	}
 }
 
-// create makes a task that is deleted at the end of the test.
+// create makes a task that is deleted at the end of the test, unless another Runtime has taken over by then.
 func (r *rig) create(b Bundle) *Task {
 	r.Helper()
 	t, err := r.rt.Create(r.ctx(), b)
 	r.must(err)
-	r.Cleanup(func() { r.must(t.Delete(r.ctx(), true)) })
+	r.Cleanup(func() {
+		if t.r == r.rt {
+			r.must(t.Delete(r.ctx(), true))
+		}
+	})
 	return t
 }
 

@@ -234,9 +234,7 @@ func (r *Runtime) Close() error {
 	for ctx.Err() == nil && r.leaving() {
 		time.Sleep(closePause)
 	}
-	if pids, err := r.cg.Pids(r.shimGroup()); err == nil && len(pids) == 0 {
-		errs = append(errs, r.cg.Remove(r.shimGroup()))
-	}
+	errs = append(errs, r.removeShimGroup(ctx))
 	return errors.Join(errs...)
 }
 
@@ -251,4 +249,22 @@ func (r *Runtime) leaving() bool {
 		}
 	}
 	return false
+}
+
+// removeShimGroup removes the shims' control group after the last container: the shims of earlier daemons, which are not
+// our children, may still be on their way out.
+func (r *Runtime) removeShimGroup(ctx context.Context) error {
+	if left, err := os.ReadDir(r.path(containersDir)); err != nil || len(left) > 0 {
+		return err
+	}
+	for ; ctx.Err() == nil; time.Sleep(closePause) {
+		pids, err := r.cg.Pids(r.shimGroup())
+		if err != nil {
+			return err
+		}
+		if len(pids) == 0 {
+			return r.cg.Remove(r.shimGroup())
+		}
+	}
+	return nil
 }

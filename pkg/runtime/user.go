@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -34,6 +35,7 @@ func lookupUser(root Layers, name string, groupAdd []string, ids triton.IDRange)
 	if err != nil {
 		return specs.User{}, invalid("%v", err)
 	}
+	slices.Sort(more) // they come in no order
 	// The own group is listed as well, so that a process which changes it keeps its "negative" permissions.
 	u := specs.User{UID: uint32(found.Uid), GID: uint32(found.Gid), AdditionalGids: []uint32{uint32(found.Gid)}}
 	for _, g := range append(found.Sgids, more...) {
