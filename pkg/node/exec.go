@@ -209,7 +209,7 @@ func (n *Node) runExec(ctx context.Context, c *container, e *exec, task *runtime
 	pid, err := task.ExecStart(ctx, e.key.ID)
 	if err != nil {
 		e.finish(execFailureCode(err))
-		return fmt.Errorf("OCI runtime exec failed: %w", err)
+		return fmt.Errorf("OCI runtime exec failed: %w", reasonOf(err))
 	}
 	e.mu.Lock()
 	e.pid = pid

@@ -207,7 +207,7 @@ func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint6
 
 // startFailed records why a start failed, in docker's terms: 127 and 126 for the program's fault, else 128.
 func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
-	code := 128
+	code, reason := 128, reasonOf(err)
 	var se *shim.Error
 	if errors.As(err, &se) {
 		switch se.Kind {
@@ -219,7 +219,7 @@ func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
 	}
 	now := n.cfg.Now().UTC()
 	c.mu.Lock()
-	c.state.ExitCode, c.state.Error = code, err.Error()
+	c.state.ExitCode, c.state.Error = code, reason.Error()
 	c.state.Pid, c.state.CgroupID = 0, 0
 	state, remove := c.state, c.rec.Spec.AutoRemove
 	c.last = triton.ExitRecord{Run: state.Run, Code: code, At: now}
@@ -235,9 +235,18 @@ func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
 		err = errors.Join(err, n.removeLocked(ctx, c))
 	}
 	if code != 128 {
-		return kindf(errdefs.ErrInvalidArgument, "failed to create task for container: %v", err)
+		return kindf(errdefs.ErrInvalidArgument, "failed to create task for container: %v", reason)
 	}
 	return fmt.Errorf("failed to start container: %w", err)
+}
+
+// reasonOf is the user's part of an error: what the shim said, without the path it came along.
+func reasonOf(err error) error {
+	var se *shim.Error
+	if errors.As(err, &se) {
+		return se
+	}
+	return err
 }
 
 // killPatience bounds how long a killed container may take to be gone before the caller is told.
