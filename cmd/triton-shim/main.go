@@ -58,8 +58,10 @@ func run(args []string) error {
 	if *socket == "" {
 		return fmt.Errorf("%s: --socket is needed", args[0])
 	}
-	// A shim outlives its daemon and whatever session that was started from.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	// A shim outlives its daemon and whatever session that was started from. The signals are caught, not ignored: a
+	// container's program would inherit that they are ignored.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	syscall.Umask(0o022) // an exec inherits it
 	logs := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("pid", os.Getpid())
 	switch args[0] {
 	case "serve":

@@ -19,18 +19,26 @@ const (
 	// it only after the process was reaped, and not every pid 1 is quick at that.
 	strangerBound = 10 * time.Second
 	strangerPause = 20 * time.Millisecond
+	// adoptBound is how long the dead shim may take to be gone altogether.
+	adoptBound = 3 * time.Second
 )
 
 // adopt takes over a container whose shim died: its descriptors come from the keeper, its configuration from
 // libcontainer's state, the rest from what the dead shim remembered.
-func adopt(ctx context.Context, req AdoptRequest, logs *slog.Logger, lookup ExitLookup) (*container, AdoptReply, error) {
-	var reply AdoptReply
+func adopt(ctx context.Context, req AdoptRequest, logs *slog.Logger, lookup ExitLookup) (_ *container, reply AdoptReply, err error) {
 	if _, err := checkCreate(&req.Create); err != nil {
 		return nil, reply, err
 	}
 	c := newContainer(req.Create, logs, lookup)
 	c.adopted = true
-	var err error
+	if err := c.lockRunDir(adoptBound); err != nil {
+		return nil, reply, err
+	}
+	defer func() {
+		if err != nil {
+			c.lock.Close()
+		}
+	}()
 	if c.lc, err = libcontainer.Load(c.req.RunDir, c.req.Key.ID); err != nil {
 		return nil, reply, notFound("adopt: %v", err)
 	}
@@ -50,7 +58,7 @@ func adopt(ctx context.Context, req AdoptRequest, logs *slog.Logger, lookup Exit
 	reply.LostStdio = !c.takeOver(c.init, held, m.Pid, m.StartTime)
 	// The streams are settled: from here on the log may be written.
 	if err := c.openLog(); err != nil {
-		c.logs.Warn("log", "err", err)
+		c.logs.Warn("log of adopted container", "err", err)
 	}
 	c.resumeState(m)
 	c.adoptExecs(m, held)
@@ -243,6 +251,9 @@ func (c *container) all() []*process {
 // nothing of it was left to do.
 func (c *container) follow(ctx context.Context, p *process) {
 	rec, err := readRecord(c.req.ExitDir, p.id)
+	if err != nil || rec.Run != c.req.Run {
+		rec, err = readRecord(c.req.RunDir, p.id) // where it goes when the data disk is full
+	}
 	if err == nil && rec.Run == c.req.Run && rec.Pid == p.pid {
 		p.setEnd()
 		p.setExit(rec)

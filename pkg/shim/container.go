@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/pkg/shim/jsonlog"
 	"github.com/tritond/triton/pkg/triton"
@@ -31,6 +32,7 @@ type container struct {
 	log     *jsonlog.Writer // nil: no log
 	keeper  *keeperLink     // nil: no keeper
 	adopted bool
+	lock    *os.File // of the run directory: one shim at a time
 
 	// steps serialises what changes the container's shape: start, exec, pause, update, delete.
 	steps sync.Mutex
@@ -67,6 +69,9 @@ func create(ctx context.Context, req CreateRequest, logs *slog.Logger, lookup Ex
 	}
 	if err := os.MkdirAll(req.RunDir, 0o711); err != nil { // searchable for the container's root
 		return nil, fmt.Errorf("run directory: %w", err)
+	}
+	if err := c.lockRunDir(0); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -106,6 +111,33 @@ func newContainer(req CreateRequest, logs *slog.Logger, lookup ExitLookup) *cont
 		c.keeper = newKeeperLink(req.Keeper, c.logs)
 	}
 	return c
+}
+
+// lockPause spaces the looks at a lock whose holder is dying.
+const lockPause = 5 * time.Millisecond
+
+// lockRunDir makes this shim the only one of its run directory, so that a live shim's container cannot be adopted. The
+// lock ends with the process. bound is how long a holder that was just killed may take to be gone.
+func (c *container) lockRunDir(bound time.Duration) error {
+	dir, err := os.OpenFile(c.req.RunDir, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("lock run directory: %w", err)
+	}
+	deadline := time.NewTimer(bound)
+	defer deadline.Stop()
+	for {
+		err := unix.Flock(rawFD(dir), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			c.lock = dir
+			return nil
+		}
+		select {
+		case <-time.After(lockPause):
+		case <-deadline.C:
+			dir.Close()
+			return conflict("another shim holds %s: %v", c.req.RunDir, err)
+		}
+	}
 }
 
 func checkCreate(req *CreateRequest) (*specs.Spec, error) {

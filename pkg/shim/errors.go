@@ -28,6 +28,8 @@ func startError(err error) error {
 	case isExec && (strings.Contains(program, "permission denied") || strings.Contains(program, "is a directory") ||
 		strings.Contains(program, "exec format error") || strings.Contains(program, "not a directory")):
 		kind = KindNotExecutable
+	case strings.Contains(text, "MOUNT_ATTR_IDMAP"): // libcontainer names the bind mount's path
+		kind = KindUnsupported
 	case strings.Contains(text, "chdir to cwd") && strings.Contains(text, "no such file or directory"):
 		kind = KindExecNotFound
 	case strings.Contains(text, "chdir to cwd") && (strings.Contains(text, "permission denied") || strings.Contains(text, "not a directory")):

@@ -122,3 +122,21 @@ func (c *container) dropExec(id string) {
 		}
 	}
 }
+
+// dropPending forgets the execs that can never start, because the container has ended; their clients see the end.
+func (c *container) dropPending() {
+	c.steps.Lock()
+	defer c.steps.Unlock()
+	c.mu.Lock()
+	var waiting []*process
+	for id := range c.pending {
+		waiting = append(waiting, c.execs[id])
+	}
+	clear(c.pending)
+	c.mu.Unlock()
+	for _, p := range waiting {
+		c.dropExec(p.id)
+		p.io.setReady()
+		p.fan.close()
+	}
+}

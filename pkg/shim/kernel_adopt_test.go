@@ -197,3 +197,20 @@ func TestKernelDeleteReleasesTheKeeper(t *testing.T) {
 	must(t, k.Shutdown(r.ctx()))
 	must(t, keeper.Wait())
 }
+
+func TestKernelLiveShimsContainerCannotBeAdopted(t *testing.T) {
+	r := newRig(t, "sleep", "1000")
+	r.startKeeper()
+	r.create()
+	state, err := r.client.State(r.ctx())
+	must(t, err)
+	_, thief := r.startShim(2)
+	var e *Error
+	_, err = thief.Adopt(r.ctx(), AdoptRequest{Create: r.req, Pid: state.Pid, StartTime: state.StartTime})
+	if !errors.As(err, &e) || e.Kind != KindConflict {
+		t.Errorf("adopt: %v", err)
+	}
+	if _, err := r.client.State(r.ctx()); err != nil {
+		t.Errorf("state: %v", err)
+	}
+}

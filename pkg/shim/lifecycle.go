@@ -37,13 +37,15 @@ func (c *container) watch(p *process) {
 		c.signalAll(int(unix.SIGKILL)) // nobody else ends the rest of a container that shares its pid namespace
 	}
 	p.drained()
-	if err := writeRecord(c.req.ExitDir, rec); err != nil {
+	if err := c.writeRecord(rec); err != nil {
 		c.logs.Error("exit record", "exec", p.id, "err", err)
 	}
 	c.cancelDeadline(p.id)
 	p.setExit(rec)
 	if p.id != "" {
 		c.releaseExec(p)
+	} else {
+		c.dropPending()
 	}
 }
 
@@ -69,10 +71,10 @@ func (c *container) releaseExec(p *process) {
 	for _, pm := range p.pumps {
 		<-pm.ended
 	}
-	p.close()
 	if c.keeper != nil {
 		c.keeper.release(ReleaseRequest{Key: c.req.Key, Run: c.req.Run, Exec: p.id})
 	}
+	p.close()
 }
 
 // oomKills returns how often the kernel killed in the container's memory cgroup; 0 where that cannot be known.
@@ -207,14 +209,16 @@ func (c *container) discard(ctx context.Context) error {
 			c.init.signal(int(unix.SIGKILL))
 			c.init.wait(ctx)
 		}
+		if c.keeper != nil {
+			c.keeper.release(ReleaseRequest{Key: c.req.Key, Run: c.req.Run})
+		}
 		c.init.close()
+	}
+	if c.keeper != nil {
+		c.keeper.close()
 	}
 	if c.lc != nil {
 		errs = append(errs, c.lc.Destroy())
-	}
-	if c.keeper != nil {
-		c.keeper.release(ReleaseRequest{Key: c.req.Key, Run: c.req.Run})
-		c.keeper.close()
 	}
 	if c.log != nil {
 		errs = append(errs, c.log.Close())
@@ -222,5 +226,9 @@ func (c *container) discard(ctx context.Context) error {
 	if err := unmountRootfs(filepath.Join(c.req.RunDir, rootfsDir)); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	return errors.Join(append(errs, os.RemoveAll(c.req.RunDir))...)
+	errs = append(errs, os.RemoveAll(c.req.RunDir))
+	if c.lock != nil {
+		c.lock.Close()
+	}
+	return errors.Join(errs...)
 }

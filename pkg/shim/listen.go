@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,6 +28,9 @@ func listen(path string) (*net.UnixListener, error) {
 	return ln, nil
 }
 
+// acceptPause keeps a shortage of descriptors from becoming a busy loop.
+const acceptPause = 50 * time.Millisecond
+
 // accept runs serve for each connection until ctx ends; then it closes the connections and waits for them.
 func accept(ctx context.Context, ln *net.UnixListener, logs *slog.Logger, serve func(context.Context, *conn)) error {
 	var wg sync.WaitGroup
@@ -42,6 +46,10 @@ func accept(ctx context.Context, ln *net.UnixListener, logs *slog.Logger, serve 
 			var ne net.Error
 			if errors.As(err, &ne) && ne.Timeout() || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ECONNABORTED) {
 				logs.Warn("accept", "err", err)
+				select {
+				case <-ctx.Done():
+				case <-time.After(acceptPause):
+				}
 				continue
 			}
 			return fmt.Errorf("accept: %w", err)

@@ -183,9 +183,14 @@ func recordName(execID string) string {
 }
 
 // writeRecord writes an exit record so that it is either whole or absent. It is not synced: after a crash of the host
-// the container is gone as well.
-func writeRecord(dir string, rec triton.ExitRecord) error {
-	return writeJSON(filepath.Join(dir, recordName(rec.ExecID)), rec)
+// the container is gone as well. A full data disk is no reason to lose an exit code: the record then goes to the run
+// directory, which is on tmpfs, and the error is returned.
+func (c *container) writeRecord(rec triton.ExitRecord) error {
+	err := writeJSON(filepath.Join(c.req.ExitDir, recordName(rec.ExecID)), rec)
+	if err != nil {
+		err = errors.Join(err, writeJSON(filepath.Join(c.req.RunDir, recordName(rec.ExecID)), rec))
+	}
+	return err
 }
 
 // readRecord returns the record of a process that ended earlier; os.ErrNotExist: there is none.
