@@ -1,0 +1,76 @@
+# What the project builds, and how it is checked. `make` alone lists the targets.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+# seccomp: without the tag libcontainer builds, but has no seccomp.
+GOBUILD := go build -trimpath -tags seccomp -ldflags "$(LDFLAGS)"
+TAGS    := -tags seccomp
+TOOLBIN := $(CURDIR)/.cache/bin
+export PATH := $(PATH):$(TOOLBIN)
+
+# Packages without kernel objects of their own: these run under the race detector and need no root.
+PURE := ./pkg/triton/... ./pkg/cluster/... ./pkg/journal/... ./pkg/telemetry/... ./pkg/dockerapi/... ./pkg/tritonapi/...
+FUZZTIME ?= 30s
+RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build run test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz clean docker-cli
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install what building and testing need and is missing (Debian packages, the docker client)
+	@tools/deps
+
+build: ## build tritond, triton-shim and triton into bin/
+	CGO_ENABLED=1 $(GOBUILD) -o bin/triton-shim ./cmd/triton-shim
+	CGO_ENABLED=0 $(GOBUILD) -o bin/tritond ./cmd/tritond
+	CGO_ENABLED=0 $(GOBUILD) -o bin/triton ./cmd/triton
+
+run: build ## build and run the daemon in the foreground (root); RUN_ARGS="..." gives its flags
+	bin/tritond $(RUN_ARGS)
+
+test: ## everything that takes part in CI
+	.ci/run
+
+test-unit: ## tests that make no kernel objects
+	go test $(TAGS) -skip '^TestKernel' ./bpf/... ./cmd/... ./internal/... ./pkg/...
+
+test-race: ## the pure packages under the race detector
+	go test $(TAGS) -race -skip '^TestKernel' $(PURE)
+
+test-kernel: ## tests on this machine's kernel (root)
+	go test $(TAGS) -count=1 -p 1 -run '^TestKernel' ./bpf/... ./cmd/... ./pkg/... ./test/engine/... ./test/images/...
+
+test-e2e: build ## the docker client against the built daemon (root)
+	go test $(TAGS) -count=1 -timeout 12m ./test/e2e/...
+
+generate: ## regenerate committed files (BPF objects, tables); needs clang 14
+	go generate ./...
+
+lint: $(TOOLBIN)/golangci-lint ## golangci-lint on everything
+	$(TOOLBIN)/golangci-lint run
+
+vet: ## go vet on everything
+	go vet $(TAGS) ./...
+
+bench: build ## benchmarks; PEER=docker.io or PEER=unix:///SOCKET compares with another engine
+	go run $(TAGS) ./test/bench $(if $(PEER),-peer $(PEER)) $(BENCH_ARGS)
+
+fuzz: ## each fuzz test for FUZZTIME (30s)
+	tools/fuzz $(FUZZTIME)
+
+clean: ## remove what was built
+	rm -rf bin .cache
+
+# The linter is built from a module of its own: about four minutes of two cores when Go's cache is cold.
+$(TOOLBIN)/golangci-lint: tools/lint/go.mod
+	cd tools/lint && go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+# Only where no docker client is on PATH; see tools/deps.
+docker-cli: $(TOOLBIN)/docker
+$(TOOLBIN)/docker: test/tools/go.mod
+	cd test/tools && CGO_ENABLED=0 go build -o $@ -trimpath \
+		-ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$$(go list -m -f '{{.Version}}' github.com/docker/cli | sed 's/^v//; s/+.*//')" \
+		github.com/docker/cli/cmd/docker
