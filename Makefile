@@ -56,7 +56,7 @@ vet: ## go vet on everything
 	go vet $(TAGS) ./...
 
 bench: build ## benchmarks; PEER=docker.io or PEER=unix:///SOCKET compares with another engine
-	go run $(TAGS) ./test/bench $(if $(PEER),-peer $(PEER)) $(BENCH_ARGS)
+	PEER=$(PEER) go run $(TAGS) ./test/bench $(BENCH_ARGS)
 
 fuzz: ## each fuzz test for FUZZTIME (30s)
 	tools/fuzz $(FUZZTIME)
