@@ -22,6 +22,7 @@ type attachment struct {
 	err    error
 
 	begin   func(context.Context) error // starts the process of an exec once the stream stands; nil for containers
+	ended   <-chan struct{}             // what the end of the stream waits for, so that an exit code is known by then; nil: nothing
 	abandon func(error)
 	leave   func()
 }
@@ -91,7 +92,7 @@ func (a *attachment) Serve(ctx context.Context, stdin io.Reader, out io.Writer) 
 	for {
 		select {
 		case err := <-output:
-			return err
+			return errors.Join(err, a.settle(ctx))
 		case err := <-input:
 			if err != nil {
 				return err
@@ -100,6 +101,19 @@ func (a *attachment) Serve(ctx context.Context, stdin io.Reader, out io.Writer) 
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// settle waits for the end of the process whose output ended.
+func (a *attachment) settle(ctx context.Context) error {
+	if a.ended == nil {
+		return nil
+	}
+	select {
+	case <-a.ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

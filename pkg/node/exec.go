@@ -23,6 +23,8 @@ type exec struct {
 	spec triton.ExecSpec
 	made time.Time
 
+	ended chan struct{} // closed once code is set
+
 	mu      sync.Mutex
 	started bool
 	pid     int
@@ -35,11 +37,12 @@ func (e *exec) running() bool {
 	return e.pid != 0 && e.code == nil
 }
 
-// finish records the end of the exec.
+// finish records the end of the exec, which comes once.
 func (e *exec) finish(code int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.code = &code
+	close(e.ended)
 }
 
 // CreateExec registers a process to run later; the container must run.
@@ -51,7 +54,7 @@ func (n *Node) CreateExec(_ context.Context, key triton.ContainerKey, spec trito
 	if len(spec.Argv) == 0 {
 		return "", kindf(errdefs.ErrInvalidArgument, "No exec command specified")
 	}
-	e := &exec{key: triton.ExecKey{Container: key, ID: triton.NewID()}, spec: spec, made: n.cfg.Now()}
+	e := &exec{key: triton.ExecKey{Container: key, ID: triton.NewID()}, spec: spec, made: n.cfg.Now(), ended: make(chan struct{})}
 	c.mu.Lock()
 	c.forgetOldExecs()
 	c.execs[e.key.ID] = e
@@ -188,6 +191,7 @@ func (n *Node) AttachExec(ctx context.Context, key triton.ExecKey, size [2]uint)
 	}
 	a := newAttachment(triton.AttachOptions{Stdin: e.spec.Stdin, Stdout: e.spec.Stdout, Stderr: e.spec.Stderr})
 	a.begin = func(ctx context.Context) error { return n.runExec(context.WithoutCancel(ctx), c, e, task) }
+	a.ended = e.ended // clients ask for the exit code as soon as the stream ends
 	a.connect(ctx, task, key.ID)
 	if a.err != nil {
 		return nil, a.err
