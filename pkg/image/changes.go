@@ -105,6 +105,9 @@ func eachPair(instruction, args string, words []string, set func(k, v string)) e
 		if len(words) < 2 {
 			return badChange("%s must have two arguments", instruction)
 		}
+		if words[0] == "" {
+			return badChange("%s names can not be blank", instruction)
+		}
 		set(words[0], strings.Join(words[1:], " "))
 		return nil
 	}

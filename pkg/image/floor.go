@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -43,6 +44,15 @@ func (f floor) check(n int64) error {
 		return errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("no space left for images: %d bytes are needed on %s, %d may be used", n, f.path, room))
 	}
 	return nil
+}
+
+// fullDisk gives an error its kind if it says that the disk, or a quota, is full: where there is no floor, or somebody else
+// writes to the same disk, the kernel notices first.
+func fullDisk(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrResourceExhausted)
+	}
+	return err
 }
 
 // checkEvery is how many bytes a meter lets through between two looks at the file system.

@@ -55,7 +55,7 @@ func (s *Store) Import(ctx context.Context, tenant triton.Tenant, in io.Reader, 
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("import: %w", err)
+		return "", fmt.Errorf("import: %w", fullDisk(err))
 	}
 	return id, nil
 }

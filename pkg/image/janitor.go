@@ -100,13 +100,13 @@ func (s *Store) anyOrphan(ctx context.Context, chains map[tenantChain]struct{}) 
 		if err != nil {
 			continue
 		}
-		all, err := s.eng.images.List(ctx)
+		ix, err := s.images(ctx)
 		if err != nil {
 			return true
 		}
 		owned := false
-		for _, img := range all {
-			owned = owned || img.Labels[labelChain] == c.chain
+		for _, f := range ix.byID {
+			owned = owned || f.anchor.Labels[labelChain] == c.chain
 		}
 		if !owned {
 			return true

@@ -260,7 +260,7 @@ func (c *layerCollection) Active(namespace string, fn func(gc.Node)) {
 	c.layers.mu.Lock()
 	defer c.layers.mu.Unlock()
 	for key, chain := range c.layers.uses {
-		if namespacePrefix+string(key.Tenant) == namespace && chain != "" {
+		if namespaceOf(key.Tenant) == namespace && chain != "" {
 			fn(gc.Node{Type: metadata.ResourceSnapshot, Namespace: namespace, Key: snapshotter + "/" + chain})
 		}
 	}

@@ -50,7 +50,7 @@ func (s *Store) Load(ctx context.Context, tenant triton.Tenant, in io.Reader) ([
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("load: %w", err)
+		return nil, fmt.Errorf("load: %w", fullDisk(err))
 	}
 	return lines, nil
 }

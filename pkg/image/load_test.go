@@ -236,6 +236,25 @@ func TestKernelTenantsDoNotSeeEachOther(t *testing.T) {
 	}
 }
 
+func TestKernelTenantsWithDashesAreKeptApart(t *testing.T) {
+	s := open(t, image.Config{})
+	im := small("a", "a:1")
+	all := []triton.Tenant{"a-b", "a--b", "a---b", "ab"}
+	for i, tenant := range all {
+		if _, err := s.Load(t.Context(), tenant, bytes.NewReader(imagetest.Docker(im))); err != nil {
+			t.Fatalf("%s: %v", tenant, err)
+		}
+		if _, err := s.Prepare(t.Context(), triton.ContainerKey{Tenant: tenant, ID: triton.NewID()}, im.ID(), noIDs); err != nil {
+			t.Errorf("%s: %v", tenant, err)
+		}
+		for _, later := range all[i+1:] {
+			if _, err := s.Inspect(t.Context(), later, "a:1"); !errdefs.IsNotFound(err) {
+				t.Errorf("%s sees the image of %s: %v", later, tenant, err)
+			}
+		}
+	}
+}
+
 // Who knows a layer's diff id, but has not got the layer, must not get at the one that is unpacked.
 func TestKernelKnowingADiffIDIsNotHavingTheLayer(t *testing.T) {
 	s := open(t, image.Config{})

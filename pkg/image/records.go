@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -89,6 +90,7 @@ func (s *Store) publish(ctx context.Context, all []prepared, tell func()) ([]str
 	if err != nil {
 		return nil, err
 	}
+	s.changed()
 	tell() // with the names locked, so that events come in the order of what they tell
 	return lines, nil
 }
@@ -117,20 +119,51 @@ type found struct {
 	tags   []reference.NamedTagged // sorted
 }
 
-// all reads the images of the tenant in ctx.
-func (s *Store) all(ctx context.Context) (map[string]*found, error) {
+// index is a tenant's images as they were at one moment. Nobody changes it once it is made.
+type index struct {
+	generation uint64
+	byID       map[string]*found
+	byTag      map[string]*found
+}
+
+// changed makes every index that was read before stale. It is called after each change of records, with s.names held.
+func (s *Store) changed() { s.generation.Add(1) }
+
+// images gives the images of the tenant in ctx, from memory unless something changed.
+func (s *Store) images(ctx context.Context) (*index, error) {
+	namespace, err := namespaces.NamespaceRequired(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := s.generation.Load() // before reading: a change meanwhile makes the result stale
+	if ix, ok := s.indexes.Load(namespace); ok && ix.(*index).generation == now {
+		return ix.(*index), nil
+	}
 	recs, err := s.eng.images.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
-	byID := map[string]*found{}
+	ix, err := newIndex(recs)
+	if err != nil {
+		return nil, err
+	}
+	ix.generation = now
+	if len(recs) > 0 { // a tenant that is made up must not take memory
+		s.indexes.Store(namespace, ix)
+	}
+	return ix, nil
+}
+
+// newIndex sorts records by what they stand for.
+func newIndex(recs []images.Image) (*index, error) {
+	ix := &index{byID: map[string]*found{}, byTag: map[string]*found{}}
 	for _, r := range recs {
 		if isAnchor(r) {
-			byID[r.Name] = &found{anchor: r}
+			ix.byID[r.Name] = &found{anchor: r}
 		}
 	}
 	for _, r := range recs {
-		f := byID[r.Labels[labelID]]
+		f := ix.byID[r.Labels[labelID]]
 		if f == nil || isAnchor(r) {
 			continue
 		}
@@ -140,12 +173,13 @@ func (s *Store) all(ctx context.Context) (map[string]*found, error) {
 		}
 		if tagged, ok := named.(reference.NamedTagged); ok {
 			f.tags = append(f.tags, tagged)
+			ix.byTag[tagged.String()] = f
 		}
 	}
-	for _, f := range byID {
+	for _, f := range ix.byID {
 		slices.SortFunc(f.tags, func(a, b reference.NamedTagged) int { return strings.Compare(a.String(), b.String()) })
 	}
-	return byID, nil
+	return ix, nil
 }
 
 // noSuchImage is docker's error for a reference that names nothing.
@@ -168,37 +202,35 @@ func (s *Store) find(ctx context.Context, ref string) (*found, error) {
 	if err != nil {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("invalid reference format")
 	}
-	all, err := s.all(ctx)
+	ix, err := s.images(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if f := byName(all, parsed); f != nil {
+	if f := ix.byName(parsed); f != nil {
 		return f, nil
 	}
-	if f := byPrefix(all, ref); f != nil {
+	if f := ix.byPrefix(ref); f != nil {
 		return f, nil
 	}
 	return nil, noSuchImage(ref)
 }
 
 // byName finds name:tag, name@digest (of a manifest) and sha256:digest.
-func byName(all map[string]*found, ref reference.Reference) *found {
+func (ix *index) byName(ref reference.Reference) *found {
 	named, ok := ref.(reference.Named)
 	if !ok {
 		if d, ok := ref.(reference.Digested); ok {
-			return all[d.Digest().String()]
+			return ix.byID[d.Digest().String()]
 		}
 		return nil
 	}
-	for _, f := range all {
+	digested, ok := named.(reference.Canonical)
+	if !ok {
+		return ix.byTag[reference.TagNameOnly(named).String()]
+	}
+	for _, f := range ix.byTag {
 		for _, t := range f.tags {
-			if d, ok := named.(reference.Canonical); ok {
-				if t.Name() == named.Name() && f.anchor.Target.Digest == d.Digest() {
-					return f
-				}
-				continue
-			}
-			if t.String() == reference.TagNameOnly(named).String() {
+			if t.Name() == named.Name() && f.anchor.Target.Digest == digested.Digest() {
 				return f
 			}
 		}
@@ -207,12 +239,12 @@ func byName(all map[string]*found, ref reference.Reference) *found {
 }
 
 // byPrefix finds the one image whose id begins with prefix, which may have the algorithm before it.
-func byPrefix(all map[string]*found, prefix string) (hit *found) {
+func (ix *index) byPrefix(prefix string) (hit *found) {
 	prefix = strings.TrimPrefix(prefix, chainAlgorithm)
 	if len(prefix) < minPrefix {
 		return nil
 	}
-	for id, f := range all {
+	for id, f := range ix.byID {
 		if strings.HasPrefix(strings.TrimPrefix(id, chainAlgorithm), prefix) {
 			if hit != nil {
 				return nil
@@ -229,12 +261,12 @@ func (s *Store) List(ctx context.Context, tenant triton.Tenant) ([]triton.Image,
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.all(ctx)
+	ix, err := s.images(ctx)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]triton.Image, 0, len(all))
-	for _, f := range all {
+	list := make([]triton.Image, 0, len(ix.byID))
+	for _, f := range ix.byID {
 		im, err := s.describe(ctx, f)
 		if err != nil {
 			return nil, err

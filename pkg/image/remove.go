@@ -32,6 +32,7 @@ func (s *Store) Tag(ctx context.Context, tenant triton.Tenant, source, target st
 	if err := s.put(ctx, tagRecord(tag, f.anchor)); err != nil {
 		return err
 	}
+	s.changed()
 	s.emit(tenant, actionTag, f.anchor.Name, reference.FamiliarString(tag), s.labelsOf(ctx, f))
 	return nil
 }
@@ -175,6 +176,7 @@ func (r *removing) untag(ctx context.Context, tag reference.NamedTagged) error {
 	if err := r.store.eng.images.Delete(ctx, tag.String()); err != nil {
 		return fmt.Errorf("remove name %s: %w", tag, err)
 	}
+	r.store.changed()
 	id := r.found.anchor.Name
 	r.store.emit(r.tenant, actionUntag, id, id, r.store.labelsOf(ctx, r.found))
 	r.done = append(r.done, Removal{Untagged: reference.FamiliarString(tag)})
@@ -191,6 +193,7 @@ func (r *removing) delete(ctx context.Context) error {
 	if err := r.store.eng.images.Delete(ctx, id); err != nil {
 		return fmt.Errorf("remove image %s: %w", id, err)
 	}
+	r.store.changed()
 	r.store.configs.Delete(id)
 	r.store.emit(r.tenant, actionDelete, id, id, nil)
 	r.done = append(r.done, Removal{Deleted: id})
@@ -203,12 +206,12 @@ func (r *removing) delete(ctx context.Context) error {
 
 // onlyIn lists the chains of layers, topmost first, that nothing but the image needs.
 func (s *Store) onlyIn(ctx context.Context, id string) ([]string, error) {
-	all, err := s.all(ctx)
+	ix, err := s.images(ctx)
 	if err != nil {
 		return nil, err
 	}
 	needed := map[string]bool{}
-	for other := range all {
+	for other := range ix.byID {
 		if other == id {
 			continue
 		}

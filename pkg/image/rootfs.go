@@ -50,7 +50,7 @@ func (s *Store) Prepare(ctx context.Context, key triton.ContainerKey, imageID st
 	}
 	if err != nil {
 		s.rw.unuse(key)
-		return Rootfs{}, fmt.Errorf("prepare %s: %w", key, err)
+		return Rootfs{}, fmt.Errorf("prepare %s: %w", key, fullDisk(err))
 	}
 	return s.rw.rootfs(key, below), nil
 }

@@ -417,3 +417,36 @@ func TestKernelBelowTheFloorOnlyRemovingWorks(t *testing.T) {
 		t.Errorf("layers on disk: %v, %v, want none", layers, err)
 	}
 }
+
+// The image's part of `docker run`. On ext4 it is metadata only: nothing is synced.
+func BenchmarkPrepareAndDiscard(b *testing.B) {
+	s := open(b, image.Config{MinFree: 1})
+	im := imagetest.Image{Tags: []string{"a:1"}}
+	for i := range 8 {
+		im.Layers = append(im.Layers, imagetest.Layer{Tar: imagetest.Files(map[string]string{fmt.Sprint(i): "x"})})
+	}
+	load(b, s, imagetest.Docker(im))
+	for b.Loop() {
+		key := newKey()
+		if _, err := s.Prepare(b.Context(), key, im.ID(), noIDs); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Discard(b.Context(), key); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkInspectAmongFiftyImages(b *testing.B) {
+	s := open(b, image.Config{})
+	var all []imagetest.Image
+	for i := range 50 {
+		all = append(all, small(fmt.Sprint(i), fmt.Sprintf("i%d:1", i)))
+	}
+	load(b, s, imagetest.Docker(all...))
+	for b.Loop() {
+		if _, err := s.Inspect(b.Context(), tenant, "i25:1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

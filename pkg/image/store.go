@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
@@ -57,6 +59,9 @@ type Store struct {
 	collecting sync.Mutex
 	// unpacking holds one lock per chain of layers that is being unpacked.
 	unpacking keyedMutex
+	// generation counts changes of records; indexes caches what was read of them, by namespace.
+	generation atomic.Uint64
+	indexes    sync.Map
 	// configs caches what an immutable config blob says, by image id.
 	configs sync.Map
 }
@@ -119,12 +124,22 @@ func (s *Store) collectGarbage(ctx context.Context) error {
 // namespacePrefix comes before a tenant's name in the name of its containerd namespace.
 const namespacePrefix = "triton-"
 
+// namespaceOf is the name of a tenant's namespace. containerd allows no two dashes in a row and tenants have no capitals,
+// so an X between them keeps names apart.
+func namespaceOf(tenant triton.Tenant) string {
+	name := namespacePrefix + string(tenant)
+	for strings.Contains(name, "--") {
+		name = strings.ReplaceAll(name, "--", "-X-")
+	}
+	return name
+}
+
 // inTenant checks the tenant's name and gives the context that containerd's stores find it by.
 func inTenant(ctx context.Context, tenant triton.Tenant) (context.Context, error) {
 	if err := tenant.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	return namespaces.WithNamespace(ctx, namespacePrefix+string(tenant)), nil
+	return namespaces.WithNamespace(ctx, namespaceOf(tenant)), nil
 }
 
 // keyedMutex is a set of mutexes that exist while someone holds or waits for them. The zero value is ready.
