@@ -120,11 +120,12 @@ static __always_inline void enter(struct task_struct *task, s64 call)
 {
 	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
 	u64 id = cgroup_id_of(task);
-	u32 nr = number_of(task, call);
+	u32 nr;
 
 	if (!st) {
 		st = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (!st) {
+			nr = number_of(task, call);
 			if (never_returns(nr))
 				untracked(task, nr, 0);
 			return;
@@ -134,6 +135,7 @@ static __always_inline void enter(struct task_struct *task, s64 call)
 		refresh(task, st, id);
 	if (!st->owner)
 		return;
+	nr = number_of(task, call);
 	if (never_returns(nr)) {
 		add_untimed(st->owner, nr, 0);
 		return;

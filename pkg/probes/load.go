@@ -48,6 +48,7 @@ type measurePrograms struct {
 	links    []link.Link // of those always attached
 	missing  []MissingProgram
 	epoch    *ebpf.Variable
+	fresh    *ebpf.Variable // index of the next cell never used
 	slots    mapped[bpf.MeasureSlot]
 	cells    mapped[bpf.MeasureCell]
 }
@@ -152,6 +153,7 @@ func (k *measurePrograms) loadOne(all *ebpf.CollectionSpec, name string) (*ebpf.
 	defer coll.Close()
 	if len(k.maps) == 0 {
 		k.epoch = coll.Variables[bpf.MeasureVarEpoch]
+		k.fresh = coll.Variables[bpf.MeasureVarFreshCells]
 		for n := range coll.Maps {
 			k.maps[n] = coll.DetachMap(n)
 		}
