@@ -57,7 +57,8 @@ func dockerOf(config []byte, manifest string, more ...imagetest.Entry) []byte {
 	return imagetest.Tar(append(more, file("c.json", string(config)), file("manifest.json", manifest))...)
 }
 
-func TestKernelHostileArchivesAreRefusedAndLeaveNothing(t *testing.T) {
+// hostileArchives are archives that must be refused as invalid, by what is wrong with them.
+func hostileArchives() map[string][]byte {
 	im := small("a", "good:1")
 	layer := string(im.Layers[0].Tar)
 	const one = `[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l.tar"]}]`
@@ -73,7 +74,7 @@ func TestKernelHostileArchivesAreRefusedAndLeaveNothing(t *testing.T) {
 	layout := imagetest.Layout(im)
 	manyLayers := `[{"Config":"c.json","Layers":[` + strings.TrimSuffix(strings.Repeat(`"",`, 1_000_000), ",") + `]}]`
 
-	for name, archive := range map[string][]byte{
+	return map[string][]byte{
 		"nothing":                   nil,
 		"no tar":                    []byte(strings.Repeat("no tar ", 1000)),
 		"an empty tar":              imagetest.Tar(),
@@ -120,7 +121,11 @@ func TestKernelHostileArchivesAreRefusedAndLeaveNothing(t *testing.T) {
 		"digest is a path":          imagetest.Tar(file("index.json", `{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:../../../../etc/passwd","size":1}]}`)),
 		"index of itself":           selfIndex(),
 		"good image, then a bad":    imagetest.Docker(im, imagetest.Image{Layers: []imagetest.Layer{{Tar: im.Layers[0].Tar, Pack: func([]byte) []byte { return []byte("bad") }}}}),
-	} {
+	}
+}
+
+func TestKernelHostileArchivesAreRefusedAndLeaveNothing(t *testing.T) {
+	for name, archive := range hostileArchives() {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
 			s := open(t, image.Config{Root: root})

@@ -9,13 +9,12 @@ import (
 
 // janitor does the removing that nobody waits for. Its goroutine lives only while there is work; close ends it.
 type janitor struct {
-	store  *Store
-	cancel context.CancelFunc
-	ctx    context.Context // of the goroutine; ended by close
+	store *Store
 
 	mu      sync.Mutex
 	closed  bool
 	running bool
+	cancel  context.CancelFunc       // ends the goroutine that runs
 	garbage bool                     // images or leases went: collect
 	loose   map[tenantChain]struct{} // chains that a discarded container was on
 	trashed bool
@@ -23,8 +22,7 @@ type janitor struct {
 }
 
 func newJanitor(s *Store) *janitor {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &janitor{store: s, ctx: ctx, cancel: cancel, loose: map[tenantChain]struct{}{}}
+	return &janitor{store: s, loose: map[tenantChain]struct{}{}}
 }
 
 // collect asks for a garbage collection.
@@ -50,8 +48,10 @@ func (j *janitor) discarded(tenant triton.Tenant, chain string) {
 func (j *janitor) close() {
 	j.mu.Lock()
 	j.closed = true
+	if j.running {
+		j.cancel()
+	}
 	j.mu.Unlock()
-	j.cancel()
 	j.wg.Wait()
 }
 
@@ -60,15 +60,17 @@ func (j *janitor) start() {
 	if j.running || j.closed {
 		return
 	}
-	j.running = true
+	ctx, cancel := context.WithCancel(context.Background())
+	j.running, j.cancel = true, cancel
 	j.wg.Go(func() {
-		for j.sweep() {
+		defer cancel()
+		for j.sweep(ctx) {
 		}
 	})
 }
 
 // sweep does what was asked for so far; false: there was nothing, and the goroutine must end.
-func (j *janitor) sweep() bool {
+func (j *janitor) sweep(ctx context.Context) bool {
 	j.mu.Lock()
 	garbage, trashed, loose := j.garbage, j.trashed, j.loose
 	if j.closed || !garbage && !trashed && len(loose) == 0 {
@@ -80,12 +82,12 @@ func (j *janitor) sweep() bool {
 	j.mu.Unlock()
 
 	if trashed {
-		if err := j.store.rw.emptyTrash(j.ctx); err != nil && j.ctx.Err() == nil {
+		if err := j.store.rw.emptyTrash(ctx); err != nil && ctx.Err() == nil {
 			j.store.log.Error("discarded container layers stay on disk", "err", err)
 		}
 	}
-	if garbage || j.store.anyOrphan(j.ctx, loose) {
-		if err := j.store.collectGarbage(j.ctx); err != nil && j.ctx.Err() == nil {
+	if garbage || j.store.anyOrphan(ctx, loose) {
+		if err := j.store.collectGarbage(ctx); err != nil && ctx.Err() == nil {
 			j.store.log.Error("collecting unused image data", "err", err)
 		}
 	}
