@@ -110,7 +110,8 @@ func TestCLIRun(t *testing.T) {
 		{name: "daemon error", args: []string{"run", "--rm", "busybox", "broken"}, err: "the machine is on fire", code: 125},
 		{name: "no image", args: []string{"run", "--rm", "nosuch", "true"}, err: "pulling images is not supported", code: 125},
 
-		{name: "refused restart", args: []string{"run", "--restart=always", "busybox", "true"}, err: `HostConfig.RestartPolicy.Name: "always" is not supported`, code: 125},
+		{name: "refused restart", args: []string{"run", "--restart=always", "busybox", "true"},
+			err: `HostConfig.RestartPolicy.Name: "always" is not supported`, code: 125},
 		{name: "refused port", args: []string{"run", "-p", "80:80", "busybox", "true"}, err: "HostConfig.PortBindings", code: 125},
 		{name: "refused volume", args: []string{"run", "-v", "data:/data", "busybox", "true"}, err: "named volumes are not supported", code: 125},
 		{name: "many flags", args: []string{
@@ -150,7 +151,10 @@ func TestCLILifecycle(t *testing.T) {
 	}
 	id := strings.TrimSpace(run("", "run", "-d", "--name", "web", "busybox", "sleep", "1"))
 	run(id[:12], "ps", "-q", "-f", "name=web", "-f", "status=running")
-	run("web busybox \"sleep 1\" Up Less than a second", "ps", "--format", "{{.Names}} {{.Image}} {{.Command}} {{.Status}}", "--no-trunc")
+	run("web busybox \"sleep 1\" running", "ps", "--format", "{{.Names}} {{.Image}} {{.Command}} {{.State}}", "--no-trunc")
+	if out := run("", "ps", "--format", "{{.Status}}"); !strings.HasPrefix(out, "Up ") || !strings.Contains(out, "second") {
+		t.Errorf("status: got %q", out)
+	}
 	run("hi", "exec", "web", "echo", "hi")
 	run("true 172.30.0.2 json-file", "inspect", "-f", "{{.State.Running}} {{.NetworkSettings.IPAddress}} {{.HostConfig.LogConfig.Type}}", "web")
 	if _, stderr, code := s.cli(t, "", "exec", "web", "missing"); code != 127 {

@@ -72,7 +72,7 @@ func TestVanishedTCPClientEndsServe(t *testing.T) {
 	}
 	srv := s.HTTPServer(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); srv.Serve(l) }() //nolint:errcheck // closed below
+	go func() { defer close(done); srv.Serve(l) }()
 	defer func() { srv.Close(); <-done }()
 	s.do(t, "POST", "/containers/cc/start", "").want(t, 204, "")
 	c, err := net.Dial("tcp", l.Addr().String())

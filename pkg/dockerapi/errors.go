@@ -89,7 +89,9 @@ func startError(err error) error {
 	if strings.Contains(lower, "is a directory") && !strings.Contains(lower, "permission denied") {
 		msg += ": permission denied" // docker's own fudge: old CLIs know EISDIR only as EACCES
 	}
-	for _, text := range []string{"executable file not found", "no such file or directory", "permission denied", "is a directory", "not a directory", "exec format error"} {
+	for _, text := range []string{
+		"executable file not found", "no such file or directory", "permission denied", "is a directory", "not a directory", "exec format error",
+	} {
 		if strings.Contains(lower, text) {
 			return &apiError{errdefs.ErrInvalidArgument, msg}
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -42,26 +41,6 @@ type fakeContainer struct {
 type fakeExec struct {
 	e    triton.Exec
 	proc *fakeProcess
-}
-
-// fakeProcess is one program with its streams. Clients attach before it starts.
-type fakeProcess struct {
-	argv   []string
-	tty    bool
-	size   [2]uint
-	stdin  *io.PipeReader
-	feed   *io.PipeWriter
-	kill   chan int
-	done   chan struct{}
-	code   int
-	mu     sync.Mutex
-	out    []*fakeAttachment
-	record func(stream string, line []byte)
-}
-
-func newFakeProcess(argv []string, tty bool) *fakeProcess {
-	r, w := io.Pipe()
-	return &fakeProcess{argv: argv, tty: tty, stdin: r, feed: w, kill: make(chan int, 8), done: make(chan struct{}), record: func(string, []byte) {}}
 }
 
 func newFakeBackend() *fakeBackend {
@@ -118,13 +97,13 @@ func (b *fakeBackend) ResolveContainer(_ context.Context, tenant triton.Tenant, 
 			return key, nil
 		}
 	}
-	return triton.ContainerKey{}, fmt.Errorf("No such container: %s: %w", ref, errdefs.ErrNotFound) //nolint:staticcheck // docker's text
+	return triton.ContainerKey{}, notFound("No such container: %s", ref)
 }
 
 func (b *fakeBackend) get(key triton.ContainerKey) (*fakeContainer, error) {
 	c := b.containers[key]
 	if c == nil || c.removed {
-		return nil, fmt.Errorf("No such container: %s: %w", key.ID, errdefs.ErrNotFound) //nolint:staticcheck // docker's text
+		return nil, notFound("No such container: %s", key.ID)
 	}
 	return c, nil
 }
@@ -138,7 +117,7 @@ func (b *fakeBackend) CreateContainer(_ context.Context, tenant triton.Tenant, n
 	}
 	for _, c := range b.containers {
 		if c.c.Name == name && !c.removed && c.c.Key.Tenant == tenant {
-			return key, nil, fmt.Errorf("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.: %w", "/"+name, c.c.Key.ID, errdefs.ErrAlreadyExists) //nolint:staticcheck // docker's text
+			return key, nil, fmt.Errorf("the name %q is in use by container %q: %w", "/"+name, c.c.Key.ID, errdefs.ErrAlreadyExists)
 		}
 	}
 	c := &fakeContainer{c: triton.Container{Key: key, Name: name, Created: time.Now(), Spec: spec, State: triton.State{Status: triton.StatusCreated}}}
@@ -192,7 +171,8 @@ func (b *fakeBackend) StartContainer(_ context.Context, key triton.ContainerKey)
 		defer b.mu.Unlock()
 		c.exit = triton.ExitRecord{Code: c.proc.code, At: time.Now()}
 		c.exits++
-		c.c.State = triton.State{Status: triton.StatusExited, Run: c.c.State.Run, ExitCode: c.proc.code, StartedAt: c.c.State.StartedAt, FinishedAt: time.Now()}
+		c.c.State.Status, c.c.State.Pid = triton.StatusExited, 0
+		c.c.State.ExitCode, c.c.State.FinishedAt = c.proc.code, time.Now()
 		b.event(c, "die")
 		if c.c.Spec.AutoRemove {
 			c.removed = true
@@ -240,7 +220,7 @@ func (b *fakeBackend) RemoveContainer(ctx context.Context, key triton.ContainerK
 	}
 	if c.c.State.Status == triton.StatusRunning {
 		if !force {
-			return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove: %w", "/"+c.c.Name, errdefs.ErrConflict)
+			return fmt.Errorf("container %q is running: stop the container before removing: %w", c.c.Name, errdefs.ErrConflict)
 		}
 		c.proc.kill <- 137
 		if err := b.until(ctx, func() bool { return c.c.State.Status != triton.StatusRunning }); err != nil {
@@ -252,7 +232,9 @@ func (b *fakeBackend) RemoveContainer(ctx context.Context, key triton.ContainerK
 	return nil
 }
 
-func (b *fakeBackend) WaitContainer(_ context.Context, key triton.ContainerKey, until triton.WaitCondition) (func(context.Context) (triton.ExitRecord, error), error) {
+func (b *fakeBackend) WaitContainer(
+	_ context.Context, key triton.ContainerKey, until triton.WaitCondition,
+) (func(context.Context) (triton.ExitRecord, error), error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c, err := b.get(key)
@@ -334,7 +316,10 @@ func (b *fakeBackend) ContainerLogs(ctx context.Context, key triton.ContainerKey
 	for {
 		for ; at < len(c.log); at++ {
 			rec := c.log[at]
-			if rec.Stream == "stdout" && !opt.Stdout || rec.Stream == "stderr" && !opt.Stderr || rec.Time.Before(opt.Since) || !opt.Until.IsZero() && rec.Time.After(opt.Until) {
+			if rec.Stream == "stdout" && !opt.Stdout || rec.Stream == "stderr" && !opt.Stderr {
+				continue
+			}
+			if rec.Time.Before(opt.Since) || !opt.Until.IsZero() && rec.Time.After(opt.Until) {
 				continue
 			}
 			if err := emit(rec); err != nil {
@@ -373,7 +358,7 @@ func (b *fakeBackend) ResolveExec(_ context.Context, tenant triton.Tenant, id st
 			return key, nil
 		}
 	}
-	return triton.ExecKey{}, fmt.Errorf("No such exec instance: %s: %w", id, errdefs.ErrNotFound) //nolint:staticcheck // docker's text
+	return triton.ExecKey{}, notFound("No such exec instance: %s", id)
 }
 
 func (b *fakeBackend) startExec(e *fakeExec) error {
@@ -405,7 +390,8 @@ func (b *fakeBackend) AttachExec(_ context.Context, key triton.ExecKey, size [2]
 	if size != [2]uint{} {
 		e.proc.size = size
 	}
-	return e.proc.attach(triton.AttachOptions{Stdin: e.e.Spec.Stdin, Stdout: true, Stderr: true}, func() error { return b.startExec(e) }), nil
+	opt := triton.AttachOptions{Stdin: e.e.Spec.Stdin, Stdout: true, Stderr: true}
+	return e.proc.attach(opt, func() error { return b.startExec(e) }), nil
 }
 
 func (b *fakeBackend) StartExec(_ context.Context, key triton.ExecKey) error {
@@ -424,7 +410,10 @@ func (b *fakeBackend) ResizeExec(_ context.Context, key triton.ExecKey, height, 
 }
 
 func (b *fakeBackend) NodeInfo(context.Context, triton.Tenant) (triton.NodeInfo, error) {
-	return triton.NodeInfo{Name: "node1", ID: "id1", Version: "0.1", NCPU: 2, MemTotal: 8 << 30, KernelVersion: "6.18", OperatingSystem: "Test", CgroupVersion: "1", Architecture: "x86_64"}, nil
+	return triton.NodeInfo{
+		Name: "node1", ID: "id1", Version: "0.1", NCPU: 2, MemTotal: 8 << 30, KernelVersion: "6.18",
+		OperatingSystem: "Test", CgroupVersion: "1", Architecture: "x86_64",
+	}, nil
 }
 
 func (b *fakeBackend) Events(ctx context.Context, tenant triton.Tenant, since, until time.Time, emit func(triton.Event) error) error {
@@ -465,11 +454,12 @@ func (b *fakeBackend) InspectImage(_ context.Context, tenant triton.Tenant, ref 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, img := range b.images[tenant] {
-		if slices.Contains(img.RepoTags, familiarTag(ref)) || strings.HasPrefix(strings.TrimPrefix(img.ID, "sha256:"), strings.TrimPrefix(ref, "sha256:")) {
+		byID := strings.HasPrefix(strings.TrimPrefix(img.ID, "sha256:"), strings.TrimPrefix(ref, "sha256:"))
+		if byID || slices.Contains(img.RepoTags, familiarTag(ref)) {
 			return img, nil
 		}
 	}
-	return triton.Image{}, fmt.Errorf("No such image: %s: %w", familiarTag(ref), errdefs.ErrNotFound) //nolint:staticcheck // docker's text
+	return triton.Image{}, notFound("No such image: %s", familiarTag(ref))
 }
 
 func (b *fakeBackend) LoadImages(_ context.Context, _ triton.Tenant, archive io.Reader) ([]string, error) {
@@ -488,7 +478,10 @@ func (b *fakeBackend) ImportImage(_ context.Context, tenant triton.Tenant, tar i
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	img := triton.Image{ID: "sha256:" + strings.Repeat("34", 32), RepoTags: []string{ref}, Comment: message, Size: int64(len(raw)), OS: "linux", Architecture: "amd64", Created: time.Unix(1800000000, 0)}
+	img := triton.Image{
+		ID: "sha256:" + strings.Repeat("34", 32), RepoTags: []string{ref}, Comment: message, Size: int64(len(raw)),
+		OS: "linux", Architecture: "amd64", Created: time.Unix(1800000000, 0),
+	}
 	img.Config.Cmd = changes
 	b.images[tenant] = append(b.images[tenant], img)
 	return img.ID, nil
@@ -520,148 +513,4 @@ func (b *fakeBackend) RemoveImage(ctx context.Context, tenant triton.Tenant, ref
 	defer b.mu.Unlock()
 	b.images[tenant] = slices.DeleteFunc(b.images[tenant], func(i triton.Image) bool { return i.ID == img.ID })
 	return []ImageRemoval{{Untagged: familiarTag(ref)}, {Deleted: img.ID}}, nil
-}
-
-func (p *fakeProcess) runnable() error {
-	switch p.argv[0] {
-	case "missing":
-		return fmt.Errorf(`failed to create task for container: exec: "missing": executable file not found in $PATH`)
-	case "noexec":
-		return fmt.Errorf(`failed to create task for container: exec: "noexec": permission denied`)
-	case "broken":
-		return fmt.Errorf("the machine is on fire")
-	}
-	return nil
-}
-
-func (p *fakeProcess) run() {
-	ended := make(chan int, 1)
-	go func() { ended <- p.program() }()
-	select {
-	case p.code = <-ended:
-	case p.code = <-p.kill:
-		p.stdin.Close()
-	}
-	close(p.done)
-}
-
-func (p *fakeProcess) program() int {
-	switch p.argv[0] {
-	case "echo":
-		p.print("stdout", strings.Join(p.argv[1:], " ")+"\n")
-	case "both":
-		p.print("stdout", "out\n")
-		p.print("stderr", "err\n")
-	case "cat":
-		buf := make([]byte, 4096)
-		for {
-			n, err := p.stdin.Read(buf)
-			if n > 0 {
-				p.print("stdout", string(buf[:n]))
-			}
-			if err != nil {
-				p.print("stdout", "END\n")
-				return 0
-			}
-		}
-	case "exit":
-		code, _ := strconv.Atoi(p.argv[1])
-		return code
-	case "stty":
-		p.mu.Lock()
-		size := p.size
-		p.mu.Unlock()
-		p.print("stdout", fmt.Sprintf("%d %d\n", size[0], size[1]))
-	case "sleep":
-		<-p.done
-	}
-	return 0
-}
-
-func (p *fakeProcess) resize(height, width uint) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.size = [2]uint{height, width}
-}
-
-func (p *fakeProcess) print(stream, text string) {
-	p.record(stream, []byte(text))
-	p.mu.Lock()
-	clients := slices.Clone(p.out)
-	p.mu.Unlock()
-	for _, a := range clients {
-		if stream == "stdout" && a.opt.Stdout || stream == "stderr" && a.opt.Stderr {
-			select {
-			case a.lines <- triton.LogRecord{Stream: stream, Line: []byte(text)}:
-			case <-a.closed:
-			}
-		}
-	}
-}
-
-func (p *fakeProcess) attach(opt triton.AttachOptions, start func() error) *fakeAttachment {
-	a := &fakeAttachment{p: p, opt: opt, start: start, lines: make(chan triton.LogRecord, 64), closed: make(chan struct{})}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.out = append(p.out, a)
-	return a
-}
-
-// fakeAttachment serves as backend.go demands.
-type fakeAttachment struct {
-	p      *fakeProcess
-	opt    triton.AttachOptions
-	start  func() error
-	lines  chan triton.LogRecord
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (a *fakeAttachment) Close() error {
-	a.once.Do(func() { close(a.closed) })
-	return nil
-}
-
-func (a *fakeAttachment) Serve(ctx context.Context, stdin io.Reader, out io.Writer) error {
-	defer a.Close()
-	if a.start != nil {
-		if err := a.start(); err != nil {
-			return err
-		}
-	}
-	detached := make(chan error, 1)
-	if stdin != nil {
-		go func() {
-			_, err := io.Copy(a.p.feed, stdin)
-			if err == nil {
-				a.p.feed.Close()
-				return
-			}
-			detached <- err
-		}()
-	}
-	w := &recordWriter{out: out, framed: !a.p.tty}
-	for {
-		select {
-		case rec := <-a.lines:
-			if err := w.write(rec); err != nil {
-				return err
-			}
-		case <-a.p.done:
-			for {
-				select {
-				case rec := <-a.lines:
-					if err := w.write(rec); err != nil {
-						return err
-					}
-				default:
-					return nil
-				}
-			}
-		case err := <-detached:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }

@@ -118,7 +118,7 @@ func (f filters) numbers(name string) ([]int, error) {
 // patterns compiles a filter's values once per request. As in docker, a value matches as a regular expression anywhere,
 // or literally when it is none.
 func (f filters) patterns(name string) []*regexp.Regexp {
-	var list []*regexp.Regexp
+	list := make([]*regexp.Regexp, 0, len(f[name]))
 	for _, value := range sortedKeys(f[name]) {
 		re, err := regexp.Compile(value)
 		if err != nil {

@@ -59,7 +59,7 @@ func startServer(t *testing.T, edit ...func(*Config)) *testServer {
 	ctx, cancel := context.WithCancel(context.Background())
 	srv := s.HTTPServer(ctx)
 	done := make(chan struct{})
-	go func() { defer close(done); srv.Serve(l) }() //nolint:errcheck // closed below
+	go func() { defer close(done); srv.Serve(l) }()
 	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", sock) }}
 	t.Cleanup(func() {
 		cancel()

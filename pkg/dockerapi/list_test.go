@@ -143,9 +143,10 @@ func TestListFilters(t *testing.T) {
 		}
 	}
 	for filters, want := range map[string]string{
-		`{"bogus":["1"]}`:    "invalid filter 'bogus'",
-		`{"exited":["x"]}`:   "invalid filter 'exited=x'",
-		`{"status":["odd"]}`: "invalid filter 'status=odd': invalid value for state (odd): must be one of created, running, paused, restarting, removing, exited, dead",
+		`{"bogus":["1"]}`:  "invalid filter 'bogus'",
+		`{"exited":["x"]}`: "invalid filter 'exited=x'",
+		`{"status":["odd"]}`: "invalid filter 'status=odd': invalid value for state (odd): " +
+			"must be one of created, running, paused, restarting, removing, exited, dead",
 		`{"is-task":["no"]}`: "invalid filter 'is-task=no'",
 		`{"expose":["a:b"]}`: "filter for 'expose' should not contain ':': a:b",
 	} {
@@ -237,7 +238,8 @@ func TestStatusText(t *testing.T) {
 func TestNetworks(t *testing.T) {
 	s := stocked(t)
 	golden(t, "network-bridge.json", []byte(strings.ReplaceAll(s.do(t, "GET", "/networks/bridge", "").body, endpointOf(t, s), "ENDPOINT")))
-	if r := s.do(t, "GET", "/networks?filters="+url.QueryEscape(`{"driver":{"null":true}}`), ""); strings.Count(r.body, `"Name"`) != 1 || !strings.Contains(r.body, `"Name":"none"`) {
+	if r := s.do(t, "GET", "/networks?filters="+url.QueryEscape(`{"driver":{"null":true}}`), ""); strings.Count(r.body, `"Name"`) != 1 ||
+		!strings.Contains(r.body, `"Name":"none"`) {
 		t.Errorf("got %s", r.body)
 	}
 	s.do(t, "GET", "/networks/nope", "").want(t, 404, "network nope not found")
@@ -274,7 +276,8 @@ func list50(tb testing.TB) (http.Handler, *http.Request) {
 			Network: triton.Endpoint{Network: "bridge", Address: "172.30.0.2/16", Gateway: "172.30.0.1", MAC: "02:42:ac:1e:00:02"},
 		}}
 	}
-	s := New(Config{Backend: back, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Tenant: func(*http.Request) (triton.Tenant, error) { return triton.DefaultTenant, nil }})
+	s := New(Config{Backend: back, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Tenant: func(*http.Request) (triton.Tenant, error) { return triton.DefaultTenant, nil }})
 	return s.Handler(), httptest.NewRequestWithContext(context.Background(), "GET", "/v1.51/containers/json", nil)
 }
 
@@ -293,7 +296,8 @@ func TestForeignObjectsAreNotFound(t *testing.T) {
 	s := stocked(t)
 	for _, at := range []string{
 		"GET /containers/web/json", "POST /containers/web/start", "POST /containers/web/stop", "POST /containers/web/kill", "POST /containers/web/restart",
-		"POST /containers/web/wait", "POST /containers/web/attach", "GET /containers/web/logs?stdout=1", "DELETE /containers/web", "POST /containers/web/resize?h=1&w=1",
+		"POST /containers/web/wait", "POST /containers/web/attach", "GET /containers/web/logs?stdout=1", "DELETE /containers/web",
+		"POST /containers/web/resize?h=1&w=1",
 		"GET /images/busybox/json", "POST /images/busybox/tag?repo=x", "DELETE /images/busybox",
 	} {
 		method, path, _ := strings.Cut(at, " ")

@@ -76,7 +76,8 @@ func TestUnbuiltEndpointsSayWhatIsMissing(t *testing.T) {
 	s.do(t, "POST", "/containers/prune", "").want(t, 501, "POST /containers/prune is not supported by this version of triton")
 	s.do(t, "POST", "/session", "", "Upgrade", "h2c", "Connection", "Upgrade").want(t, 501, "POST /session is not supported by this version of triton")
 	s.do(t, "POST", "/swarm/init", "{}").want(t, 501, "POST /swarm/init is not supported by this version of triton")
-	s.do(t, "GET", "/v1.44/services", "").want(t, 503, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+	s.do(t, "GET", "/v1.44/services", "").want(t, 503,
+		`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
 	if got := s.do(t, "GET", "/plugins", ""); got.status != 200 || got.body != "[]\n" {
 		t.Errorf("plugins: %+v", got)
 	}
@@ -121,9 +122,11 @@ func TestVersionPrefix(t *testing.T) {
 	s := startServer(t)
 	s.do(t, "GET", "/v1.99/version", "").want(t, 400, "client version 1.99 is too new. Maximum supported API version is 1.51")
 	s.do(t, "GET", "/v2.1/version", "").want(t, 400, "client version 2.1 is too new. Maximum supported API version is 1.51")
-	s.do(t, "GET", "/v1.39/version", "").want(t, 400, "client version 1.39 is too old. Minimum supported API version is 1.40, please upgrade your client to a newer version")
+	s.do(t, "GET", "/v1.39/version", "").want(t, 400,
+		"client version 1.39 is too old. Minimum supported API version is 1.40, please upgrade your client to a newer version")
 	r := s.do(t, "GET", "/v1.20/version", "")
-	if want := "client version 1.20 is too old. Minimum supported API version is 1.40, please upgrade your client to a newer version\n"; r.status != 400 || r.body != want || !strings.HasPrefix(r.header.Get("Content-Type"), "text/plain") {
+	want := "client version 1.20 is too old. Minimum supported API version is 1.40, please upgrade your client to a newer version\n"
+	if r.status != 400 || r.body != want || !strings.HasPrefix(r.header.Get("Content-Type"), "text/plain") {
 		t.Errorf("1.20: got %+v", r)
 	}
 	for _, path := range []string{"/version", "/v1.40/version", "/v1.51/version"} {

@@ -185,6 +185,7 @@ type onceWriter struct {
 	begun bool
 }
 
+// WriteHeader begins the response.
 func (w *onceWriter) WriteHeader(status int) {
 	w.begun = true
 	w.ResponseWriter.WriteHeader(status)

@@ -23,7 +23,7 @@ func TestErrorKindsBecomeStatus(t *testing.T) {
 		status  int
 		message string
 	}{
-		{fmt.Errorf("No such container: x: %w", errdefs.ErrNotFound), 404, "No such container: x"},
+		{fmt.Errorf("gone: %w", errdefs.ErrNotFound), 404, "gone"},
 		{fmt.Errorf("taken: %w", errdefs.ErrAlreadyExists), 409, "taken"},
 		{fmt.Errorf("running: %w", errdefs.ErrFailedPrecondition), 409, "running"},
 		{fmt.Errorf("running: %w", errdefs.ErrConflict), 409, "running"},
@@ -48,7 +48,8 @@ func TestErrorKindsBecomeStatus(t *testing.T) {
 
 func TestBodies(t *testing.T) {
 	s := startServer(t)
-	s.do(t, "POST", "/containers/create", "{}", "Content-Type", "text/plain").want(t, 400, "unsupported Content-Type header (text/plain): must be 'application/json'")
+	s.do(t, "POST", "/containers/create", "{}", "Content-Type", "text/plain").want(t, 400,
+		"unsupported Content-Type header (text/plain): must be 'application/json'")
 	s.do(t, "POST", "/containers/create", "{}", "Content-Type", "x;;").want(t, 400, "")
 	s.do(t, "POST", "/containers/create", "").want(t, 400, "invalid JSON: got EOF while reading request body")
 	s.do(t, "POST", "/containers/create", `{"Image":"busybox"} x`).want(t, 400, "unexpected content after JSON")
@@ -56,9 +57,11 @@ func TestBodies(t *testing.T) {
 	s.do(t, "POST", "/containers/create", `{"Image":"nosuch"}`).want(t, 404, "No such image: nosuch:latest")
 	s.do(t, "POST", "/containers/create", `{"Cmd":["a"]}`).want(t, 400, "Image: no image specified")
 	s.do(t, "POST", "/containers/create?name=a", `{"Image":"busybox"}`).want(t, 400, "Invalid container name (a), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
-	s.do(t, "POST", "/containers/create?platform=linux/arm64", `{"Image":"busybox"}`).want(t, 404, "image with reference busybox was found but its platform (linux/amd64) does not match the specified platform (linux/arm64)")
+	s.do(t, "POST", "/containers/create?platform=linux/arm64", `{"Image":"busybox"}`).want(t, 404,
+		"image with reference busybox was found but its platform (linux/amd64) does not match the specified platform (linux/arm64)")
 	s.do(t, "POST", "/containers/create?platform=linux/amd64&name=/ok", `{"Image":"busybox"}`).want(t, 201, "")
-	s.do(t, "POST", "/containers/ok/start", `{"a":"not empty"}`).want(t, 400, "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
+	s.do(t, "POST", "/containers/ok/start", `{"a":"not empty"}`).want(t, 400,
+		"starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	s.do(t, "POST", "/containers/ok/start", `{}`).want(t, 204, "")
 }
 
@@ -214,7 +217,8 @@ func TestImages(t *testing.T) {
 	if r := s.do(t, "POST", "/images/load", "x"); r.status != 200 || r.body != `{"errorDetail":{"message":"not a tar"},"error":"not a tar"}`+"\n" {
 		t.Errorf("failed load: %+v", r)
 	}
-	s.do(t, "POST", "/images/create?fromImage=alpine&tag=latest", "").want(t, 501, "POST /images/create?fromImage=alpine: pulling images is not supported by this version of triton: use docker load or docker import")
+	s.do(t, "POST", "/images/create?fromImage=alpine&tag=latest", "").want(t, 501,
+		"POST /images/create?fromImage=alpine: pulling images is not supported by this version of triton: use docker load or docker import")
 	s.do(t, "POST", "/images/create?fromSrc=http://x", "").want(t, 501, "")
 	r = s.do(t, "POST", "/images/create?fromSrc=-&repo=mine&tag=v1&message=hi&changes="+url.QueryEscape("CMD x"), "tar")
 	if want := `{"status":"sha256:` + strings.Repeat("34", 32) + `"}` + "\n"; r.body != want {
@@ -254,7 +258,8 @@ func TestImages(t *testing.T) {
 func TestInfo(t *testing.T) {
 	s := startServer(t)
 	r := s.do(t, "GET", "/v1.51/info", "")
-	for _, want := range []string{`"NCPU":2`, `"MemTotal":8589934592`, `"ServerVersion":"0.1"`, `"Swarm":{"NodeID":""`, `"LocalNodeState":"inactive"`, `"Name":"node1"`} {
+	for _, want := range []string{`"NCPU":2`, `"MemTotal":8589934592`, `"ServerVersion":"0.1"`, `"Swarm":{"NodeID":""`, `"LocalNodeState":"inactive"`,
+		`"Name":"node1"`} {
 		if !strings.Contains(r.body, want) {
 			t.Errorf("no %s in %s", want, r.body)
 		}

@@ -81,7 +81,8 @@ func TestAttachKeepsBytesSentWithTheRequest(t *testing.T) {
 	id := s.container(t, "cc", `{"Image":"busybox","Cmd":["cat"],"OpenStdin":true,"StdinOnce":true}`)
 	c := s.dial(t)
 	resp := c.post(t, "/v1.44/containers/"+id+attachAll, upgrade, "", "early ")
-	if resp.StatusCode != 101 || resp.Status != "101 UPGRADED" || resp.Header.Get("Content-Type") != "application/vnd.docker.multiplexed-stream" || resp.Header.Get("Upgrade") != "tcp" {
+	if resp.StatusCode != 101 || resp.Status != "101 UPGRADED" || resp.Header.Get("Content-Type") != "application/vnd.docker.multiplexed-stream" ||
+		resp.Header.Get("Upgrade") != "tcp" {
 		t.Fatalf("got %s %v", resp.Status, resp.Header)
 	}
 	s.do(t, "POST", "/containers/cc/start", "").want(t, 204, "")
@@ -237,7 +238,7 @@ func TestUnreadInputDoesNotCostTheOutput(t *testing.T) {
 	s.container(t, "cc", `{"Image":"busybox","Cmd":["echo","bye"],"OpenStdin":true}`)
 	c := s.dial(t)
 	c.post(t, "/containers/cc"+attachAll, upgrade, "", "")
-	go io.Copy(c, io.LimitReader(zeros{}, 1<<20)) //nolint:errcheck // the server stops reading
+	go io.Copy(c, io.LimitReader(zeros{}, 1<<20))
 	s.do(t, "POST", "/containers/cc/start", "").want(t, 204, "")
 	stdout, _ := demux(t, c.rest(t))
 	if stdout != "bye\n" {
@@ -325,7 +326,8 @@ func TestLogs(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 60, time.UTC)
 	s.b.mu.Lock()
 	for i, stream := range []string{"stdout", "stderr", "stdout"} {
-		s.b.containers[key].log = append(s.b.containers[key].log, triton.LogRecord{Stream: stream, Time: at.Add(time.Duration(i) * time.Second), Line: fmt.Appendf(nil, "line %d\n", i)})
+		s.b.containers[key].log = append(s.b.containers[key].log, triton.LogRecord{Stream: stream, Time: at.Add(time.Duration(i) * time.Second),
+			Line: fmt.Appendf(nil, "line %d\n", i)})
 	}
 	s.b.mu.Unlock()
 	for _, tc := range []struct{ query, out, err string }{
