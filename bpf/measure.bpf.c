@@ -7,6 +7,7 @@
 #include "syscalls.h"
 #include "runqueue.h"
 #include "lifecycle.h"
+#include "blockio.h"
 
 char __license[] SEC("license") = "GPL";
 
@@ -75,5 +76,12 @@ SEC("tp_btf/mark_victim")
 int BPF_PROG(oom_kills, struct task_struct *victim)
 {
 	oom_victim(victim);
+	return 0;
+}
+
+SEC("tp_btf/block_rq_complete")
+int BPF_PROG(block_ios, struct request *rq, u32 error, unsigned int bytes)
+{
+	block_complete(rq, bytes);
 	return 0;
 }

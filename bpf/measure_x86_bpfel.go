@@ -37,22 +37,26 @@ type MeasureEvent struct {
 }
 
 type MeasureSlot struct {
-	_             structs.HostLayout
-	All           [145]uint64
-	RunQueue      [145]uint64
-	RunQueueSumNs uint64
-	CpuNs         uint64
-	Execs         uint64
-	Exits         uint64
-	FatalSignals  uint64
-	OomKills      uint64
-	Forks         uint64
-	Threads       uint64
-	DropRing      uint64
-	DropCells     uint64
-	DropStorage   uint64
-	Spare         uint64
-	Cells         [512]uint32
+	_               structs.HostLayout
+	All             [145]uint64
+	RunQueue        [145]uint64
+	RunQueueSumNs   uint64
+	CpuNs           uint64
+	Execs           uint64
+	Exits           uint64
+	FatalSignals    uint64
+	OomKills        uint64
+	Forks           uint64
+	Threads         uint64
+	DropRing        uint64
+	DropCells       uint64
+	DropStorage     uint64
+	BlockReads      uint64
+	BlockWrites     uint64
+	BlockReadBytes  uint64
+	BlockWriteBytes uint64
+	Spare           uint64
+	Cells           [512]uint32
 }
 
 type MeasureTaskState struct {
@@ -73,9 +77,11 @@ const (
 	MeasureMapCells            = "cells"
 	MeasureMapEvents           = "events"
 	MeasureMapFreeCells        = "free_cells"
+	MeasureMapOwnersBlkio      = "owners_blkio"
 	MeasureMapOwnersV2         = "owners_v2"
 	MeasureMapSlots            = "slots"
 	MeasureMapTasks            = "tasks"
+	MeasureProgBlockIos        = "block_ios"
 	MeasureProgOomKills        = "oom_kills"
 	MeasureProgProcessExecs    = "process_execs"
 	MeasureProgProcessExits    = "process_exits"
@@ -135,6 +141,7 @@ type MeasureSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MeasureProgramSpecs struct {
+	BlockIos        *ebpf.ProgramSpec `ebpf:"block_ios"`
 	OomKills        *ebpf.ProgramSpec `ebpf:"oom_kills"`
 	ProcessExecs    *ebpf.ProgramSpec `ebpf:"process_execs"`
 	ProcessExits    *ebpf.ProgramSpec `ebpf:"process_exits"`
@@ -150,12 +157,13 @@ type MeasureProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MeasureMapSpecs struct {
-	Cells     *ebpf.MapSpec `ebpf:"cells"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	FreeCells *ebpf.MapSpec `ebpf:"free_cells"`
-	OwnersV2  *ebpf.MapSpec `ebpf:"owners_v2"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
-	Tasks     *ebpf.MapSpec `ebpf:"tasks"`
+	Cells       *ebpf.MapSpec `ebpf:"cells"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	FreeCells   *ebpf.MapSpec `ebpf:"free_cells"`
+	OwnersBlkio *ebpf.MapSpec `ebpf:"owners_blkio"`
+	OwnersV2    *ebpf.MapSpec `ebpf:"owners_v2"`
+	Slots       *ebpf.MapSpec `ebpf:"slots"`
+	Tasks       *ebpf.MapSpec `ebpf:"tasks"`
 }
 
 // MeasureVariableSpecs contains global variables before they are loaded into the kernel.
@@ -190,12 +198,13 @@ func (o *MeasureObjects) Close() error {
 //
 // It can be passed to LoadMeasureObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MeasureMaps struct {
-	Cells     *ebpf.Map `ebpf:"cells"`
-	Events    *ebpf.Map `ebpf:"events"`
-	FreeCells *ebpf.Map `ebpf:"free_cells"`
-	OwnersV2  *ebpf.Map `ebpf:"owners_v2"`
-	Slots     *ebpf.Map `ebpf:"slots"`
-	Tasks     *ebpf.Map `ebpf:"tasks"`
+	Cells       *ebpf.Map `ebpf:"cells"`
+	Events      *ebpf.Map `ebpf:"events"`
+	FreeCells   *ebpf.Map `ebpf:"free_cells"`
+	OwnersBlkio *ebpf.Map `ebpf:"owners_blkio"`
+	OwnersV2    *ebpf.Map `ebpf:"owners_v2"`
+	Slots       *ebpf.Map `ebpf:"slots"`
+	Tasks       *ebpf.Map `ebpf:"tasks"`
 }
 
 func (m *MeasureMaps) Close() error {
@@ -203,6 +212,7 @@ func (m *MeasureMaps) Close() error {
 		m.Cells,
 		m.Events,
 		m.FreeCells,
+		m.OwnersBlkio,
 		m.OwnersV2,
 		m.Slots,
 		m.Tasks,
@@ -225,6 +235,7 @@ type MeasureVariables struct {
 //
 // It can be passed to LoadMeasureObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MeasurePrograms struct {
+	BlockIos        *ebpf.Program `ebpf:"block_ios"`
 	OomKills        *ebpf.Program `ebpf:"oom_kills"`
 	ProcessExecs    *ebpf.Program `ebpf:"process_execs"`
 	ProcessExits    *ebpf.Program `ebpf:"process_exits"`
@@ -238,6 +249,7 @@ type MeasurePrograms struct {
 
 func (p *MeasurePrograms) Close() error {
 	return _MeasureClose(
+		p.BlockIos,
 		p.OomKills,
 		p.ProcessExecs,
 		p.ProcessExits,

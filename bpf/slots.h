@@ -37,6 +37,10 @@ struct slot {
 	u64 drop_ring;    // event records lost because the ring was full
 	u64 drop_cells;   // calls counted in the shared cell because the pool was empty
 	u64 drop_storage; // calls counted without duration because the kernel gave no task storage
+	u64 block_reads;
+	u64 block_writes;
+	u64 block_read_bytes;
+	u64 block_write_bytes;
 	u64 spare;
 	u32 cells[SYSCALLS]; // 0: none yet
 };
@@ -113,26 +117,31 @@ static __always_inline u64 cgroup_id_of(struct task_struct *task)
 	return task->cgroups->dfl_cgrp->kn->id;
 }
 
-// owner_of returns the owner of the task's cgroup or of its nearest watched ancestor, outermost first: a container
-// inside a container is part of the outer one.
+// OWNER_IN gives the owner of a cgroup or of a watched ancestor by one hierarchy's map, outermost first: a container
+// inside a container is part of the outer one. A macro, because a map cannot be an argument.
+#define OWNER_IN(map, cg)                                                                        \
+	({                                                                                       \
+		struct cgroup *ancestor;                                                         \
+		int level = BPF_CORE_READ(cg, level);                                            \
+		u64 id, *owner = 0;                                                              \
+		for (int i = 1; i <= MAX_LEVEL && i < level && !owner; i++) {                    \
+			bpf_probe_read_kernel(&ancestor, sizeof(ancestor),                       \
+					      __builtin_preserve_access_index(&(cg)->ancestors[0]) + i); \
+			id = BPF_CORE_READ(ancestor, kn, id);                                    \
+			owner = bpf_map_lookup_elem(&map, &id);                                  \
+		}                                                                                \
+		if (!owner) {                                                                    \
+			id = BPF_CORE_READ(cg, kn, id);                                          \
+			owner = bpf_map_lookup_elem(&map, &id);                                  \
+		}                                                                                \
+		owner ? *owner : 0;                                                              \
+	})
+
 static __noinline u64 owner_of(struct task_struct *task)
 {
-	struct cgroup *cgroup, *ancestor;
-	u64 id, *owner;
-	int level, i;
+	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
 
-	cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
-	level = BPF_CORE_READ(cgroup, level);
-	for (i = 1; i <= MAX_LEVEL && i < level; i++) {
-		bpf_probe_read_kernel(&ancestor, sizeof(ancestor), __builtin_preserve_access_index(&cgroup->ancestors[0]) + i);
-		id = BPF_CORE_READ(ancestor, kn, id);
-		owner = bpf_map_lookup_elem(&owners_v2, &id);
-		if (owner)
-			return *owner;
-	}
-	id = BPF_CORE_READ(cgroup, kn, id);
-	owner = bpf_map_lookup_elem(&owners_v2, &id);
-	return owner ? *owner : 0;
+	return OWNER_IN(owners_v2, cgroup);
 }
 
 // refresh looks the owner up again. A task that came from elsewhere starts afresh: a call begun there and the time

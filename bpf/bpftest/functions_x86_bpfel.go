@@ -55,22 +55,26 @@ type FunctionsExitRecord struct {
 }
 
 type FunctionsSlot struct {
-	_             structs.HostLayout
-	All           [145]uint64
-	RunQueue      [145]uint64
-	RunQueueSumNs uint64
-	CpuNs         uint64
-	Execs         uint64
-	Exits         uint64
-	FatalSignals  uint64
-	OomKills      uint64
-	Forks         uint64
-	Threads       uint64
-	DropRing      uint64
-	DropCells     uint64
-	DropStorage   uint64
-	Spare         uint64
-	Cells         [512]uint32
+	_               structs.HostLayout
+	All             [145]uint64
+	RunQueue        [145]uint64
+	RunQueueSumNs   uint64
+	CpuNs           uint64
+	Execs           uint64
+	Exits           uint64
+	FatalSignals    uint64
+	OomKills        uint64
+	Forks           uint64
+	Threads         uint64
+	DropRing        uint64
+	DropCells       uint64
+	DropStorage     uint64
+	BlockReads      uint64
+	BlockWrites     uint64
+	BlockReadBytes  uint64
+	BlockWriteBytes uint64
+	Spare           uint64
+	Cells           [512]uint32
 }
 
 type FunctionsTaskState struct {

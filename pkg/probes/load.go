@@ -38,6 +38,7 @@ var measureProgramList = []program{
 	{names: []string{bpf.MeasureProgProcessForks}, optional: true, always: true},
 	{names: []string{bpf.MeasureProgSignals}, optional: true, always: true},
 	{names: []string{bpf.MeasureProgOomKills}, optional: true, always: true},
+	{names: []string{bpf.MeasureProgBlockIos}, optional: true, always: true},
 }
 
 // measurePrograms are the programs and maps that end with the daemon.
@@ -96,6 +97,7 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 	spec.Maps[bpf.MeasureMapCells].MaxEntries = uint32(cells)
 	spec.Maps[bpf.MeasureMapFreeCells].MaxEntries = uint32(cells)
 	spec.Maps[bpf.MeasureMapOwnersV2].MaxEntries = uint32(cfg.MaxContainers)
+	spec.Maps[bpf.MeasureMapOwnersBlkio].MaxEntries = uint32(cfg.MaxContainers)
 	for name, value := range map[string]any{
 		bpf.MeasureVarShards:     uint32(k.shards),
 		bpf.MeasureVarExclusive:  cpus <= k.shards,

@@ -26,6 +26,14 @@ type CgroupIDs struct {
 	V1 map[string]uint64 // by controller, on hybrid hosts: "blkio", "memory", …
 }
 
+// blkio is the id that the block layer charges: that of v1's blkio hierarchy where there is one, else cgroup2's.
+func (c CgroupIDs) blkio() uint64 {
+	if id := c.V1["blkio"]; id != 0 {
+		return id
+	}
+	return c.V2
+}
+
 // Watch describes a container being watched.
 type Watch struct {
 	Key        triton.ContainerKey
@@ -102,21 +110,43 @@ func (p *Probes) claim(key triton.ContainerKey, ids CgroupIDs) (*watched, error)
 	t := &p.table
 	slot := t.free[len(t.free)-1]
 	w := &watched{Watch: Watch{Key: key, Slot: slot, Generation: t.generation + 1, Since: time.Now()}, ids: ids}
-	err := p.kernel.maps[bpf.MeasureMapOwnersV2].Update(ids.V2, w.owner(), ebpf.UpdateNoExist)
-	if errors.Is(err, ebpf.ErrKeyExist) {
-		return nil, fmt.Errorf("cgroup %d is watched for another container: %w", ids.V2, errdefs.ErrAlreadyExists)
+	if err := p.own(bpf.MeasureMapOwnersV2, ids.V2, w.owner()); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("enter cgroup %d: %w", ids.V2, err)
+	if err := p.own(bpf.MeasureMapOwnersBlkio, ids.blkio(), w.owner()); err != nil {
+		return nil, errors.Join(err, p.kernel.maps[bpf.MeasureMapOwnersV2].Delete(ids.V2))
 	}
 	if err := p.kernel.nextEpoch(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, p.disown(ids))
 	}
 	t.generation++
 	t.free = t.free[:len(t.free)-1]
 	t.byKey[key], t.bySlot[slot] = w, w
 	p.idle = time.Time{}
 	return w, nil
+}
+
+// own enters the owner of a cgroup in the map of its hierarchy.
+func (p *Probes) own(hierarchy string, id, owner uint64) error {
+	err := p.kernel.maps[hierarchy].Update(id, owner, ebpf.UpdateNoExist)
+	if errors.Is(err, ebpf.ErrKeyExist) {
+		return fmt.Errorf("cgroup %d is watched for another container: %w", id, errdefs.ErrAlreadyExists)
+	}
+	if err != nil {
+		return fmt.Errorf("enter cgroup %d in %s: %w", id, hierarchy, err)
+	}
+	return nil
+}
+
+// disown removes what own entered for a container.
+func (p *Probes) disown(ids CgroupIDs) error {
+	var errs []error
+	for hierarchy, id := range map[string]uint64{bpf.MeasureMapOwnersV2: ids.V2, bpf.MeasureMapOwnersBlkio: ids.blkio()} {
+		if err := p.kernel.maps[hierarchy].Delete(id); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = append(errs, fmt.Errorf("forget cgroup %d in %s: %w", id, hierarchy, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Unwatch ends a watch and returns its final totals; call it when the container's tasks have ended. The slot and its
@@ -128,8 +158,8 @@ func (p *Probes) Unwatch(key triton.ContainerKey) (Totals, error) {
 	if err != nil {
 		return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)
 	}
-	if err := p.kernel.maps[bpf.MeasureMapOwnersV2].Delete(w.ids.V2); err != nil {
-		return Totals{}, fmt.Errorf("unwatch %s: forget cgroup %d: %w", key, w.ids.V2, err)
+	if err := p.disown(w.ids); err != nil {
+		return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)
 	}
 	if err := p.kernel.nextEpoch(); err != nil {
 		return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)

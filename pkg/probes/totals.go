@@ -49,6 +49,9 @@ type Totals struct {
 	FatalSignals uint64 // processes that a signal ended
 	OOMKills     uint64
 
+	BlockReads, BlockWrites         uint64 // requests that a device completed
+	BlockReadBytes, BlockWriteBytes uint64
+
 	Dropped Drops
 }
 
@@ -99,6 +102,10 @@ func (t *Totals) addSlot(s *bpf.MeasureSlot) {
 	t.Threads += load64(&s.Threads)
 	t.FatalSignals += load64(&s.FatalSignals)
 	t.OOMKills += load64(&s.OomKills)
+	t.BlockReads += load64(&s.BlockReads)
+	t.BlockWrites += load64(&s.BlockWrites)
+	t.BlockReadBytes += load64(&s.BlockReadBytes)
+	t.BlockWriteBytes += load64(&s.BlockWriteBytes)
 	t.Dropped.Ring += load64(&s.DropRing)
 	t.Dropped.Cells += load64(&s.DropCells)
 	t.Dropped.Storage += load64(&s.DropStorage)

@@ -1,5 +1,5 @@
 // What the kernel tests run: a program that makes known numbers of known system calls, or ends in a known way.
-// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | clocked N | shim MODE | MODE
+// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | direct FILE KIB | clocked N | shim MODE | MODE
 // where MODE is exit37 | segv | thread-exit | leader-first | term | hog | hostile.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -128,6 +128,23 @@ static int hog(void)
 	return 96;
 }
 
+// direct writes n KiB to a file past the page cache.
+static int direct(const char *path, long n)
+{
+	void *buf;
+	int fd;
+
+	pause_here();
+	fd = open(path, O_WRONLY | O_CREAT | O_DIRECT, 0600);
+	if (fd < 0 || posix_memalign(&buf, 4096, 4096))
+		return 95;
+	memset(buf, 7, 4096);
+	for (; n > 0; n -= 4)
+		if (write(fd, buf, 4096) != 4096)
+			return 94;
+	return 0;
+}
+
 // forks makes n children that end at once.
 static int forks(long n)
 {
@@ -251,6 +268,8 @@ int main(int argc, char **argv)
 		times(atol(argv[2]), SYS_getppid, 0, 0, 0);
 		return 0;
 	}
+	if (!strcmp(mode, "direct") && argc > 3)
+		return direct(argv[2], atol(argv[3]));
 	if (!strcmp(mode, "forks") && argc > 2)
 		return forks(atol(argv[2]));
 	if (!strcmp(mode, "clocked") && argc > 2)
