@@ -34,17 +34,22 @@ func (s *Server) attachContainer(ctx context.Context, c *call) error {
 	if err != nil {
 		return errors.Join(err, closeAttachment(att))
 	}
+	served := false
 	err = st.serve(ctx, func(ctx context.Context) error {
 		if c.query.bool("logs") {
 			if err := s.replayLogs(ctx, &ctr, opt, st); err != nil {
-				return errors.Join(err, closeAttachment(att))
+				return err
 			}
 		}
 		if att == nil {
 			return nil
 		}
+		served = true
 		return att.Serve(ctx, stdinOf(opt.Stdin, st, ctr.Spec.TTY, ctr.Spec.StdinOnce, keys), st)
 	})
+	if !served {
+		err = errors.Join(err, closeAttachment(att))
+	}
 	s.streamEnded(c, err)
 	return nil
 }

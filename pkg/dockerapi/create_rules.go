@@ -39,6 +39,9 @@ func configRules() ruleTable {
 		"Volumes":         {kind: refused, why: "anonymous volumes are not built yet"},
 		"NetworkDisabled": {kind: refused, why: "use HostConfig.NetworkMode none"},
 		"MacAddress":      {kind: refused, why: "addresses are assigned"},
+		// dockerode puts the parameters of the URL into the body as well.
+		"name":     {kind: harmless, why: "the parameter of the URL counts"},
+		"platform": {kind: harmless, why: "the parameter of the URL counts"},
 		// Of a health check only "none at all" can be kept.
 		"Healthcheck.Test":          {kind: refused, also: []string{`["NONE"]`}, why: "health checks are not built yet"},
 		"Healthcheck.Interval":      {kind: refused, why: "health checks are not built yet"},

@@ -128,13 +128,18 @@ func (s *Server) attachExec(ctx context.Context, c *call, info *triton.Exec, siz
 	if err != nil {
 		return errors.Join(err, att.Close())
 	}
+	served := false
 	err = st.serve(ctx, func(ctx context.Context) error {
+		served = true
 		err := att.Serve(ctx, stdinOf(info.Spec.Stdin, st, info.Spec.TTY, true, keys), st)
 		if err != nil && !errors.Is(err, ErrDetached) && ctx.Err() == nil {
 			writeFailure(st, !info.Spec.TTY, err)
 		}
 		return err
 	})
+	if !served {
+		err = errors.Join(err, att.Close())
+	}
 	s.streamEnded(c, err)
 	return nil
 }

@@ -68,7 +68,7 @@ func checkTableAgainstType(t *testing.T, table ruleTable, typ reflect.Type, olde
 
 func TestEveryFieldOfABodyHasARule(t *testing.T) {
 	checkTableAgainstType(t, createRules(), reflect.TypeFor[container.CreateRequest](),
-		"MacAddress", "HostConfig.KernelMemory", "HostConfig.KernelMemoryTCP")
+		"name", "platform", "MacAddress", "HostConfig.KernelMemory", "HostConfig.KernelMemoryTCP")
 	checkTableAgainstType(t, execRules(), reflect.TypeFor[container.ExecCreateRequest](), "Detach")
 	for path, r := range createRules() {
 		if r.kind == harmless && r.why == "" {
@@ -225,6 +225,7 @@ func TestCreateBody(t *testing.T) {
 		{"other case", `{"Image":"i","hostconfig":{"portbindings":{"80/tcp":[{"HostPort":"1"}]}}}`,
 			`HostConfig.PortBindings: {"80/tcp":[{"HostPort":"1"}]} is not supported by this version of triton: published ports are not built yet`},
 		{"link", `{"Image":"i","HostConfig":{"Links":["a"]}}`, `HostConfig.Links: ["a"] is not supported by this version of triton: links are not built yet`},
+		{"dockerode", `{"Image":"i","name":"n","platform":"linux/amd64"}`, ""},
 		{"no health check", `{"Image":"i","Healthcheck":{"Test":["NONE"]}}`, ""},
 		{"restart no", `{"Image":"i","HostConfig":{"RestartPolicy":{"Name":"no"}}}`, ""},
 		{"string command", `{"Image":"i","Cmd":"date"}`, ""},
