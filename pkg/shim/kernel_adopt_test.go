@@ -3,6 +3,7 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -212,5 +213,51 @@ func TestKernelLiveShimsContainerCannotBeAdopted(t *testing.T) {
 	}
 	if _, err := r.client.State(r.ctx()); err != nil {
 		t.Errorf("state: %v", err)
+	}
+}
+
+func TestKernelSourcesOfAStrangersStatusAreBelievedInOrder(t *testing.T) {
+	child := exec.Command("sh", "-c", "exit 12")
+	must(t, child.Start())
+	pidfd, err := openPidfd(child.Process.Pid)
+	must(t, err)
+	defer pidfd.Close()
+	at := time.Unix(1700000000, 0)
+	seen := ExitStatus{WaitStatus: 9, At: at, Ended: true}
+	c := &container{logs: slog.New(slog.DiscardHandler)}
+	c.req.ExitMap = "pinned"
+	p := &process{pid: child.Process.Pid, pidfd: pidfd}
+	for _, tc := range []struct {
+		name   string
+		reaped bool
+		lookup ExitLookup
+		want   triton.ExitRecord
+	}{
+		{"not reaped, not recorded", false, nil, triton.ExitRecord{}},
+		{"recorded as running", false, func(string, int) (ExitStatus, bool, error) { return ExitStatus{}, true, nil }, triton.ExitRecord{}},
+		{"recorded", false, func(string, int) (ExitStatus, bool, error) { return seen, true, nil },
+			triton.ExitRecord{Code: 137, Signal: 9, At: at, Source: triton.ExitByBPF}},
+		{"reaped", true, func(string, int) (ExitStatus, bool, error) { return ExitStatus{}, false, nil },
+			triton.ExitRecord{Code: 12, Source: triton.ExitByPidfd}},
+		{"reaped, the map is broken", true, func(string, int) (ExitStatus, bool, error) { return seen, false, errors.New("broken") },
+			triton.ExitRecord{Code: 12, Source: triton.ExitByPidfd}},
+		{"reaped and recorded", true, func(string, int) (ExitStatus, bool, error) { return seen, true, nil },
+			triton.ExitRecord{Code: 137, Signal: 9, At: at, Source: triton.ExitByBPF}},
+	} {
+		if tc.reaped && child.ProcessState == nil {
+			child.Wait()
+		}
+		c.lookup = tc.lookup
+		var rec triton.ExitRecord
+		known := c.knownStatus(p, &rec)
+		if rec != tc.want || known != (tc.want.Source != "") {
+			t.Errorf("%s: known %v, %+v; want %+v", tc.name, known, rec, tc.want)
+		}
+	}
+	p.pidfd, c.lookup = nil, nil // nobody knows
+	var rec triton.ExitRecord
+	c.strangerStatus(p, &rec)
+	if rec.Code != triton.ExitLostCode || rec.Source != triton.ExitLost {
+		t.Errorf("nobody knows: %+v", rec)
 	}
 }
