@@ -17,15 +17,12 @@ import (
 
 // Bundle is one run of a container, ready to be made.
 type Bundle struct {
-	Key      triton.ContainerKey
-	Run      int
-	Spec     *triton.Spec
-	OCI      *specs.Spec
-	Rootfs   shim.Rootfs
-	Endpoint triton.Endpoint
-	// IDs are those of the user namespace that OCI joins; zero: Endpoint's. A container that joins another's network has
-	// no endpoint of its own, but ids.
-	IDs        triton.IDRange
+	Key        triton.ContainerKey
+	Run        int
+	Spec       *triton.Spec
+	OCI        *specs.Spec
+	Rootfs     shim.Rootfs
+	Endpoint   triton.Endpoint // for the record: namespaces and ids are in OCI
 	CgroupPath string
 	CgroupID   uint64 // of its cgroup2 directory
 	DataDir    string // exit records and the log go there
@@ -51,21 +48,15 @@ func (r *Runtime) Create(ctx context.Context, b Bundle) (*Task, error) {
 	return t, nil
 }
 
-// createRequest fills in what the shim needs beside the configuration. The namespaces are those the configuration joins.
+// createRequest fills in what the shim needs beside the configuration. Namespaces and ids are those of the configuration.
 func (r *Runtime) createRequest(b Bundle) (shim.CreateRequest, error) {
-	oci, err := json.Marshal(b.OCI)
-	if err != nil {
-		return shim.CreateRequest{}, fmt.Errorf("create %s: %w", b.Key, err)
-	}
 	req := shim.CreateRequest{
-		Key: b.Key, Run: b.Run, OCI: oci, CgroupPath: b.CgroupPath, Rootfs: b.Rootfs, IDs: b.IDs,
+		Key: b.Key, Run: b.Run, CgroupPath: b.CgroupPath, Rootfs: b.Rootfs,
 		RunDir: r.runDir(b.Key.ID), ExitDir: b.DataDir, Log: b.Spec.Log, Keeper: r.path(keeperSocket), ExitMap: r.cfg.ExitMap,
 		Stdio: shim.Stdio{TTY: b.Spec.TTY, Stdin: b.Spec.OpenStdin, StdinOnce: b.Spec.StdinOnce, Size: b.Spec.ConsoleSize},
 	}
-	if req.IDs.IsZero() {
-		req.IDs = b.Endpoint.IDs
-	}
-	for _, n := range b.OCI.Linux.Namespaces {
+	oci, linux := *b.OCI, *b.OCI.Linux
+	for _, n := range linux.Namespaces {
 		switch n.Type {
 		case specs.UserNamespace:
 			req.UserNS = n.Path
@@ -73,10 +64,15 @@ func (r *Runtime) createRequest(b Bundle) (shim.CreateRequest, error) {
 			req.NetNS = n.Path
 		}
 	}
-	if req.UserNS == "" {
-		req.IDs = triton.IDRange{}
-	} else if req.IDs.IsZero() {
-		return req, invalid("create %s: it joins user namespace %s, but its ids are not given", b.Key, req.UserNS)
+	if ids := linux.UIDMappings; req.UserNS != "" && len(ids) == 1 {
+		req.IDs = triton.IDRange{Base: ids[0].HostID, Size: ids[0].Size}
+		// The runtime library reads the map from the namespace and warns of a second source of the same truth.
+		linux.UIDMappings, linux.GIDMappings = nil, nil
+	}
+	oci.Linux = &linux
+	var err error
+	if req.OCI, err = json.Marshal(&oci); err != nil {
+		return shim.CreateRequest{}, fmt.Errorf("create %s: %w", b.Key, err)
 	}
 	if b.Spec.Log.Driver != triton.LogNone {
 		req.LogPath = filepath.Join(b.DataDir, b.Key.ID+"-json.log")

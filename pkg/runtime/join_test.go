@@ -25,7 +25,7 @@ func (r *rig) joining(peer *Task, pb Bundle, change func(*triton.Spec), script s
 	r.must(err)
 	b.OCI, _, err = Spec(in)
 	r.must(err)
-	b.Endpoint, b.IDs = triton.Endpoint{Slot: -1}, pb.Endpoint.IDs
+	b.Endpoint = triton.Endpoint{Slot: -1}
 	return b
 }
 

@@ -128,8 +128,8 @@ func (b *builder) cgroupNS() error {
 	return invalid("invalid cgroup namespace mode: %s", b.c.CgroupnsMode)
 }
 
-// userNSPath joins the pinned user namespace, or maps ids in one of its own. With a path no mapping is given: the
-// runtime library reads it from the namespace, and refuses two sources of the same truth in future versions.
+// userNSPath joins the pinned user namespace, or maps ids in one of its own. The map is given in both cases: with a path
+// it says which ids the namespace has.
 func (b *builder) userNSPath() error {
 	if !b.userNS() {
 		return nil
@@ -146,10 +146,8 @@ func (b *builder) userNSPath() error {
 	}
 	b.userNSFile = path
 	b.add(specs.UserNamespace, path)
-	if path == "" {
-		ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: b.in.IDs.Base, Size: b.in.IDs.Size}}
-		b.s.Linux.UIDMappings, b.s.Linux.GIDMappings = ids, ids
-	}
+	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: b.in.IDs.Base, Size: b.in.IDs.Size}}
+	b.s.Linux.UIDMappings, b.s.Linux.GIDMappings = ids, ids
 	return nil
 }
 

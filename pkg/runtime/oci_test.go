@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -293,6 +294,17 @@ func TestRangeFormula(t *testing.T) {
 	want := triton.IDRange{Base: 0x10000000 + 30*1024*65536 + 3*65536, Size: 65536}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("range (-want +got):\n%s", d)
+	}
+}
+
+func TestWarningsAreSaidOnce(t *testing.T) {
+	var said strings.Builder
+	r := &Runtime{log: slog.New(slog.NewTextHandler(&said, nil)), warned: map[string]bool{}}
+	for range 3 {
+		r.Warn([]string{"ulimit nofile: this machine allows at most 20000"})
+	}
+	if n := strings.Count(said.String(), "nofile"); n != 1 {
+		t.Errorf("said %d times, want once", n)
 	}
 }
 

@@ -76,6 +76,7 @@ type Runtime struct {
 	own      map[string]*process // by id: every shim this Runtime started or found, until it was let go
 	children map[int]*process    // by pid: those we must reap
 	keeper   *process            // nil: found, and so not our child
+	warned   map[string]bool     // what Warn has said
 }
 
 // Open prepares the run root and makes sure that the keeper lives. Run fills the pool.
@@ -89,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	}
 	r := &Runtime{
 		cfg: cfg, log: cfg.Log, cg: cg, refill: make(chan struct{}, 1),
-		own: map[string]*process{}, children: map[int]*process{},
+		own: map[string]*process{}, children: map[int]*process{}, warned: map[string]bool{},
 	}
 	// Searchable for all: the root of a user namespace passes through to its root file system.
 	for _, dir := range []string{cfg.RunRoot, r.path(containersDir), r.path(shimsDir)} {
@@ -162,6 +163,22 @@ func (r *Runtime) shimGroup() string { return r.ownGroup() + "/" + shimsDir }
 func (r *Runtime) hello() shim.Hello {
 	return shim.Hello{
 		Protocol: shim.ProtocolVersion, Generation: r.cfg.Generation, BootID: r.cfg.BootID, Instance: r.cfg.Instance,
+	}
+}
+
+// maxWarned bounds what Warn remembers: some warnings name a path of the user's.
+const maxWarned = 1000
+
+// Warn logs what Spec and Resources say that this machine cannot give, each thing once.
+func (r *Runtime) Warn(warnings []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range warnings {
+		if r.warned[w] || len(r.warned) >= maxWarned {
+			continue
+		}
+		r.warned[w] = true
+		r.log.Warn("limited by this machine", "what", w)
 	}
 }
 
