@@ -58,10 +58,8 @@ type Event struct {
 	Address    uint64 // signal: the faulting address
 }
 
-// recordSize is the size of struct event of bpf/lifecycle.h.
-const recordSize = int(binarySizeOfEvent)
-
-const binarySizeOfEvent = 4*8 + 6*4 + 16
+// recordSize is the size of struct event of bpf/lifecycle.h: four u64, six u32, a name.
+const recordSize = 4*8 + 6*4 + 16
 
 // decodeRecord reads a record of the ring. boot is the wall clock's reading at boot. The key is not set.
 func decodeRecord(b []byte, boot time.Time) (Event, uint64, error) {
