@@ -204,11 +204,12 @@ func TestHostModesRunWithoutAUserNamespace(t *testing.T) {
 	u.ok(t, "exec", name, "mount", "-t", "tmpfs", "none", "/mnt")
 }
 
+// The network is joined as well: with it comes the user namespace that the other namespaces belong to.
 func TestSharedPidAndIpcNamespaces(t *testing.T) {
 	u := shared(t)
 	first := u.detached(t, "--ipc", "shareable", images.Busybox, "sleep", "1234")
-	out := u.ok(t, "run", "--rm", "--pid", "container:"+first, images.Busybox, "ps", "-o", "args")
+	out := u.ok(t, "run", "--rm", "--network", "container:"+first, "--pid", "container:"+first, images.Busybox, "ps", "-o", "args")
 	matches(t, "ps", out, "(?m)^sleep 1234")
 	u.ok(t, "exec", first, "sh", "-c", "echo shared >/dev/shm/x")
-	equal(t, "/dev/shm", u.ok(t, "run", "--rm", "--ipc", "container:"+first, images.Busybox, "cat", "/dev/shm/x"), "shared")
+	equal(t, "/dev/shm", u.ok(t, "run", "--rm", "--network", "container:"+first, "--ipc", "container:"+first, images.Busybox, "cat", "/dev/shm/x"), "shared")
 }

@@ -57,6 +57,9 @@ func prepare() (func() error, error) {
 	defer cancel()
 	all.bin = filepath.Join(root, "bin")
 	all.long = os.Getenv("TRITON_E2E_LONG") != ""
+	if err := engine.Sweep(ctx); err != nil {
+		return nothing, err
+	}
 	if all.images, err = images.Build(ctx, filepath.Join(root, ".cache")); err != nil {
 		return nothing, err
 	}

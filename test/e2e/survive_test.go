@@ -89,7 +89,7 @@ func TestFullVolumeRefusesNewThingsOnly(t *testing.T) {
 
 	u.fails(t, 1, "(?i)space|full", "create", "--name", "new", images.True)
 	u.fails(t, 1, "(?i)space|full", "load", "-i", all.images.Programs)
-	equal(t, "ps still answers", u.ok(t, "ps", "-q", "--filter", "name=before", "--format", "{{.Names}}"), "before")
+	equal(t, "ps still answers", u.ok(t, "ps", "--filter", "name=before", "--format", "{{.Names}}"), "before")
 	u.ok(t, "rm", "-f", "victim")
 	u.ok(t, "stop", "before")
 	equal(t, "exit code", u.inspect(t, "before", "{{.State.ExitCode}}"), "77")

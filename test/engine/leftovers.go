@@ -54,10 +54,9 @@ func (d *Tritond) left() []string {
 			left = append(left, "link "+name)
 		}
 	}
-	for _, dir := range []string{d.DataRoot, d.RunRoot} {
-		if _, err := os.Lstat(dir); err == nil {
-			left = append(left, "folder "+dir)
-		}
+	// The data root is the user's: purge leaves it.
+	if _, err := os.Lstat(d.RunRoot); err == nil {
+		left = append(left, "folder "+d.RunRoot)
 	}
 	return left
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -55,11 +56,12 @@ func NewTritond(bin string, extra ...string) (*Tritond, error) {
 		return nil, err
 	}
 	run := filepath.Join(root, "run")
-	return &Tritond{
+	d := &Tritond{
 		Bin: bin, Root: root, DataRoot: filepath.Join(root, "data"), RunRoot: run,
 		Instance: "te" + randomHex(4), Subnet: subnet, HTTP: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
 		Host: "unix://" + filepath.Join(run, "docker.sock"), Extra: extra, LogLevel: "debug", links: map[string]bool{},
-	}, nil
+	}
+	return d, d.writeOwner()
 }
 
 // Start starts the daemon and waits until it serves.
@@ -71,7 +73,7 @@ func (d *Tritond) Start(ctx context.Context) error {
 		return fmt.Errorf("start tritond: %w", err)
 	}
 	d.proc = p
-	if err := p.ready(ctx, filepath.Join(d.RunRoot, "docker.sock")); err != nil {
+	if err := p.ready(ctx, strings.TrimPrefix(d.Host, "unix://")); err != nil {
 		return fmt.Errorf("start tritond: %w\n%s", err, d.Log())
 	}
 	return nil
@@ -129,7 +131,7 @@ func (d *Tritond) Close(ctx context.Context) error {
 	return os.RemoveAll(d.Root)
 }
 
-// Purge has tritond remove all that is of the instance, with no daemon running.
+// Purge has tritond remove all that is of the instance but the data root, with no daemon running.
 func (d *Tritond) Purge(ctx context.Context) error {
 	d.rememberLinks()
 	cmd := exec.CommandContext(ctx, filepath.Join(d.Bin, "tritond"), "purge",

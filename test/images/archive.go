@@ -83,7 +83,7 @@ func busyboxLayer(ctx context.Context, busybox []byte) ([]byte, error) {
 	}
 	var buf bytes.Buffer
 	tw := tar.NewWriter(&buf)
-	for _, dir := range []string{"bin", "dev", "etc", "home", "proc", "root", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/sbin", "var", "var/tmp"} {
+	for _, dir := range []string{"bin", "dev", "etc", "home", "mnt", "proc", "root", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/sbin", "var", "var/tmp"} {
 		mode := int64(0o755)
 		if strings.HasSuffix(dir, "tmp") {
 			mode = 0o1777
