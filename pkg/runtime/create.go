@@ -86,8 +86,9 @@ func (t *Task) create(ctx context.Context, req shim.CreateRequest) error {
 		return fmt.Errorf("register parent: %w", err)
 	}
 	if err := os.Mkdir(req.RunDir, 0o711); err != nil {
-		return fmt.Errorf("run directory: %w", err)
+		return fmt.Errorf("run directory: %w", err) // of a run that was not deleted
 	}
+	t.ours = true
 	if err := t.claim.write(req.RunDir); err != nil {
 		return err
 	}
@@ -108,8 +109,7 @@ func (t *Task) undo(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	t.r.discard(t.shim)
-	// The run directory of a container that runs is not ours to sweep: Mkdir refused it.
-	if c, err := readClaim(t.r.runDir(t.claim.Key.ID)); err != nil || c.Shim == t.claim.Shim {
+	if t.ours {
 		errs = append(errs, t.r.sweep(ctx, t.claim))
 	}
 	return errors.Join(append(errs, t.r.cfg.ForgetParent(t.shim.pid))...)

@@ -70,12 +70,9 @@ func (r *Runtime) dismissKeeper(ctx context.Context) error {
 		return nil
 	}
 	r.mu.Lock()
-	p := r.keeper
 	r.keeper = nil
 	r.mu.Unlock()
-	if p != nil {
-		removeFiles(p)
-	}
+	removeFiles(&process{socket: r.path(keeperSocket), log: r.path(keeperLog)})
 	return err
 }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
-	"github.com/tritond/triton/pkg/shim"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -77,7 +76,7 @@ func (r *Runtime) identify(id string) (claim, error) {
 func (r *Runtime) end(ctx context.Context, c claim) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*loadBound)
 	defer cancel()
-	if client, _, err := shim.Dial(ctx, r.sockOf(c.Shim), r.hello()); err == nil {
+	if client, _, err := r.dial(ctx, r.sockOf(c.Shim)); err == nil {
 		if err := client.Delete(ctx, true); err != nil {
 			r.log.Warn("shim could not delete its container", "container", c.Key, "err", err)
 		}
@@ -119,7 +118,7 @@ func (r *Runtime) orphanShims(ctx context.Context, kept map[string]bool, gone *[
 func (r *Runtime) endShim(ctx context.Context, id string, kept map[string]bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*loadBound)
 	defer cancel()
-	client, hello, err := shim.Dial(ctx, r.sockOf(id), r.hello())
+	client, hello, err := r.dial(ctx, r.sockOf(id))
 	if err != nil && !isGone(err) {
 		r.log.Error("shim does not answer, and stays", "shim", id, "err", err)
 		return true

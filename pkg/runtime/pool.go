@@ -26,8 +26,8 @@ type process struct {
 	socket string
 	log    string // its standard error
 	pid    int
-	client *shim.Client // nil for the keeper
-	ended  bool         // reaped; guarded by Runtime.mu
+	client Shim // nil for the keeper
+	ended  bool // reaped; guarded by Runtime.mu
 }
 
 // fill starts shims until the pool is full, one after the other: they are made for later.
@@ -97,7 +97,7 @@ func (r *Runtime) startShim(ctx context.Context) (*process, error) {
 	err := r.spawn(p, "serve")
 	if err == nil {
 		err = r.await(ctx, p, func(ctx context.Context) error {
-			client, _, err := shim.Dial(ctx, p.socket, r.hello())
+			client, _, err := r.dial(ctx, p.socket)
 			p.client = client
 			return err
 		})

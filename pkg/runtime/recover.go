@@ -68,7 +68,7 @@ func (r *Runtime) recorded(key triton.ContainerKey) (Found, error) {
 
 // load asks the shim of a claim, or has another adopt.
 func (r *Runtime) load(ctx context.Context, c claim) (Found, error) {
-	client, hello, err := shim.Dial(ctx, r.sockOf(c.Shim), r.hello())
+	client, hello, err := r.dial(ctx, r.sockOf(c.Shim))
 	if err != nil && !isGone(err) {
 		return Found{}, err
 	}
@@ -87,7 +87,7 @@ func (r *Runtime) load(ctx context.Context, c claim) (Found, error) {
 }
 
 // greet takes a task up from a shim that lives.
-func (r *Runtime) greet(ctx context.Context, t *Task, client *shim.Client, hello shim.HelloReply) (Found, error) {
+func (r *Runtime) greet(ctx context.Context, t *Task, client Shim, hello shim.HelloReply) (Found, error) {
 	s, err := client.State(ctx)
 	if err != nil {
 		client.Close()
@@ -220,7 +220,7 @@ func (r *Runtime) search(ctx context.Context, key triton.ContainerKey) (Found, e
 		return Found{}, err
 	}
 	for _, sock := range socks {
-		client, hello, err := shim.Dial(ctx, sock, r.hello())
+		client, hello, err := r.dial(ctx, sock)
 		if err != nil {
 			continue
 		}

@@ -140,7 +140,7 @@ func (r *rig) nothingLeft() {
 	if err := errors.Join(r.cg.Kill(top), r.cg.Remove(top)); err != nil {
 		r.Error(err)
 	}
-	for _, sub := range []string{"c/*", "shims/*", "keeper.sock"} {
+	for _, sub := range []string{"c/*", "shims/*", "keeper.*"} {
 		if left, _ := filepath.Glob(filepath.Join(r.dir, "run", sub)); len(left) > 0 {
 			r.Errorf("files left: %v", left)
 		}

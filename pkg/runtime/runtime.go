@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,16 +42,32 @@ type Config struct {
 	ForgetParent   func(pid int) error
 }
 
-// Containers is what a Runtime does, for an implementation beside it, such as one that executes an OCI runtime.
-type Containers interface {
-	Run(ctx context.Context) error
+// Shim is what a Task asks of the process that holds its container: *shim.Client. It is the seam for a fallback that
+// executes an OCI runtime's program instead: another Shim, reached by Runtime.dial.
+type Shim interface {
+	Hello(ctx context.Context) (shim.HelloReply, error)
+	Create(ctx context.Context, req shim.CreateRequest) (shim.ProcessReply, error)
+	Adopt(ctx context.Context, req shim.AdoptRequest) (shim.AdoptReply, error)
+	Start(ctx context.Context) error
+	Exec(ctx context.Context, req shim.ExecRequest) error
+	ExecStart(ctx context.Context, id string) (shim.ProcessReply, error)
+	Wait(ctx context.Context, id string) (triton.ExitRecord, error)
+	State(ctx context.Context) (shim.StateReply, error)
+	Signal(ctx context.Context, req shim.SignalRequest) error
+	Deadline(ctx context.Context, req shim.DeadlineRequest) error
+	Pause(ctx context.Context) error
+	Resume(ctx context.Context) error
+	Update(ctx context.Context, resources json.RawMessage) error
+	Resize(ctx context.Context, req shim.ResizeRequest) error
+	CloseStdin(ctx context.Context, id string) error
+	Attach(ctx context.Context, req shim.AttachRequest) (*shim.Stream, error)
+	LogRotate(ctx context.Context) error
+	Delete(ctx context.Context, force bool) error
+	Shutdown(ctx context.Context) error
 	Close() error
-	Create(ctx context.Context, b Bundle) (*Task, error)
-	Load(ctx context.Context, key triton.ContainerKey) (Found, error)
-	Orphans(ctx context.Context, keep func(triton.ContainerKey) bool) ([]string, error)
 }
 
-var _ Containers = (*Runtime)(nil)
+var _ Shim = (*shim.Client)(nil)
 
 // Names below the run root.
 const (
@@ -159,6 +176,15 @@ func (r *Runtime) ownGroup() string { return "/triton-" + r.cfg.Instance }
 
 // shimGroup is the control group that shims' memory is accounted to.
 func (r *Runtime) shimGroup() string { return r.ownGroup() + "/" + shimsDir }
+
+// dial connects to what listens at socket.
+func (r *Runtime) dial(ctx context.Context, socket string) (Shim, shim.HelloReply, error) {
+	c, reply, err := shim.Dial(ctx, socket, r.hello())
+	if err != nil {
+		return nil, reply, err // not a nil *shim.Client in an interface
+	}
+	return c, reply, nil
+}
 
 func (r *Runtime) hello() shim.Hello {
 	return shim.Hello{

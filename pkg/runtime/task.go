@@ -26,6 +26,7 @@ type Task struct {
 	run   int
 	pid   int // set before the Task is handed out, as is start
 	start uint64
+	ours  bool // create made the run directory; only create and undo look
 
 	mu      sync.Mutex // guards what follows; held while a shim is replaced
 	shim    *process   // nil: it died after its container had ended
@@ -48,7 +49,7 @@ func (t *Task) StartTime() uint64 { return t.start }
 
 // Start lets the first process execute the container's program.
 func (t *Task) Start(ctx context.Context) error {
-	return t.once(ctx, "start", func(c *shim.Client) error { return c.Start(ctx) })
+	return t.once(ctx, "start", func(c Shim) error { return c.Start(ctx) })
 }
 
 // Wait blocks until the first process ended and its output is in the log.
@@ -115,16 +116,16 @@ func (t *Task) current(exec string) (*process, *triton.ExitRecord, error) {
 }
 
 // once calls the shim. If it died while it might have acted, it is replaced but the call is not repeated.
-func (t *Task) once(ctx context.Context, what string, call func(*shim.Client) error) error {
+func (t *Task) once(ctx context.Context, what string, call func(Shim) error) error {
 	return t.call(ctx, what, false, call)
 }
 
 // again calls the shim, and once more if it died: for what can be done twice.
-func (t *Task) again(ctx context.Context, what string, call func(*shim.Client) error) error {
+func (t *Task) again(ctx context.Context, what string, call func(Shim) error) error {
 	return t.call(ctx, what, true, call)
 }
 
-func (t *Task) call(ctx context.Context, what string, repeat bool, call func(*shim.Client) error) error {
+func (t *Task) call(ctx context.Context, what string, repeat bool, call func(Shim) error) error {
 	for try := 0; ; try++ {
 		p, _, err := t.current("")
 		if err == nil && p == nil {
@@ -154,7 +155,7 @@ func (t *Task) call(ctx context.Context, what string, repeat bool, call func(*sh
 // Attach opens the streams of the first process (exec empty) or of an exec. Output from before is not repeated.
 func (t *Task) Attach(ctx context.Context, exec string, opt triton.AttachOptions) (*shim.Stream, error) {
 	var s *shim.Stream
-	err := t.again(ctx, "attach to", func(c *shim.Client) (err error) {
+	err := t.again(ctx, "attach to", func(c Shim) (err error) {
 		s, err = c.Attach(ctx, shim.AttachRequest{
 			ExecRef: shim.ExecRef{ID: exec}, Stdin: opt.Stdin, Stdout: opt.Stdout, Stderr: opt.Stderr,
 		})
@@ -165,26 +166,26 @@ func (t *Task) Attach(ctx context.Context, exec string, opt triton.AttachOptions
 
 // Signal sends a signal to a process, or with all to every process of the container.
 func (t *Task) Signal(ctx context.Context, exec string, sig int, all bool) error {
-	return t.again(ctx, "signal", func(c *shim.Client) error {
+	return t.again(ctx, "signal", func(c Shim) error {
 		return c.Signal(ctx, shim.SignalRequest{ExecRef: shim.ExecRef{ID: exec}, Signal: sig, All: all})
 	})
 }
 
 // Deadline has the shim send a signal at a time, though no daemon may live by then; a zero time cancels.
 func (t *Task) Deadline(ctx context.Context, exec string, sig int, at time.Time) error {
-	return t.again(ctx, "set deadline of", func(c *shim.Client) error {
+	return t.again(ctx, "set deadline of", func(c Shim) error {
 		return c.Deadline(ctx, shim.DeadlineRequest{ExecRef: shim.ExecRef{ID: exec}, Signal: sig, At: at})
 	})
 }
 
 // Pause freezes the container.
 func (t *Task) Pause(ctx context.Context) error {
-	return t.once(ctx, "pause", func(c *shim.Client) error { return c.Pause(ctx) })
+	return t.once(ctx, "pause", func(c Shim) error { return c.Pause(ctx) })
 }
 
 // Resume thaws it.
 func (t *Task) Resume(ctx context.Context) error {
-	return t.once(ctx, "unpause", func(c *shim.Client) error { return c.Resume(ctx) })
+	return t.once(ctx, "unpause", func(c Shim) error { return c.Resume(ctx) })
 }
 
 // Update changes limits; only what is set is changed. See Resources.
@@ -193,30 +194,30 @@ func (t *Task) Update(ctx context.Context, res *specs.LinuxResources) error {
 	if err != nil {
 		return fmt.Errorf("update %s: %w", t.key, err)
 	}
-	return t.again(ctx, "update", func(c *shim.Client) error { return c.Update(ctx, raw) })
+	return t.again(ctx, "update", func(c Shim) error { return c.Update(ctx, raw) })
 }
 
 // Resize sets the size of a terminal in characters.
 func (t *Task) Resize(ctx context.Context, exec string, height, width uint) error {
-	return t.again(ctx, "resize", func(c *shim.Client) error {
+	return t.again(ctx, "resize", func(c Shim) error {
 		return c.Resize(ctx, shim.ResizeRequest{ExecRef: shim.ExecRef{ID: exec}, Height: height, Width: width})
 	})
 }
 
 // CloseStdin closes a process's standard input.
 func (t *Task) CloseStdin(ctx context.Context, exec string) error {
-	return t.again(ctx, "close stdin of", func(c *shim.Client) error { return c.CloseStdin(ctx, exec) })
+	return t.again(ctx, "close stdin of", func(c Shim) error { return c.CloseStdin(ctx, exec) })
 }
 
 // RotateLog rotates the log now.
 func (t *Task) RotateLog(ctx context.Context) error {
-	return t.once(ctx, "rotate log of", func(c *shim.Client) error { return c.LogRotate(ctx) })
+	return t.once(ctx, "rotate log of", func(c Shim) error { return c.LogRotate(ctx) })
 }
 
 // State asks the shim what it knows.
 func (t *Task) State(ctx context.Context) (shim.StateReply, error) {
 	var s shim.StateReply
-	err := t.again(ctx, "state of", func(c *shim.Client) (err error) {
+	err := t.again(ctx, "state of", func(c Shim) (err error) {
 		s, err = c.State(ctx)
 		return err
 	})
@@ -229,7 +230,7 @@ func (t *Task) Exec(ctx context.Context, id string, process *specs.Process, stdi
 	if err != nil {
 		return fmt.Errorf("exec in %s: %w", t.key, err)
 	}
-	return t.once(ctx, "exec in", func(c *shim.Client) error {
+	return t.once(ctx, "exec in", func(c Shim) error {
 		return c.Exec(ctx, shim.ExecRequest{ID: id, Process: raw, Stdio: stdio})
 	})
 }
@@ -237,7 +238,7 @@ func (t *Task) Exec(ctx context.Context, id string, process *specs.Process, stdi
 // ExecStart starts a registered exec and returns its pid.
 func (t *Task) ExecStart(ctx context.Context, id string) (int, error) {
 	var made shim.ProcessReply
-	err := t.once(ctx, "exec in", func(c *shim.Client) (err error) {
+	err := t.once(ctx, "exec in", func(c Shim) (err error) {
 		made, err = c.ExecStart(ctx, id)
 		return err
 	})
