@@ -55,7 +55,9 @@ func prepare() (func() error, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	all.bin = filepath.Join(root, "bin")
+	if all.bin = os.Getenv("TRITON_E2E_BIN"); all.bin == "" {
+		all.bin = filepath.Join(root, "bin")
+	}
 	all.long = os.Getenv("TRITON_E2E_LONG") != ""
 	if err := engine.Sweep(ctx); err != nil {
 		return nothing, err

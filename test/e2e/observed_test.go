@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -195,18 +194,26 @@ func TestDeathsAreObserved(t *testing.T) {
 func TestMetricsShowContainers(t *testing.T) {
 	tritonOnly(t)
 	u := shared(t)
-	name := u.detached(t, images.Programs, "syscalls", "10")
-	u.ok(t, "wait", name)
 	running := u.detached(t, images.Programs, "lines", "0", "50", "0")
 	metrics := engine.NewAPI("tcp://"+u.tritond.HTTP, 1)
 	defer metrics.Close()
-	eventually(t, 15*time.Second, "/metrics counts writes of "+running, func() bool {
+	series := func(name string) *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^` + name + `\{[^}]*name="` + running + `"[^}]*\} ([1-9]|0\.)`)
+	}
+	eventually(t, 30*time.Second, "/metrics shows "+running, func() bool {
 		r, err := metrics.Do(t.Context(), http.MethodGet, "/metrics", "", nil)
 		if err != nil || r.Status != http.StatusOK {
 			t.Fatalf("/metrics: %v %d", err, r.Status)
 		}
-		line := regexp.MustCompile(`(?m)^triton_\w*syscall\w*\{[^}]*` + running + `[^}]*\} [1-9]`)
-		return line.Match(r.Body) && bytes.Contains(r.Body, []byte(`"write"`))
+		for _, name := range []string{
+			"triton_container_syscalls_total", "triton_container_syscall_duration_seconds_count",
+			"triton_container_runqueue_latency_seconds_count", "container_memory_usage_bytes", "container_cpu_usage_seconds_total",
+		} {
+			if !series(name).Match(r.Body) {
+				return false
+			}
+		}
+		return true
 	})
 }
 
