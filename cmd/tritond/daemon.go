@@ -184,6 +184,12 @@ func (d *daemon) imageRunning(ctx context.Context, tenant triton.Tenant, id stri
 // operator is who calls on a socket that only root can open: the operator, acting for the default tenant.
 func operator(*http.Request) (triton.Tenant, error) { return triton.DefaultTenant, nil }
 
+// bridge describes the default network to the API.
+func (d *daemon) bridge() dockerapi.Bridge {
+	info := d.network.Describe()
+	return dockerapi.Bridge{Link: info.Bridge, Subnet: info.Subnet, Gateway: info.Gateway}
+}
+
 // imageEvent journals what happens to images.
 func (d *daemon) imageEvent(e triton.Event) {
 	e.Node = d.static.Name
@@ -240,6 +246,7 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	docker := dockerapi.New(dockerapi.Config{
 		Backend: backend{Node: d.node, images: d.images, journal: d.journal, info: d.nodeInfo},
 		Version: version, Log: d.log.With("part", "api"), Tenant: operator,
+		Bridge: d.bridge(), StorageDriver: d.static.StorageDriver,
 		Extra: func(mux *http.ServeMux) { mux.Handle(tritonapi.Prefix, own.Operator()) },
 	})
 	for _, h := range d.cfg.Hosts {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"regexp"
 	"strings"
@@ -19,8 +18,8 @@ import (
 // validName is docker's rule for container names.
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
-// CreateContainer merges the image's defaults into the spec, takes what a container keeps for its whole life (a
-// namespace pair with its id range and address, a writable snapshot, a name) and records the intent.
+// CreateContainer takes a spec into which the image's defaults were merged. It reserves what a container keeps for its
+// whole life (a namespace pair with its id range and address, a writable snapshot, a name) and records the intent.
 // Nothing runs yet. On error nothing is left.
 func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name string, spec triton.Spec) (triton.ContainerKey, []string, error) {
 	key := triton.ContainerKey{Tenant: tenant, ID: triton.NewID()}
@@ -33,13 +32,11 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	if !validName.MatchString(name) {
 		return fail(kindf(errdefs.ErrInvalidArgument, "Invalid container name (%s), only %s are allowed", name, validName))
 	}
-	img, err := n.cfg.Images.Inspect(ctx, tenant, spec.Image)
-	if err != nil {
-		return fail(err)
+	if len(spec.Argv()) == 0 || spec.ImageID == "" {
+		return fail(kindf(errdefs.ErrInvalidArgument, "no command or no image specified"))
 	}
-	warnings := mergeImage(&spec, img)
-	if len(spec.Argv()) == 0 {
-		return fail(kindf(errdefs.ErrInvalidArgument, "no command specified"))
+	if spec.Log.Driver == "" {
+		spec.Log.Driver = triton.LogJSONFile
 	}
 	if err := n.checkJoins(tenant, &spec); err != nil {
 		return fail(err)
@@ -48,26 +45,26 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 		Key: key, Name: name, Created: n.cfg.Now().UTC(), Spec: spec, Desired: triton.StatusCreated, Node: n.cfg.Name,
 		Endpoint: triton.Endpoint{Slot: -1},
 	}
-	c, err := n.acquire(ctx, rec, img.ID)
+	c, err := n.acquire(ctx, rec)
 	for generated && errdefs.IsAlreadyExists(err) { // another create picked the same name in the meantime
 		rec.Name = n.freeName(tenant)
-		c, err = n.acquire(ctx, rec, img.ID)
+		c, err = n.acquire(ctx, rec)
 	}
 	if err != nil {
 		return fail(n.explainConflict(tenant, name, err))
 	}
 	n.insert(c)
 	n.publish(c.event("create", rec.Created, nil))
-	return key, warnings, nil
+	return key, imageWarnings(&spec), nil
 }
 
 // acquire takes the container's lifelong belongings and records the intent, or undoes what it took.
-func (n *Node) acquire(ctx context.Context, rec Record, imageID string) (*container, error) {
+func (n *Node) acquire(ctx context.Context, rec Record) (*container, error) {
 	var err error
 	if rec.Endpoint, rec.IDs, err = n.takeEndpoint(ctx, &rec); err != nil {
 		return nil, err
 	}
-	if rec.Spec.Hostname == "" {
+	if rec.Spec.Hostname == "" && rec.Spec.UTSMode != triton.ModeHost {
 		rec.Spec.Hostname = defaultHostname(&rec)
 	}
 	c := newContainer(n.cfg.DataRoot, rec, 0)
@@ -75,7 +72,7 @@ func (n *Node) acquire(ctx context.Context, rec Record, imageID string) (*contai
 	var g errgroup.Group
 	var recorded bool
 	g.Go(func() error {
-		if _, err := n.cfg.Images.Prepare(ctx, rec.Key, imageID, rec.IDs); err != nil {
+		if _, err := n.cfg.Images.Prepare(ctx, rec.Key, rec.Spec.ImageID, rec.IDs); err != nil {
 			return fmt.Errorf("prepare file system of %s: %w", rec.Key, err)
 		}
 		return os.MkdirAll(c.dataDir, 0o711)
@@ -175,63 +172,12 @@ func defaultHostname(rec *Record) string {
 	return triton.ShortID(rec.Key.ID)
 }
 
-// mergeImage fills what the user left open from the image, by docker's rules, and returns warnings.
-func mergeImage(s *triton.Spec, img triton.Image) []string {
-	s.ImageID = img.ID
-	cfg := img.Config
-	if len(s.Entrypoint) == 0 {
-		if len(s.Cmd) == 0 {
-			s.Cmd = cfg.Cmd
-		}
-		if s.Entrypoint == nil {
-			s.Entrypoint = cfg.Entrypoint
-		}
+// imageWarnings tells what an image asks for that is not done.
+func imageWarnings(s *triton.Spec) []string {
+	if len(s.ImageVolumes) == 0 {
+		return nil
 	}
-	if len(s.Entrypoint) == 1 && s.Entrypoint[0] == "" { // --entrypoint="" resets the image's
-		s.Entrypoint = nil
-	}
-	s.Env = mergeEnv(cfg.Env, s.Env)
-	s.WorkingDir = first(s.WorkingDir, cfg.WorkingDir, "/")
-	s.User = first(s.User, cfg.User)
-	s.StopSignal = first(s.StopSignal, cfg.StopSignal)
-	s.ExposedPorts = union(cfg.ExposedPorts, s.ExposedPorts)
-	s.ImageVolumes = cfg.Volumes
-	if s.Log.Driver == "" {
-		s.Log.Driver = triton.LogJSONFile
-	}
-	labels := maps.Clone(cfg.Labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	maps.Copy(labels, s.Labels)
-	s.Labels = labels
-	if len(cfg.Volumes) > 0 {
-		return []string{"volumes of the image are kept in the container's own layer: " + strings.Join(cfg.Volumes, ", ")}
-	}
-	return nil
-}
-
-// mergeEnv lays the user's variables over the image's, keeping the image's order. "KEY" without "=" removes KEY.
-func mergeEnv(image, user []string) []string {
-	set := make(map[string]string, len(user))
-	for _, kv := range user {
-		k, _, _ := strings.Cut(kv, "=")
-		set[k] = kv
-	}
-	var out []string
-	seen := map[string]bool{}
-	for _, kv := range append(append([]string(nil), image...), user...) {
-		k, _, _ := strings.Cut(kv, "=")
-		if own, ok := set[k]; ok {
-			kv = own
-		}
-		if seen[k] || !strings.Contains(kv, "=") {
-			continue
-		}
-		seen[k] = true
-		out = append(out, kv)
-	}
-	return out
+	return []string{"volumes of the image are kept in the container's own layer: " + strings.Join(s.ImageVolumes, ", ")}
 }
 
 func first(values ...string) string {
@@ -241,16 +187,4 @@ func first(values ...string) string {
 		}
 	}
 	return ""
-}
-
-func union(a, b []string) []string {
-	seen := map[string]bool{}
-	var out []string
-	for _, v := range append(append([]string(nil), a...), b...) {
-		if !seen[v] {
-			seen[v] = true
-			out = append(out, v)
-		}
-	}
-	return out
 }

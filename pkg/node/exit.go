@@ -69,9 +69,12 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	}
 }
 
+// attrRun tells a die event's run. Labels are attributes too, so its name must be none that a user would take.
+const attrRun = "triton.run"
+
 // dieAttributes are what docker adds to a die event; execDuration is in whole seconds.
 func dieAttributes(rec triton.ExitRecord, started time.Time) map[string]string {
-	a := map[string]string{"exitCode": strconv.Itoa(rec.Code), "run": strconv.Itoa(rec.Run)}
+	a := map[string]string{"exitCode": strconv.Itoa(rec.Code), attrRun: strconv.Itoa(rec.Run)}
 	if !started.IsZero() {
 		a["execDuration"] = strconv.Itoa(int(rec.At.Sub(started).Seconds()))
 	}

@@ -181,7 +181,7 @@ func (n *Node) endedMeanwhile(ctx context.Context, c *container, found runtime.F
 func (n *Node) dieJournalled(ctx context.Context, c *container, rec triton.ExitRecord) bool {
 	errFound := errors.New("found")
 	err := n.cfg.Events.Read(ctx, c.key.Tenant, rec.At.Add(-time.Second), n.cfg.Now(), func(e triton.Event) error {
-		if e.ID == c.key.ID && e.Action == "die" && e.Attributes["run"] == fmt.Sprint(rec.Run) {
+		if e.ID == c.key.ID && e.Action == "die" && e.Attributes[attrRun] == fmt.Sprint(rec.Run) {
 			return errFound
 		}
 		return nil

@@ -75,10 +75,11 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 	}
 	undo.add(func() { n.deleteTask(ctx, c, task) })
 	n.connectWaiting(ctx, c, task) // who attached before the start misses nothing
+	begun := n.cfg.Now().UTC()     // before the first instruction, so before the end of the shortest program
 	if err = task.Start(ctx); err != nil {
 		return err
 	}
-	n.started(c, task, run, ids.V2)
+	n.started(c, task, run, ids.V2, begun)
 	return nil
 }
 
@@ -191,17 +192,16 @@ func createBindSources(s *triton.Spec) error {
 }
 
 // started makes a run visible: state, supervision, event.
-func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint64) {
-	now := n.cfg.Now().UTC()
+func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint64, begun time.Time) {
 	c.mu.Lock()
-	c.state = triton.State{Status: triton.StatusRunning, Run: run, Pid: task.Pid(), CgroupID: cgroupID, StartedAt: now}
+	c.state = triton.State{Status: triton.StatusRunning, Run: run, Pid: task.Pid(), CgroupID: cgroupID, StartedAt: begun}
 	c.task = task
 	state := c.state
 	c.mu.Unlock()
 	if err := writeState(c.dataDir, state); err != nil {
 		n.log.Error("state not written", "container", c.key, "err", err)
 	}
-	n.publish(c.event("start", now, nil))
+	n.publish(c.event("start", begun, nil))
 	n.supervise(c, task)
 }
 
