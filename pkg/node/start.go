@@ -168,9 +168,7 @@ func (n *Node) createTask(ctx context.Context, c *container, run int, cgroupID u
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range warnings {
-		n.log.Warn("container limited by this machine", "container", c.key, "warning", w)
-	}
+	n.cfg.Runtime.Warn(warnings)
 	return n.cfg.Runtime.Create(ctx, runtime.Bundle{
 		Key: c.key, Run: run, Spec: &rec.Spec, OCI: oci, Endpoint: rec.Endpoint, CgroupPath: n.cgroupPath(c.key),
 		Rootfs:   shim.Rootfs{Lower: rootfs.Lower, Upper: rootfs.Upper, Work: rootfs.Work},
