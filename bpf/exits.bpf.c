@@ -5,7 +5,7 @@
 // The pinned program: it records the exit status of containers' and execs' first processes while nothing of Triton
 // may be running. See exits.h.
 //
-// Hooks: tp_btf sched_process_fork, sched_process_exit; pinned in the instance's bpffs with the three maps. Cost: two
+// Hooks: tp_btf sched_process_fork, sched_process_exec, sched_process_exit; pinned in the instance's bpffs with the three maps. Cost: two
 // hash lookups per process, none per thread. Not seen: processes born before their parent was registered.
 #include "exits.h"
 
@@ -16,6 +16,13 @@ int BPF_PROG(exits_fork, struct task_struct *forker, struct task_struct *child)
 {
 	if (child->pid == child->tgid)
 		child_born(forker->tgid, child->real_parent->tgid, child->pid);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(exits_exec, struct task_struct *task)
+{
+	child_execed(task->tgid);
 	return 0;
 }
 

@@ -10,18 +10,7 @@
 #ifndef TRITON_EXITS_H
 #define TRITON_EXITS_H
 
-#include "core.h"
-
-#define LAST_STAGE 2
-
-struct exit_record {
-	u64 at_ns;     // CLOCK_BOOTTIME; 0: still runs
-	u64 cgroup_id; // as registered for the parent
-	u32 parent;    // the registered parent's pid
-	u32 status;    // as wait4 gives it
-	u32 stage;
-	u32 ended;
-};
+#include "first.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -29,13 +18,6 @@ struct {
 	__type(key, u32);          // pid of a shim
 	__type(value, u64);        // cgroup id of its container, 0 while it waits in the pool
 } parents SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH); // no eviction: an entry stays until user space took it
-	__uint(max_entries, 8192);       // set by the loader
-	__type(key, u32);                // pid
-	__type(value, struct exit_record);
-} exits SEC(".maps");
 
 enum exit_count {
 	EXITS_FULL = 0,    // children not entered because the map was full: their status is lost
@@ -79,6 +61,15 @@ static __always_inline void child_born(u32 forker, u32 parent, u32 child)
 	rec.parent = parent;
 	if (bpf_map_update_elem(&exits, &child, &rec, BPF_ANY))
 		count_exit(EXITS_FULL);
+}
+
+// child_execed notes that a last stage executes the program: what it does from now on is the container's.
+static __always_inline void child_execed(u32 pid)
+{
+	struct exit_record *rec = bpf_map_lookup_elem(&exits, &pid);
+
+	if (rec && !rec->ended && rec->stage == LAST_STAGE)
+		rec->stage = PROGRAM_STAGE;
 }
 
 // child_ended stores the status of an entered process, or forgets one that never was a container's program.

@@ -30,6 +30,7 @@ const (
 	ExitsMapExitCounts    = "exit_counts"
 	ExitsMapExits         = "exits"
 	ExitsMapParents       = "parents"
+	ExitsProgExitsExec    = "exits_exec"
 	ExitsProgExitsExit    = "exits_exit"
 	ExitsProgExitsExitOld = "exits_exit_old"
 	ExitsProgExitsFork    = "exits_fork"
@@ -77,6 +78,7 @@ type ExitsSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ExitsProgramSpecs struct {
+	ExitsExec    *ebpf.ProgramSpec `ebpf:"exits_exec"`
 	ExitsExit    *ebpf.ProgramSpec `ebpf:"exits_exit"`
 	ExitsExitOld *ebpf.ProgramSpec `ebpf:"exits_exit_old"`
 	ExitsFork    *ebpf.ProgramSpec `ebpf:"exits_fork"`
@@ -140,6 +142,7 @@ type ExitsVariables struct {
 //
 // It can be passed to LoadExitsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ExitsPrograms struct {
+	ExitsExec    *ebpf.Program `ebpf:"exits_exec"`
 	ExitsExit    *ebpf.Program `ebpf:"exits_exit"`
 	ExitsExitOld *ebpf.Program `ebpf:"exits_exit_old"`
 	ExitsFork    *ebpf.Program `ebpf:"exits_fork"`
@@ -147,6 +150,7 @@ type ExitsPrograms struct {
 
 func (p *ExitsPrograms) Close() error {
 	return _ExitsClose(
+		p.ExitsExec,
 		p.ExitsExit,
 		p.ExitsExitOld,
 		p.ExitsFork,

@@ -61,10 +61,13 @@ static __always_inline struct event *reserve(struct slot *slot, struct task_stru
 
 static __always_inline void process_exec(struct task_struct *task)
 {
-	u64 owner = owner_of(task);
+	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+	u64 owner = owner_of(task); // the exit program, attached first, has ended the setup of a first process by now
 	struct slot *slot = owner ? slot_of(owner) : 0;
 	struct event *e;
 
+	if (st)
+		st->epoch = 0; // what was looked up for the runtime's setup does not hold for the program
 	if (!slot)
 		return;
 	ADD(slot->execs, 1);

@@ -36,6 +36,16 @@ type MeasureEvent struct {
 	Comm     [16]int8
 }
 
+type MeasureExitRecord struct {
+	_        structs.HostLayout
+	AtNs     uint64
+	CgroupId uint64
+	Parent   uint32
+	Status   uint32
+	Stage    uint32
+	Ended    uint32
+}
+
 type MeasureSlot struct {
 	_               structs.HostLayout
 	All             [145]uint64
@@ -76,6 +86,7 @@ type MeasureTaskState struct {
 const (
 	MeasureMapCells            = "cells"
 	MeasureMapEvents           = "events"
+	MeasureMapExits            = "exits"
 	MeasureMapFreeCells        = "free_cells"
 	MeasureMapOwnersBlkio      = "owners_blkio"
 	MeasureMapOwnersV2         = "owners_v2"
@@ -159,6 +170,7 @@ type MeasureProgramSpecs struct {
 type MeasureMapSpecs struct {
 	Cells       *ebpf.MapSpec `ebpf:"cells"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
+	Exits       *ebpf.MapSpec `ebpf:"exits"`
 	FreeCells   *ebpf.MapSpec `ebpf:"free_cells"`
 	OwnersBlkio *ebpf.MapSpec `ebpf:"owners_blkio"`
 	OwnersV2    *ebpf.MapSpec `ebpf:"owners_v2"`
@@ -200,6 +212,7 @@ func (o *MeasureObjects) Close() error {
 type MeasureMaps struct {
 	Cells       *ebpf.Map `ebpf:"cells"`
 	Events      *ebpf.Map `ebpf:"events"`
+	Exits       *ebpf.Map `ebpf:"exits"`
 	FreeCells   *ebpf.Map `ebpf:"free_cells"`
 	OwnersBlkio *ebpf.Map `ebpf:"owners_blkio"`
 	OwnersV2    *ebpf.Map `ebpf:"owners_v2"`
@@ -211,6 +224,7 @@ func (m *MeasureMaps) Close() error {
 	return _MeasureClose(
 		m.Cells,
 		m.Events,
+		m.Exits,
 		m.FreeCells,
 		m.OwnersBlkio,
 		m.OwnersV2,

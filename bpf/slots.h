@@ -10,6 +10,7 @@
 #define TRITON_SLOTS_H
 
 #include "core.h"
+#include "first.h"
 #include "histogram.h"
 
 #define SYSCALLS 512      // x86-64 and arm64 number below 500; the last entry takes what is outside
@@ -137,11 +138,14 @@ static __always_inline u64 cgroup_id_of(struct task_struct *task)
 		owner ? *owner : 0;                                                              \
 	})
 
+// owner_of returns whom to charge for what a task does; 0: nobody. The runtime's work before a program's execve is
+// nobody's, although it is done in the container's cgroup.
 static __noinline u64 owner_of(struct task_struct *task)
 {
 	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	u64 owner = OWNER_IN(owners_v2, cgroup);
 
-	return OWNER_IN(owners_v2, cgroup);
+	return owner && in_setup(BPF_CORE_READ(task, tgid)) ? 0 : owner;
 }
 
 // refresh looks the owner up again. A task that came from elsewhere starts afresh: a call begun there and the time

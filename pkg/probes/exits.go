@@ -60,11 +60,15 @@ func openExitProgram(dir string, maxExits int) (_ *exitProgram, err error) {
 	if err != nil {
 		return nil, err
 	}
-	exit, err := x.attach(spec, bpf.ExitsProgExitsExit, []string{bpf.ExitsProgExitsExit, bpf.ExitsProgExitsExitOld})
+	exec, err := x.attach(spec, bpf.ExitsProgExitsExec, []string{bpf.ExitsProgExitsExec})
 	if err != nil {
 		return nil, errors.Join(err, fork.Close())
 	}
-	x.links = []link.Link{fork, exit}
+	exit, err := x.attach(spec, bpf.ExitsProgExitsExit, []string{bpf.ExitsProgExitsExit, bpf.ExitsProgExitsExitOld})
+	if err != nil {
+		return nil, errors.Join(err, fork.Close(), exec.Close())
+	}
+	x.links = []link.Link{fork, exec, exit}
 	return x, nil
 }
 

@@ -56,7 +56,9 @@ type measurePrograms struct {
 
 // loadMeasure sizes and loads the maps, then the programs one by one, since one that the kernel refuses would take
 // its collection with it.
-func loadMeasure(cfg Config) (_ *measurePrograms, err error) {
+//
+// first is the exit program's map of first processes, which tells setup from program; k keeps a copy of its descriptor.
+func loadMeasure(cfg Config, first *ebpf.Map) (_ *measurePrograms, err error) {
 	k := &measurePrograms{maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}}
 	defer func() {
 		if err != nil {
@@ -69,6 +71,10 @@ func loadMeasure(cfg Config) (_ *measurePrograms, err error) {
 	}
 	if err := k.size(spec, cfg); err != nil {
 		return nil, err
+	}
+	spec.Maps[bpf.MeasureMapExits].MaxEntries = first.MaxEntries()
+	if k.maps[bpf.MeasureMapExits], err = first.Clone(); err != nil {
+		return nil, fmt.Errorf("share map of first processes: %w", err)
 	}
 	for _, p := range measureProgramList {
 		if err := k.load(spec, p); err != nil {
@@ -153,11 +159,13 @@ func (k *measurePrograms) loadOne(all *ebpf.CollectionSpec, name string) (*ebpf.
 		return nil, err
 	}
 	defer coll.Close()
-	if len(k.maps) == 0 {
+	if k.epoch == nil {
 		k.epoch = coll.Variables[bpf.MeasureVarEpoch]
 		k.fresh = coll.Variables[bpf.MeasureVarFreshCells]
 		for n := range coll.Maps {
-			k.maps[n] = coll.DetachMap(n)
+			if k.maps[n] == nil {
+				k.maps[n] = coll.DetachMap(n)
+			}
 		}
 	}
 	return coll.DetachProgram(name), nil

@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/runc/libcontainer/configs"
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // the three stages that these tests are about
 	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // libcontainerInit is what the test binary does when runc's libcontainer runs it as a container's init.
@@ -122,6 +124,60 @@ func TestKernelExitsOfLibcontainerProcesses(t *testing.T) {
 	}
 }
 
+// What the runtime does in a container's cgroup before the program's execve is charged to nobody, for a first process
+// and for an exec's; what the program does is, from its execve on.
+func TestKernelSetupIsNotCharged(t *testing.T) {
+	p := open(t, Config{})
+	if err := p.RegisterParent(os.Getpid(), 4711); err != nil {
+		t.Fatal(err)
+	}
+	config := libcontainerConfig(t, true)
+	cg := childCgroup(t, cgroup{dir: cgroup2Root()}) // one level: libcontainer removes no parents
+	config.Cgroups.Path = "/" + filepath.Base(cg.dir)
+	key := newKey()
+	if _, err := p.Watch(key, CgroupIDs{V2: cg.id}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := libcontainer.Create(t.TempDir(), "t"+randomHex(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Destroy(); err != nil {
+			t.Errorf("destroy container: %v", err)
+		}
+	})
+	first, in, out := runIn(t, c, true, "exit37")
+	gateReached(t, out)
+	expectProgramOnly(t, p, key, 1)
+	exec, execIn, execOut := runIn(t, c, false, "segv")
+	gateReached(t, execOut)
+	expectProgramOnly(t, p, key, 2)
+	expectExit(t, p, exec, execIn)
+	expectExit(t, p, first, in)
+}
+
+// expectProgramOnly checks that n programs were executed, and that nothing that only a runtime calls was counted.
+func expectProgramOnly(t *testing.T, p *Probes, key triton.ContainerKey, n uint64) {
+	t.Helper()
+	got, err := p.Snapshot(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Execs != n || got.Syscalls[unix.SYS_EXECVE].Count != n || got.Syscalls[unix.SYS_WRITE].Count < n {
+		t.Errorf("%d execs, %d execve, %d write, want %d, %d and at least %d: the programs' own",
+			got.Execs, got.Syscalls[unix.SYS_EXECVE].Count, got.Syscalls[unix.SYS_WRITE].Count, n, n, n)
+	}
+	for nr, name := range map[int]string{
+		unix.SYS_MOUNT: "mount", unix.SYS_PIVOT_ROOT: "pivot_root", unix.SYS_PRCTL: "prctl", unix.SYS_CLONE: "clone",
+		unix.SYS_FUTEX: "futex", unix.SYS_SETNS: "setns", unix.SYS_CAPSET: "capset", unix.SYS_EPOLL_CTL: "epoll_ctl",
+	} {
+		if c := got.Syscalls[nr].Count; c != 0 {
+			t.Errorf("%d calls of %s, which only the runtime makes", c, name)
+		}
+	}
+}
+
 func gateReached(t *testing.T, out *bufio.Reader) {
 	t.Helper()
 	if c, err := out.ReadByte(); err != nil || c != 'r' {
@@ -136,7 +192,7 @@ func expectExit(t *testing.T, p *Probes, proc *libcontainer.Process, in *os.File
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st, ok, err := p.Exit(pid); err != nil || !ok || st.Ended || st.Stage != 2 {
+	if st, ok, err := p.Exit(pid); err != nil || !ok || st.Ended || st.Stage != 3 {
 		t.Errorf("pid %s while it runs: %+v, %t, %v", strconv.Itoa(pid), st, ok, err)
 	}
 	if _, err := in.Write([]byte{'g'}); err != nil {

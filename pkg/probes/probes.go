@@ -117,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*Probes, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open exit program: %w", err)
 	}
-	kernel, err := loadMeasure(cfg)
+	kernel, err := loadMeasure(cfg, exits.exits)
 	if err != nil {
 		exits.close()
 		return nil, fmt.Errorf("load measurement programs: %w", err)
