@@ -43,6 +43,23 @@ func (u *under) shimOf(t *testing.T, name string) int {
 	return shim
 }
 
+// held starts a container whose program is held back until release: so nothing ends before the test is ready for it,
+// however slow the machine.
+func (u *under) held(t *testing.T, flags []string, program string) string {
+	t.Helper()
+	args := append(append([]string{}, flags...), images.Programs, "sh", "-c", "until [ -e /go ]; do sleep 0.1; done; exec "+program)
+	return u.detached(t, args...)
+}
+
+// release lets the program of a held container run. It goes through the process's own root, so that no docker
+// command is under way when the daemon dies.
+func release(t *testing.T, pid int) {
+	t.Helper()
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/root/go", pid), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // gone waits until none of the processes exists any more; a zombie that nobody reaped counts as gone.
 func gone(t *testing.T, pids ...int) {
 	t.Helper()
@@ -100,7 +117,6 @@ func TestDaemonKilledUnderFiftyContainers(t *testing.T) {
 		names[i] = u.name(t)
 		args := []string{"run", "-d", "--name", names[i], images.Programs, "lines", "0", "20", "0"}
 		if i < ending {
-			// A line is written only while there is a /go: see release.
 			args = []string{"run", "-d", "--name", names[i], images.Programs, "sh", "-c",
 				fmt.Sprintf("until [ -e /go ]; do sleep 0.1; done; exec lines %d 100 %d", endLines, 100+i)}
 		}
@@ -120,10 +136,7 @@ func TestDaemonKilledUnderFiftyContainers(t *testing.T) {
 		pids[i] = u.pid(t, name)
 	}
 	for i := range ending {
-		// Through the process's own root: no docker command may be under way when the daemon dies.
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/root/go", pids[i]), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		release(t, pids[i])
 	}
 	killed := time.Now()
 	u.kill(t)
@@ -164,8 +177,10 @@ func TestDaemonKilledUnderFiftyContainers(t *testing.T) {
 func TestShimKilledIsAdopted(t *testing.T) {
 	t.Parallel()
 	u := own(t)
-	name := u.detached(t, images.Programs, "lines", "300", "100", "33")
+	name := u.held(t, nil, "lines 300 100 33")
 	pid, shim := u.pid(t, name), u.shimOf(t, name)
+	release(t, pid)
+	eventually(t, 20*time.Second, "lines are written", func() bool { return u.docker(t, "logs", name).Stdout != "" })
 	if err := syscall.Kill(shim, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +191,7 @@ func TestShimKilledIsAdopted(t *testing.T) {
 	}
 	equal(t, "wait", u.ok(t, "wait", name), "33")
 	u.complete(t, name, 300)
-	equal(t, "inspect", u.inspect(t, name, "{{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Error}}"), "33 false ")
+	equal(t, "inspect", u.inspect(t, name, "{{.State.ExitCode}} {{.State.OOMKilled}} [{{.State.Error}}]"), "33 false []")
 	u.ok(t, "start", name)
 	equal(t, "second run", u.ok(t, "wait", name), "33")
 }
@@ -198,10 +213,11 @@ func TestDaemonAndShimKilledKeepTheExitCode(t *testing.T) {
 	t.Parallel()
 	u := own(t)
 	const lines = 100
-	ends := u.detached(t, images.Programs, "lines", strconv.Itoa(lines), "50", "41")
+	ends := u.held(t, nil, fmt.Sprintf("lines %d 50 41", lines))
 	lives := u.detached(t, images.Programs, "lines", "0", "50", "0")
 	pid, shims := u.pid(t, ends), []int{u.shimOf(t, ends), u.shimOf(t, lives)}
 	livePid := u.pid(t, lives)
+	release(t, pid)
 	u.kill(t)
 	for _, shim := range shims {
 		if err := syscall.Kill(shim, syscall.SIGKILL); err != nil {
@@ -223,8 +239,9 @@ func TestDaemonAndShimKilledKeepTheExitCode(t *testing.T) {
 func TestAutoRemoveIsMadeGoodAfterAKill(t *testing.T) {
 	t.Parallel()
 	u := own(t)
-	name := u.detached(t, "--rm", images.Programs, "lines", "20", "20", "0")
+	name := u.held(t, []string{"--rm"}, "lines 20 20 0")
 	pid := u.pid(t, name)
+	release(t, pid)
 	u.kill(t)
 	gone(t, pid)
 	u.restart(t)

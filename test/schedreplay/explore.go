@@ -16,35 +16,24 @@ func explore(sets []*set, args []string) {
 	var ps []named
 	add := func(n string, c protoCfg, ks ...float64) {
 		if len(ks) == 0 {
-			ks = []float64{1, 1.25, 1.6, 2}
+			ks = []float64{1.2, 1.5, 1.8}
 		}
 		ps = append(ps, named{n, func(w *world, k float64) policy { c.N = k; return newProto(w, c) }, ks})
 	}
 	switch args[0] {
-	case "base":
-		ps = append(ps, named{"static", func(w *world, k float64) policy { return &request{k: k, rank: spread} }, []float64{1, 2, 2.5, 3, 3.5}})
-		add("base", base)
-		c := base
-		c.group = false
-		add("nogroup", c)
-		c = base
-		c.n0 = 24
-		add("own24", c)
-		c = base
-		c.n0 = 72
-		add("own72", c)
-		c = base
-		c.n0 = 72
-		c.alpha = 0.3
-		add("own72 alpha.3", c)
-		c = base
-		c.n0 = 72
-		c.rank = "risk"
-		add("own72 risk", c)
-		c = base
-		c.n0 = 72
-		c.rank = "fit"
-		add("own72 fit", c)
+	case "now":
+		base.nowS = 1; base.nowW = .5; base.n0 = 200; base.alpha = .7
+		c := base; add("A a.7 s2 w.5 n200", c)
+		c = base; c.n0 = 0; add("B no own", c)
+		c = base; c.alpha = .85; add("C a.85", c)
+		c = base; c.alpha = .85; c.nowS = 2; add("C2 a.85 s3", c)
+		c = base; c.nowW = 1; c.peakN = 1; add("E w1 peakN1", c)
+		c = base; c.rank="mean"; add("F mean", c)
+		c = base; c.gv = .5; add("G gv.5", c)
+		c = base; c.gamma = .005; c.level=.02; add("D loop", c, 1.6)
+		c = base; c.gamma = .005; c.level=.01; add("D loop.01", c, 1.6)
+	case "pack1":
+		ps = append(ps, named{"pack1", func(w *world, k float64) policy { return &request{k: k, rank: binPack} }, []float64{1}})
 	case "ns":
 		ps = append(ps, named{"nsigma", func(w *world, k float64) policy { return newNSigma(k) }, []float64{1.5, 2, 3}})
 		ps = append(ps, named{"oracle", func(w *world, k float64) policy { return newOracle(w, k) }, []float64{1}})
@@ -70,7 +59,7 @@ func at(rs []result, v float64) float64 {
 	return best
 }
 
-var seeds = 1
+var seeds = 3
 
 func run(sets []*set, p named) {
 	fmt.Printf("%-20s", p.n)

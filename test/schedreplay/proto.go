@@ -15,7 +15,7 @@ type protoCfg struct {
 	fleet        float64 // fleet bias learning time (hours), 0: none
 	peakN        float64
 	level, gamma float64
-	gv           float64
+	gv, nowW, nowS float64
 	muPrior      float64
 }
 
@@ -174,7 +174,9 @@ func (p *proto) eval(w *world, n int, image int, o *inst) (risk, rank float64) {
 		b := w.now / 12 % 24
 		m := p.nowEw[n] + p.fresh[n] + o.pm[b]
 		v := p.nowVar[n] + o.pv[b]
-		risk = (1-p.cfg.alpha)*risk + p.cfg.alpha*tail((nodeCores-m)/(math.Sqrt(v+1e-6)))
+		sn := math.Sqrt(v+1e-6) * (1 + p.cfg.nowS)
+		risk = (1-p.cfg.alpha)*risk + p.cfg.alpha*tail((nodeCores-m)/sn)
+		hot += p.cfg.nowW * (m + p.cfg.peakN*sn)
 	}
 	switch p.cfg.rank {
 	case "risk":
