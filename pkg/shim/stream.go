@@ -289,17 +289,18 @@ func (s *stream) log(w *jsonlog.Writer, scratch []byte, final bool) []byte {
 		s.store(step{})
 		return scratch
 	}
-	out, used, records := jsonlog.Encode(scratch[:0], s.buffer()[now.start:now.end], s.label, time.Now(), final)
-	if used == 0 {
-		return out
+	for at := time.Now(); ; now = s.load() {
+		out, used, records := jsonlog.EncodeUpTo(w.Room(), scratch[:0], s.buffer()[now.start:now.end], s.label, at, final)
+		if scratch = out; used == 0 {
+			return scratch
+		}
+		// The error is in the writer's Stats, which StateReply shows; the container goes on.
+		_ = w.Append(out, records, used, func(m jsonlog.Mark) {
+			s.setMark(m)
+			s.store(step{start: now.start, end: now.end, n: used, logging: true})
+		})
+		s.store(step{start: now.start + used, end: now.end})
 	}
-	// The error is in the writer's Stats, which StateReply shows; the container goes on.
-	_ = w.Append(out, records, used, func(m jsonlog.Mark) {
-		s.setMark(m)
-		s.store(step{start: now.start, end: now.end, n: used, logging: true})
-	})
-	s.store(step{start: now.start + used, end: now.end})
-	return out
 }
 
 // compact makes room for one step behind now.end. The bytes move to a place that does not overlap the old one, and one

@@ -2,6 +2,7 @@ package jsonlog
 
 import (
 	"bytes"
+	"math"
 	"time"
 	"unicode/utf8"
 )
@@ -13,13 +14,19 @@ const MaxLine = 16 << 10
 // longer line (a piece never ends inside a UTF-8 sequence), all stamped now. What remains, data[used:], is shorter than
 // MaxLine and belongs before the output that comes next; final says that none will come, so that nothing remains.
 func Encode(dst, data []byte, stream string, now time.Time, final bool) (out []byte, used, records int) {
+	return EncodeUpTo(math.MaxInt, dst, data, stream, now, final)
+}
+
+// EncodeUpTo is Encode, but stops after the record that reaches limit bytes of out: a log that is rotated at a size
+// takes output in portions that fit.
+func EncodeUpTo(limit int, dst, data []byte, stream string, now time.Time, final bool) (out []byte, used, records int) {
 	tail := make([]byte, 0, 80)
 	tail = append(tail, `","stream":"`...)
 	tail = appendEscaped(tail, []byte(stream))
 	tail = append(tail, `","time":"`...)
 	tail = now.UTC().AppendFormat(tail, time.RFC3339Nano)
 	tail = append(tail, "\"}\n"...)
-	for used < len(data) {
+	for used < len(data) && len(dst) < limit {
 		n := pieceLen(data[used:], final)
 		if n == 0 {
 			break

@@ -289,3 +289,29 @@ func BenchmarkEncodeLines(b *testing.B) {
 		out, _, _ = Encode(out[:0], data, "stdout", testTime, false)
 	}
 }
+
+func TestPortionsFitTheFilesThatAreRotated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	w, err := Open(Config{Path: path, MaxSize: 1000, MaxFile: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	data := []byte(strings.Repeat("line\n", 500))
+	for len(data) > 0 {
+		out, used, n := EncodeUpTo(w.Room(), nil, data, "stdout", testTime, true)
+		if err := w.Append(out, n, used, nil); err != nil {
+			t.Fatal(err)
+		}
+		data = data[used:]
+	}
+	for i := range 3 {
+		info, err := os.Stat(rotated(path, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() == 0 || info.Size() > 1100 { // the size, and the record that reached it
+			t.Errorf("file %d has %d bytes, want about 1000", i, info.Size())
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"sync"
@@ -108,6 +109,22 @@ func (w *Writer) append(encoded []byte, before func(Mark)) error {
 		return errors.Join(fmt.Errorf("write log: %w", err), undo(w.file, mark))
 	}
 	return nil
+}
+
+// Room returns how many bytes the current file takes before it is rotated, at least 1.
+func (w *Writer) Room() int {
+	if w.cfg.MaxSize <= 0 {
+		return math.MaxInt
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	room := w.cfg.MaxSize
+	if w.file != nil {
+		if now, err := place(w.file); err == nil && now.Offset < room {
+			room -= now.Offset
+		}
+	}
+	return int(max(room, 1))
 }
 
 // Rotate starts a new file now.
