@@ -330,10 +330,7 @@ func TestDamagedDirectoryIsAClearError(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, err := os.MkdirTemp(t.TempDir(), "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			dir := filepath.Join(t.TempDir(), "etcd")
 			c := openTest(t, Config{Dir: dir})
 			for i := range 100 {
 				mustCreate(t, c, fmt.Sprintf("k/%d", i), strings.Repeat("v", 1000))

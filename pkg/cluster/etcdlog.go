@@ -91,7 +91,8 @@ func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, f := range append(c.fields[:len(c.fields):len(c.fields)], fields...) {
 		f.AddTo(enc)
 	}
-	args := []any{"from", "etcd"}
+	args := make([]any, 0, 2+2*len(enc.Fields))
+	args = append(args, "from", "etcd")
 	for k, v := range enc.Fields {
 		args = append(args, k, v)
 	}

@@ -164,28 +164,28 @@ func (c *cursor) readSegment(ctx context.Context, seg segment, emit func(Entry) 
 	}
 }
 
-// take passes on one line, if it is whole and wanted.
+// take passes on one line, if it is whole and wanted. Of a damaged one the next whole line shows the gap.
 func (c *cursor) take(raw []byte, emit func(Entry) error) error {
-	l, err := parse(raw)
-	if err != nil || l.seq < c.next {
-		return nil // damaged: the next whole line shows the gap
+	if l, err := parse(raw); err == nil && l.seq >= c.next {
+		return c.takeLine(l, emit)
 	}
+	return nil
+}
+
+func (c *cursor) takeLine(l line, emit func(Entry) error) error {
 	c.pass(l.seq)
 	c.next = l.seq + 1
 	if !c.want.overlaps(l.time, l.time) {
 		return nil
 	}
-	e, err := l.event()
-	if err != nil {
+	if e, err := l.event(); err != nil {
 		c.lost++
-		return nil
+	} else if c.want.tenant == "" || c.want.tenant == e.Tenant {
+		entry := Entry{Event: e, Lost: c.lost}
+		c.lost = 0
+		return emit(entry)
 	}
-	if c.want.tenant != "" && c.want.tenant != e.Tenant {
-		return nil
-	}
-	entry := Entry{Event: e, Lost: c.lost}
-	c.lost = 0
-	return emit(entry)
+	return nil
 }
 
 // pass counts what is missing between the last number read and seq.

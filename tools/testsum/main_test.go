@@ -11,8 +11,9 @@ func TestSumCountsWhatGoTestReports(t *testing.T) {
 		passed, failed int
 		shows          string
 	}{
-		"pass":          {[]string{`{"Action":"pass","Package":"p","Test":"A"}`, `{"Action":"pass","Package":"p"}`}, 1, 0, ""},
-		"fail":          {[]string{`{"Action":"output","Package":"p","Test":"A","Output":"why\n"}`, `{"Action":"fail","Package":"p","Test":"A"}`, `{"Action":"fail","Package":"p"}`}, 0, 1, "why"},
+		"pass": {[]string{`{"Action":"pass","Package":"p","Test":"A"}`, `{"Action":"pass","Package":"p"}`}, 1, 0, ""},
+		"fail": {[]string{`{"Action":"output","Package":"p","Test":"A","Output":"why\n"}`,
+			`{"Action":"fail","Package":"p","Test":"A"}`, `{"Action":"fail","Package":"p"}`}, 0, 1, "why"},
 		"skip":          {[]string{`{"Action":"pass","Package":"p","Test":"A"}`, `{"Action":"skip","Package":"p","Test":"B"}`}, 1, 1, "skipped"},
 		"no test files": {[]string{`{"Action":"skip","Package":"q"}`, `{"Action":"pass","Package":"p","Test":"A"}`}, 1, 0, ""},
 		"does not build": {[]string{`{"ImportPath":"p [p.test]","Action":"build-output","Output":"undefined: x\n"}`,
