@@ -29,6 +29,7 @@ type config struct {
 	InsecureTCP  bool
 	MinFree      uint64
 	ShimPath     string
+	FavorDynMods bool
 }
 
 // hostList is the repeatable -H.
@@ -55,6 +56,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 	fs.BoolVar(&c.InsecureTCP, "insecure-tcp", false, "serve the Docker API on tcp:// without client certificates: everyone who can connect is root here")
 	fs.Uint64Var(&c.MinFree, "min-free", defaultMinFree, "bytes that must stay free on the data root's volume: below it, new containers and images are refused")
+	fs.BoolVar(&c.FavorDynMods, "favordynmods", false, "mount cgroup2 with favordynmods: starts are some 9 ms faster, forks and exits a little slower; stays until reboot")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
 }
 

@@ -104,6 +104,12 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	if d.cgroups, err = cgroup.Detect(); err != nil {
 		return err
 	}
+	if cfg.FavorDynMods {
+		if err := d.cgroups.FavorDynMods(); err != nil {
+			return err
+		}
+		log.Warn("cgroup2 is mounted with favordynmods until reboot")
+	}
 	if d.static, err = staticInfo(cfg, d.roots.nodeID, d.cgroups.Version()); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/tritond/triton/pkg/runtime"
@@ -60,13 +61,17 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 		n.log.Error("state not written", "container", c.key, "err", err)
 	}
 	next.complete(rec)
-	n.deleteTask(ctx, c, task)
-	n.removeCgroup(c)
+	var remains sync.WaitGroup
+	remains.Go(func() {
+		n.deleteTask(ctx, c, task)
+		n.removeCgroup(c)
+	})
 	if remove {
-		if err := n.removeLocked(ctx, c); err != nil && !errors.Is(err, errAlreadyRemoving) {
+		if err := n.removeLocked(ctx, c, remains.Wait); err != nil && !errors.Is(err, errAlreadyRemoving) {
 			n.log.Error("container not removed", "container", c.key, "err", err)
 		}
 	}
+	remains.Wait()
 }
 
 // attrRun tells a die event's run. Labels are attributes too, so its name must be none that a user would take.

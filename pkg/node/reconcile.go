@@ -199,7 +199,7 @@ func (n *Node) finishRemoval(ctx context.Context, c *container) error {
 	}
 	c.life.Lock()
 	defer c.life.Unlock()
-	return n.removeLocked(ctx, c)
+	return n.removeLocked(ctx, c, nothingLeft)
 }
 
 // removeOrphans deletes what a crash left: run-time state, snapshots and data that belong to no record.

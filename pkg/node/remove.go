@@ -35,7 +35,7 @@ func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, for
 	}
 	c.life.Lock()
 	defer c.life.Unlock()
-	err = n.removeLocked(context.WithoutCancel(ctx), c)
+	err = n.removeLocked(context.WithoutCancel(ctx), c, nothingLeft)
 	if errors.Is(err, errAlreadyRemoving) && force {
 		return nil // --rm was faster
 	}
@@ -48,9 +48,13 @@ func (c *container) name() string {
 	return c.rec.Name
 }
 
+// nothingLeft is for containers whose last run was cleaned up long ago.
+func nothingLeft() {}
+
 // removeLocked deletes the intent first: from then on the container does not exist, and whatever a crash leaves behind
-// is an orphan for the next start. The caller holds c.life.
-func (n *Node) removeLocked(ctx context.Context, c *container) error {
+// is an orphan for the next start. What the container kept for its life is given back in the background, once remains
+// says that nothing uses it any more. The caller holds c.life.
+func (n *Node) removeLocked(ctx context.Context, c *container, remains func()) error {
 	c.mu.Lock()
 	if c.removing {
 		c.mu.Unlock()
@@ -80,7 +84,8 @@ func (n *Node) removeLocked(ctx context.Context, c *container) error {
 	c.removed.complete(c.last)
 	c.next.complete(c.last)
 	c.mu.Unlock()
-	n.spawn(func() { // off the caller's path: nothing refers to it any more
+	n.spawn(func() {
+		remains()
 		if err := n.releaseBelongings(context.WithoutCancel(n.ctx), c); err != nil {
 			n.log.Error("leftovers of a removed container, cleaned at the next start", "container", c.key, "err", err)
 		}

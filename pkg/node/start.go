@@ -52,10 +52,16 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 	var undo undoing
 	defer func() { undo.unless(err == nil) }()
 
-	run, err := n.beginRun(ctx, c)
+	run, err := n.beginRun(c)
 	if err != nil {
 		return err
 	}
+	intended := n.intendToRun(ctx, c) // agreed on while the rest is made: both take some milliseconds
+	defer func() {
+		if ierr := intended(); err == nil {
+			err = ierr
+		}
+	}()
 	if err = n.restoreEndpoint(ctx, c); err != nil { // its address, reserved at create
 		return err
 	}
@@ -75,7 +81,10 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 	}
 	undo.add(func() { n.deleteTask(ctx, c, task) })
 	n.connectWaiting(ctx, c, task) // who attached before the start misses nothing
-	begun := n.cfg.Now().UTC()     // before the first instruction, so before the end of the shortest program
+	if err = intended(); err != nil {
+		return err
+	}
+	begun := n.cfg.Now().UTC() // before the first instruction, so before the end of the shortest program
 	if err = task.Start(ctx); err != nil {
 		return err
 	}
@@ -98,27 +107,47 @@ func (u *undoing) unless(ok bool) {
 }
 
 // beginRun counts the start in the state file before anything of it exists, so that a later daemon can tell this run's
-// leftovers from the last one's, and records in etcd that the container should run.
-func (n *Node) beginRun(ctx context.Context, c *container) (run int, err error) {
+// leftovers from the last one's.
+func (n *Node) beginRun(c *container) (run int, err error) {
 	c.mu.Lock()
 	next := c.state
-	rec, revision := c.rec, c.revision
 	c.mu.Unlock()
 	next.Run++
 	if err := writeState(c.dataDir, next); err != nil {
 		return 0, err
 	}
-	if rec.Desired != triton.StatusRunning {
-		rec.Desired = triton.StatusRunning
-		if revision, err = n.intent.update(ctx, &rec, revision); err != nil {
-			return 0, fmt.Errorf("record intent to run %s: %w", c.key, err)
-		}
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.state.Run = next.Run
-	c.rec.Desired, c.revision = rec.Desired, revision
 	return next.Run, nil
+}
+
+// intendToRun records in etcd that the container should run. It returns at once; the function it returns waits for the
+// outcome, and may be called again.
+func (n *Node) intendToRun(ctx context.Context, c *container) (wait func() error) {
+	c.mu.Lock()
+	rec, revision := c.rec, c.revision
+	c.mu.Unlock()
+	if rec.Desired == triton.StatusRunning {
+		return func() error { return nil }
+	}
+	rec.Desired = triton.StatusRunning
+	done := make(chan struct{})
+	var err error
+	go func() {
+		defer close(done)
+		if revision, err = n.intent.update(ctx, &rec, revision); err != nil {
+			err = fmt.Errorf("record intent to run %s: %w", c.key, err)
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.rec.Desired, c.revision = rec.Desired, revision
+	}()
+	return func() error {
+		<-done
+		return err
+	}
 }
 
 // restoreEndpoint makes sure that the namespace pair taken at create is still there; a reboot removes it.
@@ -230,7 +259,7 @@ func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
 		n.log.Error("state not written", "container", c.key, "err", werr)
 	}
 	if remove {
-		err = errors.Join(err, n.removeLocked(ctx, c))
+		err = errors.Join(err, n.removeLocked(ctx, c, nothingLeft))
 	}
 	if code != 128 {
 		return kindf(errdefs.ErrInvalidArgument, "failed to create task for container: %v", reason)
