@@ -22,16 +22,83 @@ func explore(sets []*set, args []string) {
 	}
 	switch args[0] {
 	case "now":
-		base.nowS = 1; base.nowW = .5; base.n0 = 200; base.alpha = .7
-		c := base; add("A a.7 s2 w.5 n200", c)
-		c = base; c.n0 = 0; add("B no own", c)
-		c = base; c.alpha = .85; add("C a.85", c)
-		c = base; c.alpha = .85; c.nowS = 2; add("C2 a.85 s3", c)
-		c = base; c.nowW = 1; c.peakN = 1; add("E w1 peakN1", c)
-		c = base; c.rank="mean"; add("F mean", c)
-		c = base; c.gv = .5; add("G gv.5", c)
-		c = base; c.gamma = .005; c.level=.02; add("D loop", c, 1.6)
-		c = base; c.gamma = .005; c.level=.01; add("D loop.01", c, 1.6)
+		base.nowS = 1
+		base.nowW = .5
+		base.n0 = 200
+		base.alpha = .7
+		c := base
+		add("A a.7 s2 w.5 n200", c)
+		c = base
+		c.n0 = 0
+		add("B no own", c)
+		c = base
+		c.alpha = .85
+		add("C a.85", c)
+		c = base
+		c.alpha = .85
+		c.nowS = 2
+		add("C2 a.85 s3", c)
+		c = base
+		c.nowW = 1
+		c.peakN = 1
+		add("E w1 peakN1", c)
+		c = base
+		c.rank = "mean"
+		add("F mean", c)
+		c = base
+		c.gv = .5
+		add("G gv.5", c)
+		c = base
+		c.gamma = .005
+		c.level = .02
+		add("D loop", c, 1.6)
+		c = base
+		c.gamma = .005
+		c.level = .01
+		add("D loop.01", c, 1.6)
+	case "rho":
+		base.nowS = 1
+		base.nowW = .5
+		base.n0 = 0
+		base.alpha = .5
+		for _, rho := range []float64{.05, .1, .2} {
+			c := base
+			c.rho = rho
+			add(fmt.Sprint("gauss", rho), c, 1, 1.3, 1.6)
+		}
+		c := base
+		c.rho = .1
+		c.n0 = 72
+		add(fmt.Sprint("gauss.1 n72"), c, 1, 1.3, 1.6)
+		c = base
+		c.rho = .1
+		c.alpha = .7
+		add(fmt.Sprint("gauss.1 a.7"), c, 1, 1.3, 1.6)
+	case "mgf":
+		b2 := mgfCfg{eps: 0.01, alpha: .5, nowS: 2, nowW: .5}
+		a2 := func(n string, c mgfCfg, ks ...float64) {
+			if len(ks) == 0 {
+				ks = []float64{.7, .85, 1}
+			}
+			ps = append(ps, named{n, func(w *world, k float64) policy { c.stretch = k; return newProto2(w, c) }, ks})
+		}
+		for _, rho := range []float64{.05, .1, .2} {
+			c := b2
+			c.prior = rho
+			a2(fmt.Sprint("mgf", rho), c)
+		}
+	case "diag":
+		for _, j := range []float64{1, 4} {
+			d := &diag{byImg: map[int]float64{}, dem: map[int]float64{}, bigs: map[int]int{}}
+			var ww *world
+			r := replay(sets[0], j, false, 1, func(w *world) policy {
+				ww = w
+				d.proto2 = newProto2(w, mgfCfg{eps: .01, alpha: .7, nowS: 2, nowW: .5, stretch: 1.2})
+				return d
+			})
+			fmt.Println(r)
+			d.show(ww)
+		}
 	case "pack1":
 		ps = append(ps, named{"pack1", func(w *world, k float64) policy { return &request{k: k, rank: binPack} }, []float64{1}})
 	case "ns":

@@ -5,18 +5,18 @@ import "math"
 const B = 24
 
 type protoCfg struct {
-	eps          float64
-	N            float64
-	n0           float64 // hours of own weight; 0: no own learning
-	ownBins      bool
-	alpha        float64 // weight of now risk
-	rank         string
-	group        bool
-	fleet        float64 // fleet bias learning time (hours), 0: none
-	peakN        float64
-	level, gamma float64
-	gv, nowW, nowS float64
-	muPrior      float64
+	eps                 float64
+	N                   float64
+	n0                  float64 // hours of own weight; 0: no own learning
+	ownBins             bool
+	alpha               float64 // weight of now risk
+	rank                string
+	group               bool
+	fleet               float64 // fleet bias learning time (hours), 0: none
+	peakN               float64
+	level, gamma        float64
+	rho, gv, nowW, nowS float64
+	muPrior             float64
 }
 
 type inst struct {
@@ -76,6 +76,7 @@ func newProto(w *world, c protoCfg) *proto {
 	}
 	days := float64(w.start) / stepsPerDay
 	for i := range I {
+		peak := hourPeak(w, i)
 		s, q := 0.0, 0.0
 		for t := range w.start {
 			x := float64(w.set.cpu[t*I+i])
@@ -95,6 +96,11 @@ func newProto(w *world, c protoCfg) *proto {
 			p.v[i][b] = max(0, p.v[i][b]-p.m[i][b]*p.m[i][b])
 			p.v[i][b] = (1-c.gv)*p.v[i][b] + c.gv*vv
 			p.m[i][b] = (1-c.gv)*p.m[i][b] + c.gv*mm
+		}
+		for b := range B {
+			d := max(0, peak-p.m[i][b])
+			p.m[i][b] += c.rho * d
+			p.v[i][b] = (1-c.rho)*p.v[i][b] + c.rho*(1-c.rho)*d*d
 		}
 		p.memV[i] = max(0, p.memV[i]-p.memM[i]*p.memM[i])
 	}
@@ -275,4 +281,16 @@ func (p *proto) measured(w *world) {
 		}
 		p.refresh(w)
 	}
+}
+
+func hourPeak(w *world, i int) float64 {
+	pk := 0.0
+	for t := 0; t+12 <= w.start; t += 12 {
+		s := 0.0
+		for k := range 12 {
+			s += float64(w.set.cpu[(t+k)*w.images+i]) / 12
+		}
+		pk = max(pk, s)
+	}
+	return pk
 }
