@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"expvar"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -16,6 +18,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/sys/unix"
 )
@@ -141,7 +144,7 @@ func (c *Cluster) start(ctx context.Context) error {
 		}
 		c.etcd = r.etcd
 	case <-c.death.done:
-		return fmt.Errorf("%s: %w", c.death.reason(), errdefs.ErrDataLoss)
+		return c.death.whileOpening()
 	}
 	if err := c.elect(ctx); err != nil {
 		return err
@@ -159,22 +162,38 @@ func (c *Cluster) elect(ctx context.Context) error {
 	server := c.etcd.Server
 	self := uint64(server.MemberID())
 	callNow := &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), From: &self, To: &self}
-	retry := time.NewTicker(5 * time.Millisecond) // raft refuses while it applies the log; then the next call counts
+	retry := time.NewTicker(2 * time.Millisecond)
 	defer retry.Stop()
 	for {
 		select {
 		case <-server.ReadyNotify():
 			return nil
 		case <-retry.C:
+			if !electable(self) {
+				continue
+			}
 			if err := server.Process(ctx, callNow); err != nil && ctx.Err() == nil {
 				c.log.Debug("call an election", "err", err) // the ticks will
 			}
 		case <-c.death.done:
-			return fmt.Errorf("%s: %w", c.death.reason(), errdefs.ErrDataLoss)
+			return c.death.whileOpening()
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("wait until etcd serves: %w", ctx.Err()), c.stopEtcd())
 		}
 	}
+}
+
+// electable reports whether member has applied what its log had committed. Before that, an election makes raft look for
+// entries which etcd may already have dropped from memory, and raft ends the process (raft.go, hasUnappliedConfChanges).
+// etcd shows raft's state in one place only, which in a process with several stores is that of the last one opened: the
+// others wait for their ticks.
+func electable(member uint64) bool {
+	status, ok := expvar.Get("raft.status").(expvar.Func)
+	if !ok {
+		return false
+	}
+	st, ok := status().(raft.Status)
+	return ok && st.ID == member && st.Applied > 0 && st.Applied == st.GetCommit()
 }
 
 // etcdConfig is a single member without listeners. Its peer address is a name only: nobody dials it.
@@ -185,6 +204,7 @@ func (c *Cluster) etcdConfig() *embed.Config {
 	cfg.Name = c.cfg.Name
 	cfg.ListenPeerUrls, cfg.ListenClientUrls = nil, nil
 	cfg.AdvertisePeerUrls, cfg.AdvertiseClientUrls = []url.URL{peer}, nil
+	cfg.InitialClusterToken = rand.Text() // makes the member's id its own; read at the first start only
 	cfg.InitialCluster = c.cfg.Name + "=" + peer.String()
 	cfg.TickMs, cfg.ElectionMs = tickMs, electionMs
 	cfg.QuotaBackendBytes = c.cfg.MaxSize

@@ -2,10 +2,14 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
+	"syscall"
 
+	"github.com/containerd/errdefs"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -29,6 +33,18 @@ func (d *death) reason() string {
 	default:
 		return ""
 	}
+}
+
+// whileOpening is the error of a start that etcd gave up: damage, where etcd could not read what it found.
+func (d *death) whileOpening() error {
+	var kind error = errdefs.ErrUnavailable
+	switch why := d.reason(); {
+	case strings.Contains(why, syscall.ENOSPC.Error()):
+		kind = errdefs.ErrResourceExhausted
+	case strings.Contains(why, "WAL"), strings.Contains(why, "database"), strings.Contains(why, "backend"):
+		kind = errdefs.ErrDataLoss
+	}
+	return fmt.Errorf("etcd cannot start: %s: %w", d.reason(), kind)
 }
 
 // OnWrite is zap's hook behind a Fatal or Panic entry. It does not return.
