@@ -281,6 +281,13 @@ func TestThousandRunsAreAllObservedAndLeaveNothing(t *testing.T) {
 	if len(ids) != runs {
 		t.Errorf("%d records of %d runs", len(ids), runs)
 	}
+	// So many writes take the store past its snapshots: it must open again after a kill, too.
+	pid := u.pid(t, bystander)
+	u.kill(t)
+	u.restart(t)
+	if now := u.pid(t, bystander); now != pid {
+		t.Errorf("the bystander had pid %d, now %d", pid, now)
+	}
 }
 
 // runTrue runs /true by the API, removes it and returns its record, which outlives the container.
