@@ -68,9 +68,9 @@ clean: ## remove what was built
 $(TOOLBIN)/golangci-lint: tools/lint/go.mod
 	cd tools/lint && go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-# Only where no docker client is on PATH; see tools/deps.
+# Only where no docker client is on PATH; see tools/deps. docker/cli has no go.mod, so Go takes it for code of 1.16.
 docker-cli: $(TOOLBIN)/docker
 $(TOOLBIN)/docker: test/tools/go.mod
-	cd test/tools && CGO_ENABLED=0 go build -o $@ -trimpath \
+	cd test/tools && CGO_ENABLED=0 go build -o $@ -trimpath -gcflags 'github.com/docker/cli/...=-lang=go1.26' \
 		-ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$$(go list -m -f '{{.Version}}' github.com/docker/cli | sed 's/^v//; s/+.*//')" \
 		github.com/docker/cli/cmd/docker
