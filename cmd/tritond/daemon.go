@@ -66,6 +66,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	g.Go(func() error { return d.telemetry.Run(gctx) })
 	g.Go(func() error { return d.network.Run(gctx) })
 	g.Go(func() error { return d.runtime.Run(gctx) })
+	g.Go(func() error { return d.node.Run(gctx) })
 	if err := d.node.Reconcile(gctx); err != nil {
 		closeAll(listeners)
 		return errors.Join(err, d.stopParts(g))

@@ -14,7 +14,8 @@ type container struct {
 	key     triton.ContainerKey
 	dataDir string
 
-	life sync.Mutex // held through a start or a removal
+	life     sync.Mutex // held through a start or a removal
+	agreeing sync.Mutex // held while the record in etcd changes
 
 	mu       sync.Mutex
 	rec      Record
@@ -23,6 +24,8 @@ type container struct {
 	task     *runtime.Task // nil unless a first process exists
 	next     *ending       // completed at the next exit, then replaced
 	last     triton.ExitRecord
+	oomKills int  // published of this run
+	stays    bool // an end does not remove it, whatever AutoRemove says: a restart is under way
 	removing bool
 	removed  *ending // completed once the container is gone
 	waiting  []*attachment

@@ -2,6 +2,7 @@
 // the reconciliation of what should be with what is. It must not know HTTP or Docker's JSON, and it must not pick
 // machines.
 //
-// Locks, outermost first: container.life (one of start, remove at a time), Node.mu (the index), container.mu (state).
-// No lock is held while a shim, etcd or the disk is waited for, except life.
+// Locks, outermost first: container.life (one of start, remove at a time), container.agreeing (one change of its record
+// at a time), Node.mu (the index), container.mu (state). No lock but the first two is held while a shim, etcd or the
+// disk is waited for.
 package node

@@ -40,9 +40,10 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	started := c.state.StartedAt
 	next := c.next
 	c.next = newEnding()
+	told := c.oomKills > 0
 	c.mu.Unlock()
 
-	if rec.OOMKilled {
+	if rec.OOMKilled && !told {
 		n.publish(c.event("oom", rec.At, nil))
 	}
 	n.publish(c.event("die", rec.At, dieAttributes(rec, started)))
@@ -55,7 +56,7 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 		c.state.Error = "exit status lost: no record of how the process ended was found"
 	}
 	c.task = nil
-	state, remove := c.state, c.rec.Spec.AutoRemove
+	state, remove := c.state, c.rec.Spec.AutoRemove && !c.stays
 	c.mu.Unlock()
 	if err := writeState(c.dataDir, state); err != nil {
 		n.log.Error("state not written", "container", c.key, "err", err)

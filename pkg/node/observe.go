@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,7 +68,7 @@ func (r *observedRing) find(tenant triton.Tenant, ref string) (Observed, bool) {
 	defer r.mu.Unlock()
 	for i := len(r.items) - 1; i >= 0; i-- {
 		o := r.items[i].Observed
-		if o.Key.Tenant == tenant && (o.Key.ID == ref || o.Name == ref || len(ref) >= 12 && o.Key.ID[:len(ref)] == ref) {
+		if o.Key.Tenant == tenant && (o.Key.ID == ref || o.Name == ref || len(ref) >= 12 && strings.HasPrefix(o.Key.ID, ref)) {
 			return o, true
 		}
 	}
@@ -106,6 +107,36 @@ func (n *Node) unwatch(c *container) {
 	}
 	c.mu.Unlock()
 	n.observed.add(n.cfg.Now(), o)
+}
+
+// Run tells of what the kernel reports as it happens, until ctx is done: kills by the OOM killer, which a container may
+// survive. It returns nil.
+func (n *Node) Run(ctx context.Context) error {
+	return n.cfg.Probes.Events(ctx, eventQueue, func(e probes.Event) {
+		if e.Kind == probes.EventOOM {
+			n.oomKilled(e)
+		}
+	})
+}
+
+// eventQueue bounds the records that wait for Run; the probes count what is dropped.
+const eventQueue = 1024
+
+// oomKilled publishes a kill in a container that runs; the last one of a run may be told by its exit record instead.
+func (n *Node) oomKilled(e probes.Event) {
+	c, err := n.get(e.Key)
+	if err != nil {
+		return // removed meanwhile
+	}
+	c.mu.Lock()
+	running := c.running()
+	if running {
+		c.oomKills++
+	}
+	c.mu.Unlock()
+	if running {
+		n.publish(c.event("oom", e.At.UTC(), nil))
+	}
 }
 
 // Observe returns what the kernel reported of a container: live, or for ten minutes after its end or removal.

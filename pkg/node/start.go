@@ -56,7 +56,7 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 	if err != nil {
 		return err
 	}
-	intended := n.intendToRun(ctx, c) // agreed on while the rest is made: both take some milliseconds
+	intended := n.intend(ctx, c, triton.StatusRunning) // agreed on while the rest is made: both take some milliseconds
 	defer func() {
 		if ierr := intended(); err == nil {
 			err = ierr
@@ -122,32 +122,40 @@ func (n *Node) beginRun(c *container) (run int, err error) {
 	return next.Run, nil
 }
 
-// intendToRun records in etcd that the container should run. It returns at once; the function it returns waits for the
-// outcome, and may be called again.
-func (n *Node) intendToRun(ctx context.Context, c *container) (wait func() error) {
-	c.mu.Lock()
-	rec, revision := c.rec, c.revision
-	c.mu.Unlock()
-	if rec.Desired == triton.StatusRunning {
-		return func() error { return nil }
-	}
-	rec.Desired = triton.StatusRunning
+// intend records in etcd what the container should be: running or exited. It returns at once; the function it returns
+// waits for the outcome, and may be called again.
+func (n *Node) intend(ctx context.Context, c *container, desired triton.Status) (wait func() error) {
 	done := make(chan struct{})
 	var err error
 	go func() {
 		defer close(done)
-		if revision, err = n.intent.update(ctx, &rec, revision); err != nil {
-			err = fmt.Errorf("record intent to run %s: %w", c.key, err)
-			return
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.rec.Desired, c.revision = rec.Desired, revision
+		err = n.recordDesired(ctx, c, desired)
 	}()
 	return func() error {
 		<-done
 		return err
 	}
+}
+
+// recordDesired is intend's work; changes of one record wait for each other.
+func (n *Node) recordDesired(ctx context.Context, c *container, desired triton.Status) error {
+	c.agreeing.Lock()
+	defer c.agreeing.Unlock()
+	c.mu.Lock()
+	rec, revision := c.rec, c.revision
+	c.mu.Unlock()
+	if rec.Desired == desired {
+		return nil
+	}
+	rec.Desired = desired
+	revision, err := n.intent.update(ctx, &rec, revision)
+	if err != nil {
+		return fmt.Errorf("record intent of %s to be %s: %w", c.key, desired, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rec.Desired, c.revision = desired, revision
+	return nil
 }
 
 // restoreEndpoint makes sure that the namespace pair taken at create is still there; a reboot removes it.
@@ -222,7 +230,7 @@ func createBindSources(s *triton.Spec) error {
 func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint64, begun time.Time) {
 	c.mu.Lock()
 	c.state = triton.State{Status: triton.StatusRunning, Run: run, Pid: task.Pid(), CgroupID: cgroupID, StartedAt: begun}
-	c.task = task
+	c.task, c.oomKills = task, 0
 	state := c.state
 	c.mu.Unlock()
 	if err := writeState(c.dataDir, state); err != nil {

@@ -30,6 +30,14 @@ func (n *Node) StopContainer(ctx context.Context, key triton.ContainerKey, sig s
 	if err != nil {
 		return err
 	}
+	if !spec.AutoRemove { // the end of one that does is the end of its record
+		intended := n.intend(ctx, c, triton.StatusExited)
+		defer func() { // a full disk, or a removal that was faster, must not keep a container from being stopped
+			if ierr := intended(); ierr != nil && !errdefs.IsNotFound(ierr) {
+				n.log.Warn("stop not recorded", "container", c.key, "err", ierr)
+			}
+		}()
+	}
 	patience := stopPatience(&spec, timeout)
 	if patience >= 0 {
 		if err := task.Deadline(ctx, "", int(unix.SIGKILL), n.cfg.Now().Add(patience)); err != nil {
@@ -78,13 +86,8 @@ func (n *Node) RestartContainer(ctx context.Context, key triton.ContainerKey, si
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	autoRemove := c.rec.Spec.AutoRemove
-	c.mu.Unlock()
-	if autoRemove {
-		c.setAutoRemove(false) // the end of this run is not the end of the container
-		defer c.setAutoRemove(true)
-	}
+	c.setStays(true) // the end of this run is not the end of the container
+	defer c.setStays(false)
 	if err := n.StopContainer(ctx, key, sig, timeout); err != nil && !IsNotModified(err) {
 		return err
 	}
@@ -95,10 +98,10 @@ func (n *Node) RestartContainer(ctx context.Context, key triton.ContainerKey, si
 	return nil
 }
 
-func (c *container) setAutoRemove(on bool) {
+func (c *container) setStays(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rec.Spec.AutoRemove = on
+	c.stays = on
 }
 
 // KillContainer sends a signal to the first process; errdefs.ErrFailedPrecondition when the container does not run.
