@@ -220,7 +220,7 @@ func (c *container) spawn(p *process, oci *specs.Process, init bool) error {
 	}
 	if err != nil {
 		err = errors.Join(err, lp.Signal(os.Kill))
-		lp.Wait() // its status says that it was killed
+		_, _ = lp.Wait() // the error is its status: killed
 		p.close()
 		return err
 	}

@@ -215,12 +215,18 @@ func (r *rig) exec(id string, cfg Stdio, change func(*specs.Process), argv ...st
 	return s, out, err
 }
 
-func TestKernelExec(t *testing.T) {
+// execRig runs a container to execute programs in.
+func execRig(t *testing.T) *rig {
+	t.Helper()
 	r := newRig(t, "sleep", "1000")
 	r.startKeeper()
 	r.create()
 	must(t, r.client.Start(r.ctx()))
+	return r
+}
 
+func TestKernelExecRunsAsAsked(t *testing.T) {
+	r := execRig(t)
 	t.Run("user, cwd, env, code", func(t *testing.T) {
 		_, out, err := r.exec("e1", Stdio{}, func(p *specs.Process) {
 			p.User = specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{7}}
@@ -275,6 +281,10 @@ func TestKernelExec(t *testing.T) {
 			t.Errorf("an exec that failed is still there: %v", err)
 		}
 	})
+}
+
+func TestKernelExecEnds(t *testing.T) {
+	r := execRig(t)
 	t.Run("signal and deadline", func(t *testing.T) {
 		_, _, err := r.exec("e5", Stdio{}, nil, "sleep", "1000")
 		must(t, err)

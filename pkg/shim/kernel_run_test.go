@@ -95,7 +95,8 @@ func TestKernelExecStartsClean(t *testing.T) {
 	r.spec.Linux.Seccomp = oneArch(t, &r.spec)
 	r.create()
 	must(t, r.client.Start(r.ctx()))
-	_, out, err := r.exec("e", Stdio{}, nil, "sh", "-c", "grep -E 'Sig(Ign|Blk)|Seccomp:' /proc/self/status; umask; ls /proc/self/fd; unshare -U true 2>&1; echo > /dev/stderr")
+	_, out, err := r.exec("e", Stdio{}, nil, "sh", "-c",
+		"grep -E 'Sig(Ign|Blk)|Seccomp:' /proc/self/status; umask; ls /proc/self/fd; unshare -U true 2>&1; echo > /dev/stderr")
 	must(t, err)
 	stdout, stderr := unframe(t, out.end(t))
 	const want = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSeccomp:\t2\n0022\n0\n1\n2\n3\n" +

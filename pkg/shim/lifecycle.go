@@ -34,7 +34,10 @@ func (c *container) watch(p *process) {
 	kills := c.oomKills()
 	rec.OOMKilled = kills > p.oom && (p.id == "" || rec.Signal == int(syscall.SIGKILL))
 	if p.id == "" && !c.ownPids() {
-		c.signalAll(int(unix.SIGKILL)) // nobody else ends the rest of a container that shares its pid namespace
+		// Nobody else ends the rest of a container that shares its pid namespace.
+		if err := c.signalAll(int(unix.SIGKILL)); err != nil {
+			c.logs.Error("kill what the first process left", "err", err)
+		}
 	}
 	p.drained()
 	if err := c.writeRecord(rec); err != nil {
@@ -206,8 +209,7 @@ func (c *container) discard(ctx context.Context) error {
 	c.stopDeadlines()
 	if c.init != nil {
 		if c.init.ended() == nil {
-			c.init.signal(int(unix.SIGKILL))
-			c.init.wait(ctx)
+			errs = append(errs, c.init.end(ctx))
 		}
 		if c.keeper != nil {
 			c.keeper.release(ReleaseRequest{Key: c.req.Key, Run: c.req.Run})

@@ -146,6 +146,17 @@ func (p *process) wait(ctx context.Context) (triton.ExitRecord, error) {
 	}
 }
 
+// end kills the process, unless it has just ended, and waits for its record.
+func (p *process) end(ctx context.Context) error {
+	err := p.signal(int(syscall.SIGKILL))
+	var told *Error
+	if errors.As(err, &told) && told.Kind == KindNotFound {
+		err = nil
+	}
+	_, waitErr := p.wait(ctx)
+	return errors.Join(err, waitErr)
+}
+
 // reap returns the wait status of our own child that has ended.
 func (p *process) reap() (uint32, error) {
 	state, err := p.lc.Wait()
@@ -163,7 +174,7 @@ func (p *process) reap() (uint32, error) {
 func (p *process) close() {
 	p.fan.abort()
 	for _, pm := range p.pumps {
-		pm.stream.src.SetReadDeadline(time.Unix(1, 0))
+		_ = pm.stream.src.SetReadDeadline(time.Unix(1, 0)) // in the past: ends the pump's read; a closed source has ended it
 		pm.stream.src.Close()
 		<-pm.ended
 	}

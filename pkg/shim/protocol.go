@@ -15,8 +15,8 @@ const (
 	MinProtocolVersion = 1
 )
 
-// A connection to a shim or to the keeper carries frames: a 4-byte big-endian length, then that many bytes of JSON,
-// at most MaxFrame. The client sends a Request and reads one Response; requests on one connection are answered in
+// MaxFrame bounds the JSON of a frame, in bytes. A connection to a shim or to the keeper carries frames: a 4-byte
+// big-endian length, then that many bytes of JSON. The client sends a Request and reads one Response; requests on one connection are answered in
 // order. Blocking verbs (wait, attach) get a connection of their own. The first request of each connection is hello.
 const MaxFrame = 4 << 20
 

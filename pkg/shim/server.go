@@ -39,8 +39,7 @@ type server struct {
 	mu         sync.Mutex
 	generation uint64 // the highest seen
 	conns      int    // greeted connections
-	greeted    bool
-	claiming   bool // create or adopt is under way
+	claiming   bool   // create or adopt is under way
 	container  *container
 }
 
@@ -176,11 +175,7 @@ func (s *server) claim(make func() (*container, error)) (*container, error) {
 
 // mayStop refuses shutdown while the container lives.
 func (s *server) mayStop() error {
-	c, err := s.held()
-	if err != nil {
-		return nil
-	}
-	if c.init.ended() == nil {
+	if c, err := s.held(); err == nil && c.init.ended() == nil {
 		return conflict("container is alive")
 	}
 	return nil

@@ -69,9 +69,10 @@ func (c *session) wait(ctx context.Context, held *container, req Request) (rec t
 		cancel()
 	}()
 	rec, err = p.wait(ctx)
-	c.cn.SetReadDeadline(time.Unix(1, 0))
+	// A closed connection takes no deadline: nothing waits on it, and the next read says so.
+	_ = c.cn.SetReadDeadline(time.Unix(1, 0))
 	<-watched
-	c.cn.SetReadDeadline(time.Time{})
+	_ = c.cn.SetReadDeadline(time.Time{})
 	return rec, err
 }
 

@@ -2,6 +2,7 @@ package jsonlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -212,11 +213,11 @@ func TestFollowStopsWithItsContextAndItsCaller(t *testing.T) {
 	opts := both
 	opts.Follow = true
 	ctx, cancel := context.WithCancel(context.Background())
-	if _, err := Read(ctx, path, opts, nil, func(triton.LogRecord) error { cancel(); return nil }); err != context.Canceled {
+	if _, err := Read(ctx, path, opts, nil, func(triton.LogRecord) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	stop := fmt.Errorf("enough")
-	if _, err := Read(context.Background(), path, opts, nil, func(triton.LogRecord) error { return stop }); err != stop {
+	if _, err := Read(context.Background(), path, opts, nil, func(triton.LogRecord) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -253,12 +253,11 @@ func (r *reader) take(part []byte) error {
 	if len(line) == 0 {
 		return nil // what ends a torn line may add an empty one
 	}
-	rec, err := r.dec.decode(line)
-	if err != nil {
-		r.stats.Corrupt++
-		return nil
+	if rec, err := r.dec.decode(line); err == nil {
+		return r.deliver(rec)
 	}
-	return r.deliver(rec)
+	r.stats.Corrupt++ // the reader sees the count; the lines behind this one are good
+	return nil
 }
 
 func (r *reader) deliver(rec triton.LogRecord) error {
