@@ -42,8 +42,9 @@ func TestTableComparesSubjects(t *testing.T) {
 }
 
 func TestParseBenchKeepsTheLeast(t *testing.T) {
-	out := "goos: linux\nBenchmarkKernelSyscall/watched-2   1000 180.5 ns/op\nBenchmarkKernelSyscall/watched-2   1000 170.0 ns/op\nBenchmarkKernelSyscall/empty-2 99 80 ns/op 3 B/op\nPASS\n"
-	want := map[string]float64{"BenchmarkKernelSyscall/watched": 170, "BenchmarkKernelSyscall/empty": 80}
+	out := "goos: linux\nBenchmarkKernelWatchedSyscall-2   1  180.5 empty-added-ns  2.1 watched/empty\n" +
+		"BenchmarkKernelWatchedSyscall-2   1  170 empty-added-ns  2.3 watched/empty\nPASS\nok  \tpkg 1.2s\n"
+	want := map[string]float64{"empty-added-ns": 170, "watched/empty": 2.1}
 	if diff := cmp.Diff(want, parseBench([]byte(out))); diff != "" {
 		t.Errorf("least (-want +got):\n%s", diff)
 	}
