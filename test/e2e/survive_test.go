@@ -169,3 +169,17 @@ func TestDamagedFilesAreSurvived(t *testing.T) {
 	u.complete(t, running, 0)
 	u.ok(t, "rm", record, log, running)
 }
+
+// TestPurgeEndsWhatStillRuns leaves containers running, also under a shim that was adopted: own checks that the purge
+// at its end leaves nothing of them, the keeper that held their output included.
+func TestPurgeEndsWhatStillRuns(t *testing.T) {
+	t.Parallel()
+	u := own(t)
+	u.ok(t, "run", "-d", "--name", "left", images.Programs, "lines", "0", "20", "0")
+	u.ok(t, "run", "-d", "--name", "adopted", images.Programs, "lines", "0", "20", "0")
+	u.ok(t, "run", "-d", "--privileged", "--network", "host", images.Busybox, "sleep", "1000")
+	if err := syscall.Kill(u.shimOf(t, "adopted"), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "adopted", func() bool { return u.docker(t, "exec", "adopted", "true").Code == 0 })
+}
