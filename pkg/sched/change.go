@@ -39,9 +39,10 @@ func (s *Snapshot) SetNode(f Node) error {
 
 func (s *Snapshot) newNode(name string) int32 {
 	ns := &s.nodes
-	n := int32(slices.Index(ns.alive, false))
-	if n < 0 {
-		n = int32(len(ns.alive))
+	n := int32(len(ns.alive))
+	if free := len(s.holes) - 1; free >= 0 {
+		n, s.holes = s.holes[free], s.holes[:free]
+	} else {
 		ns.grow()
 		s.index.grow()
 	}
@@ -106,6 +107,7 @@ func (s *Snapshot) DropNode(name string) {
 	s.unpost(n)
 	s.index.drop(n)
 	delete(s.byName, name)
+	s.holes = append(s.holes, n)
 	ns := &s.nodes
 	ns.alive[n], ns.fixed[n], ns.frame[n], ns.fresh[n], ns.placed[n] = false, Node{}, Frame{}, false, 0
 	ns.now[n], ns.nowVar[n], ns.nowMem[n], ns.waiting[n], ns.waitMem[n] = 0, 0, 0, 0, 0

@@ -22,6 +22,9 @@ type Config struct {
 	MissRate, Adapt float64
 	// Doubt is the probability with which an image is taken to run as in its busiest hour at any time.
 	Doubt float64
+	// Overload is the share of container time on overloaded nodes that is aimed at; Risk is the least that is admitted on
+	// the way there.
+	Overload float64
 	// OwnHours is after how many hours a container's own samples weigh as much as its image's history.
 	OwnHours float64
 	// StaleAfter is the age at which telemetry of a node is no longer believed: three frames of a second.
@@ -48,7 +51,7 @@ type Weights struct {
 // Defaults returns the settings used where a field is zero.
 func Defaults() Config {
 	return Config{
-		Risk: 0.005, MemoryRisk: 1e-5, NowShare: 0.5, Margin: 1.5, Doubt: 0.1, MissRate: 0.02, Adapt: 0.05, OwnHours: 200,
+		Risk: 0.005, MemoryRisk: 1e-5, NowShare: 0.3, Margin: 1.4, Doubt: 0.1, Overload: 0.003, MissRate: 0.03, Adapt: 0.05, OwnHours: 200,
 		StaleAfter: 3 * time.Second, DefaultCPU: 0.25, DefaultMemory: 256 * mib, LowReserve: 0.1, CrashLimit: 3, Candidates: 32,
 		Scores: Weights{Peak: 1, Now: 0.5, Memory: 0.2, Pressure: 0.5, RunQueue: 0.2, Interference: 0.5, Crash: 0.3, Locality: 0.02,
 			Replicas: 0.01, Spread: 0.2, Affinity: 0.3, Network: 0.1, Disk: 0.1},
@@ -69,6 +72,7 @@ func (c Config) Validate() error {
 	share("miss rate", c.MissRate)
 	share("low reserve", c.LowReserve)
 	share("doubt", c.Doubt)
+	share("overload", c.Overload)
 	for _, v := range []struct {
 		name string
 		v    float64
@@ -86,7 +90,7 @@ func (c Config) withDefaults() Config {
 	for _, f := range []struct{ v, d *float64 }{
 		{&c.Risk, &d.Risk}, {&c.MemoryRisk, &d.MemoryRisk}, {&c.NowShare, &d.NowShare}, {&c.Margin, &d.Margin},
 		{&c.MissRate, &d.MissRate}, {&c.Adapt, &d.Adapt}, {&c.OwnHours, &d.OwnHours}, {&c.DefaultCPU, &d.DefaultCPU},
-		{&c.LowReserve, &d.LowReserve}, {&c.Doubt, &d.Doubt}, {&c.CrashLimit, &d.CrashLimit},
+		{&c.LowReserve, &d.LowReserve}, {&c.Doubt, &d.Doubt}, {&c.Overload, &d.Overload}, {&c.CrashLimit, &d.CrashLimit},
 	} {
 		if *f.v == 0 {
 			*f.v = *f.d

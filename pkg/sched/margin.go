@@ -10,7 +10,10 @@ import "math"
 // where a miss is a demand that the node's prediction gave less than MissRate probability to be exceeded, and weight is the
 // node's share of all containers. Misses are seen long before a node is full, so that the margin is learnt before it is needed.
 type Margin struct {
-	N      float64 `json:"n"`
+	N float64 `json:"n"`
+	// Ease multiplies the admitted risk: it grows while less than Config.Overload of container time is spent on overloaded
+	// nodes and shrinks when more is, for a tail of a sum is never known as well as its middle.
+	Ease   float64 `json:"ease"`
 	Misses float64 `json:"misses"` // container hours in which the prediction was missed
 	Hours  float64 `json:"hours"`  // container hours observed
 }
@@ -19,13 +22,21 @@ type Margin struct {
 const (
 	minMargin = 0.8
 	maxMargin = 6
+	maxEase   = 6
 )
+
+// easeRate is how fast Ease follows, per hour without any overload: it doubles in about three days.
+const easeRate = 0.01
 
 func (m Margin) bounded(c Config) Margin {
 	if !(m.N > 0) || math.IsInf(m.N, 0) {
 		m.N = c.Margin
 	}
 	m.N = min(maxMargin, max(minMargin, m.N))
+	if !(m.Ease >= 1) {
+		m.Ease = 1
+	}
+	m.Ease = min(maxEase, m.Ease)
 	return m
 }
 
@@ -43,6 +54,11 @@ func (s *Snapshot) learn(n int32, used float32, hours float64) {
 	m.Hours += here * hours
 	m.Misses += here * hours * missed
 	m.N *= math.Exp(s.cfg.Adapt * hours * here / all * (missed - s.cfg.MissRate))
+	over := 0.0
+	if used > s.nodes.cap[n] {
+		over = 1
+	}
+	m.Ease *= math.Exp(easeRate * hours * here / all * (1 - over/s.cfg.Overload))
 	*m = m.bounded(s.cfg)
 }
 

@@ -30,11 +30,16 @@ func Place(s *Snapshot, r Request) (Decision, error) {
 		d.Refused = s.refusals(q)
 		return d, d.refusal()
 	}
-	sort.Slice(found, func(i, j int) bool { return s.better(&found[i], &found[j]) })
-	d.Node = s.nodes.fixed[found[0].n].Name
-	for i := range min(len(found), shown) {
-		d.Candidates = append(d.Candidates, found[i].candidate(s))
+	d.Candidates = make([]Candidate, min(len(found), shown))
+	for i := range d.Candidates { // only the first few are wanted in order
+		for j := i + 1; j < len(found); j++ {
+			if s.better(&found[j], &found[i]) {
+				found[i], found[j] = found[j], found[i]
+			}
+		}
+		d.Candidates[i] = found[i].candidate(s)
 	}
+	d.Node = d.Candidates[0].Node
 	return d, nil
 }
 
@@ -59,7 +64,7 @@ type query struct {
 const eagerRisk = 2
 
 func (s *Snapshot) query(r *Request) *query {
-	q := &query{r: r, image: s.intern(r.Image, false), pack: r.Strategy == Pack, risk: float32(s.cfg.Risk)}
+	q := &query{r: r, image: s.intern(r.Image, false), pack: r.Strategy == Pack, risk: float32(s.cfg.Risk * s.margin.Ease)}
 	q.cpu, q.mem = s.asked(r)
 	s.expect(r, nil, &q.load)
 	switch {
@@ -149,7 +154,7 @@ func (s *Snapshot) better(a, b *found) bool {
 
 // gather scores the nodes worth looking at.
 func (s *Snapshot) gather(q *query, d *Decision) []found {
-	list := make([]found, 0, s.cfg.Candidates)
+	list := make([]found, 0, min(s.cfg.Candidates, s.Len()))
 	visit := func(n int32) bool {
 		d.Looked++
 		if s.rule(n, q).refused {

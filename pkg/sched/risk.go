@@ -40,7 +40,7 @@ const brim = 0.01
 const (
 	// peakSigmas of the predicted deviation above the mean make the peak nodes are ranked by. It decides the order only, so it
 	// is fixed; what is admitted depends on Risk and the learnt margin.
-	peakSigmas = 1.5
+	peakSigmas = 2
 	// nowSigmas stretches the deviation of the present: what is measured over minutes hides the drift over the hours that
 	// the present stands for.
 	nowSigmas = 2

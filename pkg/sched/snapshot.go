@@ -61,6 +61,7 @@ type Snapshot struct {
 	margin  Margin
 
 	byName      map[string]int32
+	holes       []int32 // places of dropped nodes
 	containers  map[triton.ContainerKey]*container
 	images      map[string]int32 // interned
 	imageNames  []string
@@ -141,7 +142,7 @@ func New(cfg Config, history *History, seed uint64) *Snapshot {
 		posting: map[string][]int32{}, byContainer: map[string][]*container{}, replicas: map[int32]map[int32]int32{},
 		culprits: map[int32][]delay{}, victims: map[int32][]delay{}, sensitive: map[int32]int32{},
 		quotas: map[triton.Tenant]Quota{}, used: map[triton.Tenant]*Quota{}}
-	s.margin = Margin{N: s.cfg.Margin}
+	s.margin = Margin{N: s.cfg.Margin, Ease: 1}
 	s.index = newIndex()
 	s.weights = s.cfg.Scores.array()
 	s.memZ = float32(math.Sqrt2 * math.Erfcinv(2*s.cfg.MemoryRisk))
