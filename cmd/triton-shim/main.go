@@ -1,5 +1,5 @@
-// triton-shim is the parent of one container (serve), the keeper of every container's descriptors (keep), and, executed
-// again by libcontainer, a container's init (init). Whoever starts it detaches it from its own session.
+// Command triton-shim is the parent of one container (serve), the keeper of every container's descriptors (keep), and,
+// executed again by libcontainer, a container's init (init). Whoever starts it detaches it from its own session.
 package main
 
 import (

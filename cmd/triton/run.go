@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/tritond/triton/pkg/tritonapi"
+	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
 
 // version is set by the linker.
@@ -82,8 +82,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 
 func showVersion(ctx context.Context, c *client, out io.Writer) error {
 	fmt.Fprintf(out, "client: %s\n", version)
-	var v tritonapi.Version
-	if err := c.get(ctx, "/triton/v1/version", &v); err != nil {
+	var v wire.Version
+	if err := c.get(ctx, wire.Prefix+"version", &v); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "daemon: %s (%s), instance %s, since %s\n", v.Version, v.Commit, v.Instance, v.Started.Format(time.RFC3339))
@@ -91,8 +91,8 @@ func showVersion(ctx context.Context, c *client, out io.Writer) error {
 }
 
 func showProbes(ctx context.Context, c *client, out io.Writer) error {
-	var p tritonapi.Probes
-	if err := c.get(ctx, "/triton/v1/probes", &p); err != nil {
+	var p wire.Probes
+	if err := c.get(ctx, wire.Prefix+"probes", &p); err != nil {
 		return err
 	}
 	for _, m := range p.Missing {
@@ -111,8 +111,8 @@ func showProbes(ctx context.Context, c *client, out io.Writer) error {
 
 // showSyscalls prints the most frequent call first.
 func showSyscalls(ctx context.Context, c *client, ref string, out io.Writer) error {
-	var o tritonapi.Observed
-	if err := c.get(ctx, tritonapi.ObservedPath(ref), &o); err != nil {
+	var o wire.Observed
+	if err := c.get(ctx, wire.ObservedPath(ref), &o); err != nil {
 		return err
 	}
 	names := make([]string, 0, len(o.Syscalls))

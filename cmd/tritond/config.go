@@ -54,9 +54,12 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.BridgeSubnet, "bridge-subnet", "172.30.0.0/16", "IPv4 subnet of the bridge that containers get addresses from")
 	fs.StringVar(&c.Instance, "instance", "", "name in our cgroups, bridge, nft table and pins (default: from the data root)")
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
-	fs.BoolVar(&c.InsecureTCP, "insecure-tcp", false, "serve the Docker API on tcp:// without client certificates: everyone who can connect is root here")
-	fs.Uint64Var(&c.MinFree, "min-free", defaultMinFree, "bytes that must stay free on the data root's volume: below it, new containers and images are refused")
-	fs.BoolVar(&c.FavorDynMods, "favordynmods", false, "mount cgroup2 with favordynmods: starts are some 9 ms faster, forks and exits a little slower; stays until reboot")
+	fs.BoolVar(&c.InsecureTCP, "insecure-tcp", false,
+		"serve the Docker API on tcp:// without client certificates: everyone who can connect is root here")
+	fs.Uint64Var(&c.MinFree, "min-free", defaultMinFree,
+		"bytes that must stay free on the data root's volume: below it, new containers and images are refused")
+	fs.BoolVar(&c.FavorDynMods, "favordynmods", false,
+		"mount cgroup2 with favordynmods: starts are some 9 ms faster, forks and exits a little slower; stays until reboot")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi"
+	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
 
 // maxContainers bounds the slots of the probes; ranges of ids and ports of a bridge end at about the same number.
@@ -254,7 +255,7 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 		Backend: backend{Node: d.node, images: d.images, journal: d.journal, info: d.nodeInfo},
 		Version: version, Log: d.log.With("part", "api"), Tenant: operator,
 		Bridge: d.bridge(), StorageDriver: d.static.StorageDriver,
-		Extra: func(mux *http.ServeMux) { mux.Handle(tritonapi.Prefix, own.Operator()) },
+		Extra: func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Operator()) },
 	})
 	for _, h := range d.cfg.Hosts {
 		l, err := listenHost(h)
@@ -281,7 +282,7 @@ func (d *daemon) public(own *tritonapi.API) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", d.telemetry.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.Handle("GET "+tritonapi.Prefix+"debug/vars", own.Vars())
+	mux.Handle("GET "+wire.Prefix+"debug/vars", own.Vars())
 	return mux
 }
 
@@ -324,7 +325,7 @@ func (l *listener) run(ctx context.Context, log *slog.Logger) error {
 		log.Debug("requests cut", "address", l.Addr().String(), "err", err)
 		l.server.Close()
 	}
-	<-done
+	_ = <-done // http.ErrServerClosed: it was told to end
 	return ctx.Err()
 }
 

@@ -4,30 +4,31 @@ import (
 	goruntime "runtime"
 
 	"github.com/tritond/triton/pkg/tritonapi"
+	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
 
 // ownAPI is what /triton/v1 shows.
 func (d *daemon) ownAPI() tritonapi.Config {
 	return tritonapi.Config{
-		Version: tritonapi.Version{
+		Version: wire.Version{
 			Version: version, Commit: commit, Instance: d.cfg.Instance, Node: d.static.Name, Started: d.static.Started,
 		},
 		Node: d.node, Tenant: operator, Log: d.log.With("part", "api"), Probes: d.probesView, Vars: d.vars,
 	}
 }
 
-func (d *daemon) probesView() tritonapi.Probes {
-	v := tritonapi.Probes{Missing: []tritonapi.Missing{}, Drops: d.probes.Drops()}
+func (d *daemon) probesView() wire.Probes {
+	v := wire.Probes{Missing: []wire.Missing{}, Drops: d.probes.Drops()}
 	for _, m := range d.probes.Missing() {
-		v.Missing = append(v.Missing, tritonapi.Missing{Program: m.Program, Reason: m.Reason.Error()})
+		v.Missing = append(v.Missing, wire.Missing{Program: m.Program, Reason: m.Reason.Error()})
 	}
 	return v
 }
 
-func (d *daemon) vars() tritonapi.Vars {
+func (d *daemon) vars() wire.Vars {
 	var m goruntime.MemStats
 	goruntime.ReadMemStats(&m)
-	return tritonapi.Vars{
+	return wire.Vars{
 		Goroutines: goruntime.NumGoroutine(), FDs: openFDs(), HeapBytes: m.HeapInuse,
 		Containers: d.node.Count(), Slots: len(d.probes.Watched()),
 	}

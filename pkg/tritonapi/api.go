@@ -11,6 +11,7 @@ import (
 	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
+	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
 
 // Node is what the paths about containers need.
@@ -20,10 +21,10 @@ type Node interface {
 
 // Config is what the API shows.
 type Config struct {
-	Version Version
+	Version wire.Version
 	Node    Node
-	Probes  func() Probes
-	Vars    func() Vars
+	Probes  func() wire.Probes
+	Vars    func() wire.Vars
 	Tenant  func(*http.Request) (triton.Tenant, error)
 	Log     *slog.Logger
 }
@@ -39,11 +40,11 @@ func New(cfg Config) *API { return &API{cfg} }
 // Operator serves every path; the caller has made sure that the client may see what it asks for.
 func (a *API) Operator() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+Prefix+"version", func(w http.ResponseWriter, _ *http.Request) { a.reply(w, a.cfg.Version) })
-	mux.HandleFunc("GET "+Prefix+"probes", func(w http.ResponseWriter, _ *http.Request) { a.reply(w, a.cfg.Probes()) })
-	mux.HandleFunc("GET "+Prefix+"containers/{ref}/observed", a.observed)
-	mux.Handle("GET "+Prefix+"debug/vars", a.Vars())
-	mux.HandleFunc(Prefix, func(w http.ResponseWriter, _ *http.Request) { a.refuse(w, http.StatusNotFound, "page not found") })
+	mux.HandleFunc("GET "+wire.Prefix+"version", func(w http.ResponseWriter, _ *http.Request) { a.reply(w, a.cfg.Version) })
+	mux.HandleFunc("GET "+wire.Prefix+"probes", func(w http.ResponseWriter, _ *http.Request) { a.reply(w, a.cfg.Probes()) })
+	mux.HandleFunc("GET "+wire.Prefix+"containers/{ref}/observed", a.observed)
+	mux.Handle("GET "+wire.Prefix+"debug/vars", a.Vars())
+	mux.HandleFunc(wire.Prefix, func(w http.ResponseWriter, _ *http.Request) { a.refuse(w, http.StatusNotFound, "page not found") })
 	return mux
 }
 
@@ -88,25 +89,25 @@ func (a *API) refuse(w http.ResponseWriter, status int, message string) {
 }
 
 // observedOf turns the kernel's numbers into what is shown.
-func observedOf(o node.Observed) Observed {
+func observedOf(o node.Observed) wire.Observed {
 	t := o.Totals
-	out := Observed{
+	out := wire.Observed{
 		ID: o.Key.ID, Name: o.Name, Image: o.Image, Run: o.Run, Running: o.Running, CgroupID: o.CgroupID,
-		First: t.First, Last: t.Last, Syscalls: make(map[string]Syscall, len(t.Syscalls)), RunQueue: latencyOf(t.RunQueue),
+		First: t.First, Last: t.Last, Syscalls: make(map[string]wire.Syscall, len(t.Syscalls)), RunQueue: latencyOf(t.RunQueue),
 		Execs: t.Execs, Exits: t.Exits, FatalSignals: t.FatalSignals, OOMKills: t.OOMKills,
 		CPUSeconds: float64(t.CPUNs) / 1e9, Dropped: t.Dropped.Total(),
 	}
 	for nr, s := range t.Syscalls {
 		l := latencyOf(s.Durations)
 		l.Count = s.Count
-		out.Syscalls[telemetry.SyscallName(nr)] = Syscall{Number: nr, Latency: l, Errors: s.Errors, Untimed: s.Untimed}
+		out.Syscalls[telemetry.SyscallName(nr)] = wire.Syscall{Number: nr, Latency: l, Errors: s.Errors, Untimed: s.Untimed}
 	}
 	return out
 }
 
 // latencyOf summarizes h; an empty one has no quantiles.
-func latencyOf(h triton.Histogram) Latency {
-	l := Latency{Count: h.Count(), Sum: float64(h.SumNs) / 1e9, P50: -1, P99: -1}
+func latencyOf(h triton.Histogram) wire.Latency {
+	l := wire.Latency{Count: h.Count(), Sum: float64(h.SumNs) / 1e9, P50: -1, P99: -1}
 	if l.Count > 0 {
 		l.P50, l.P99 = h.Quantile(0.5).Seconds(), h.Quantile(0.99).Seconds()
 	}

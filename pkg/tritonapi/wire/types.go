@@ -1,4 +1,4 @@
-package tritonapi
+package wire
 
 import (
 	"net/url"
