@@ -125,20 +125,21 @@ func cell(t *testing.T, o *FunctionsObjects, i uint32) FunctionsCell {
 func TestKernelCellsComeFromThePool(t *testing.T) {
 	o := load(t, 2)
 	add := func(owner, nr uint64) { call(t, o.TestAdd, &FunctionsCallArgs{Owner: owner, Ns: 100, Nr: nr}) }
-	add(1<<32|0, 7)
-	add(1<<32|0, 7)
+	// An owner is its generation in the upper half, its slot in the lower.
+	add(1<<32, 7)
+	add(1<<32, 7)
 	add(2<<32|1, 7)
 	if a, b := slot(t, o, 0).Cells[7], slot(t, o, 1).Cells[7]; a != 2 || b != 3 {
 		t.Errorf("cells %d and %d, want the first fresh ones 2 and 3", a, b)
 	}
-	add(1<<32|0, 8)
+	add(1<<32, 8)
 	if s := slot(t, o, 0); s.Cells[8] != 0 || s.DropCells != 1 || cell(t, o, 0).SumNs != 100 {
 		t.Errorf("empty pool: cell %d, drops %d, shared %+v", s.Cells[8], s.DropCells, cell(t, o, 0))
 	}
 	if err := o.FreeCells.Update(nil, uint32(3), ebpf.UpdateAny); err != nil {
 		t.Fatal(err)
 	}
-	add(1<<32|0, 9)
+	add(1<<32, 9)
 	if got := slot(t, o, 0).Cells[9]; got != 3 {
 		t.Errorf("cell %d, want the one given back", got)
 	}
