@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -66,7 +67,7 @@ func (r *reader) file(name string) []byte {
 // fail keeps the first failure, unless it says that the file is not there: EOPNOTSUPP comes from pressure files of a
 // kernel booted with psi=0.
 func (r *reader) fail(op string, err error) []byte {
-	if !gone(err) && err != syscall.EOPNOTSUPP && r.err == nil {
+	if !gone(err) && !errors.Is(err, syscall.EOPNOTSUPP) && r.err == nil {
 		r.err = fmt.Errorf("%s %s: %w", op, r.path[:len(r.path)-1], err)
 	}
 	return nil

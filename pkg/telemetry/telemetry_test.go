@@ -54,7 +54,7 @@ func TestWindowKeepsAMinuteOfSecondsAndTenMinutesOfTens(t *testing.T) {
 	}
 	tens := got[:len(got)-secondsKept]
 	for i := 1; i < len(tens); i++ {
-		if d := tens[i].Time.Sub(tens[i-1].Time); d != tenSeconds {
+		if d := tens[i].Time.Sub(tens[i-1].Time); d != tensApart {
 			t.Errorf("ten %d came %s after the one before", i, d)
 		}
 		if len(tens[i].Durations.Counts) != 0 {

@@ -12,7 +12,7 @@ import (
 const (
 	secondsKept = 60
 	tensKept    = 60
-	tenSeconds  = 10 * time.Second
+	tensApart   = 10 * time.Second
 )
 
 // The heatmap that a window keeps: schema 0, 2^-24 to 2^12 seconds, what the probes measure.
@@ -57,7 +57,7 @@ func (w *window) add(s Sample) {
 		next.runQueue = heatOf(s.RunQueue.Sub(w.last.RunQueue))
 	}
 	w.seconds.push(next)
-	if newest, ok := w.tens.newest(); !ok || s.Time.Sub(newest.at) >= tenSeconds-time.Second/2 {
+	if newest, ok := w.tens.newest(); !ok || s.Time.Sub(newest.at) >= tensApart-time.Second/2 {
 		w.tens.push(sc)
 	}
 	w.last, w.seen = s, true
