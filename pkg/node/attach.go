@@ -122,19 +122,23 @@ func (a *attachment) copyStdin(stdin io.Reader) error {
 	buf := make([]byte, 32<<10)
 	for {
 		k, err := stdin.Read(buf)
-		if k > 0 {
-			if _, werr := a.stream.WriteStdin(buf[:k]); werr != nil {
-				return nil // the process is gone or closed its input: the output decides when to end
-			}
+		if k > 0 && !a.feed(buf[:k]) {
+			return nil // the output decides when to end
 		}
 		if errors.Is(err, io.EOF) {
-			a.stream.CloseStdin() // fails only where the process is gone
+			_ = a.stream.CloseStdin() // fails only where the process is gone
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// feed writes input; false: the process is gone or has closed its stdin.
+func (a *attachment) feed(input []byte) bool {
+	_, err := a.stream.WriteStdin(input)
+	return err == nil
 }
 
 // AttachContainer takes a place at a container's streams, before or while it runs.

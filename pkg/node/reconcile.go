@@ -40,6 +40,7 @@ func (n *Node) Reconcile(ctx context.Context) error {
 	if err := n.cfg.Network.Reconcile(ctx, keep); err != nil {
 		return fmt.Errorf("reconcile networks: %w", err)
 	}
+	// No goroutine returns an error: one container's trouble must not stop the others.
 	var g errgroup.Group
 	g.SetLimit(reconcileParallel)
 	for _, c := range n.all() {
@@ -53,7 +54,9 @@ func (n *Node) Reconcile(ctx context.Context) error {
 			return nil
 		})
 	}
-	g.Wait() // no goroutine returns an error: one container's trouble must not stop the others
+	if err := g.Wait(); err != nil {
+		return err
+	}
 	if len(bad) > 0 {
 		// What looks like an orphan may belong to a record that cannot be read.
 		n.log.Warn("leftovers are not cleaned up while records are unreadable", "records", len(bad))
