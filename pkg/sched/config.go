@@ -52,7 +52,7 @@ type Weights struct {
 func Defaults() Config {
 	return Config{
 		Risk: 0.005, MemoryRisk: 1e-5, NowShare: 0.3, Margin: 1.4, Doubt: 0.1, Overload: 0.003, MissRate: 0.03, Adapt: 0.05, OwnHours: 200,
-		StaleAfter: 3 * time.Second, DefaultCPU: 0.25, DefaultMemory: 256 * mib, LowReserve: 0.1, CrashLimit: 3, Candidates: 32,
+		StaleAfter: 3 * time.Second, DefaultCPU: 0.25, DefaultMemory: 256 * mib, LowReserve: 0.1, CrashLimit: 3, Candidates: 16,
 		Scores: Weights{Peak: 1, Now: 0.5, Memory: 0.2, Pressure: 0.5, RunQueue: 0.2, Interference: 0.5, Crash: 0.3, Locality: 0.02,
 			Replicas: 0.01, Spread: 0.2, Affinity: 0.3, Network: 0.1, Disk: 0.1},
 	}

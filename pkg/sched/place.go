@@ -25,18 +25,13 @@ func Place(s *Snapshot, r Request) (Decision, error) {
 		d.Refused = []Reason{{Text: short, Nodes: s.Len()}}
 		return d, d.refusal()
 	}
-	found := s.gather(q, &d)
+	found := s.gather(q, &d, shown)
 	if len(found) == 0 {
 		d.Refused = s.refusals(q)
 		return d, d.refusal()
 	}
-	d.Candidates = make([]Candidate, min(len(found), shown))
-	for i := range d.Candidates { // only the first few are wanted in order
-		for j := i + 1; j < len(found); j++ {
-			if s.better(&found[j], &found[i]) {
-				found[i], found[j] = found[j], found[i]
-			}
-		}
+	d.Candidates = make([]Candidate, len(found))
+	for i := range found {
 		d.Candidates[i] = found[i].candidate(s)
 	}
 	d.Node = d.Candidates[0].Node
@@ -152,9 +147,10 @@ func (s *Snapshot) better(a, b *found) bool {
 	return ra.less(rb)
 }
 
-// gather scores the nodes worth looking at.
-func (s *Snapshot) gather(q *query, d *Decision) []found {
-	list := make([]found, 0, min(s.cfg.Candidates, s.Len()))
+// gather scores the nodes worth looking at and returns the best keep of them, best first.
+func (s *Snapshot) gather(q *query, d *Decision, keep int) []found {
+	best := make([]found, 0, keep)
+	fit := 0
 	visit := func(n int32) bool {
 		d.Looked++
 		if s.rule(n, q).refused {
@@ -164,22 +160,37 @@ func (s *Snapshot) gather(q *query, d *Decision) []found {
 		if s.fits(n, q, &o).refused {
 			return true
 		}
-		list = append(list, found{n: n, look: o, cost: s.score(n, q, &o)})
-		return len(list) < s.cfg.Candidates
+		best = s.insert(best, found{n: n, look: o, cost: s.score(n, q, &o)})
+		fit++
+		return fit < s.cfg.Candidates
 	}
 	if nodes, ok := s.named(q); ok {
 		for _, n := range nodes {
-			d.Looked++
-			if !s.rule(n, q).refused {
-				if o := s.look(n, &q.load, q.image, q.reserve); !s.fits(n, q, &o).refused {
-					list = append(list, found{n: n, look: o, cost: s.score(n, q, &o)})
-				}
+			if fit = 0; !visit(n) {
+				break
 			}
 		}
-		return list
+		return best
 	}
 	s.index.walk(q.pack, visit)
-	return list
+	return best
+}
+
+// insert puts f in its place and drops what exceeds the capacity of best.
+func (s *Snapshot) insert(best []found, f found) []found {
+	at := len(best)
+	for at > 0 && s.better(&f, &best[at-1]) {
+		at--
+	}
+	switch {
+	case len(best) < cap(best):
+		best = append(best, f)
+	case at == len(best):
+		return best
+	}
+	copy(best[at+1:], best[at:len(best)-1])
+	best[at] = f
+	return best
 }
 
 // maxNamed is how many named nodes are all looked at; for more the index is walked.

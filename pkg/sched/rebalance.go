@@ -110,9 +110,7 @@ func (s *Snapshot) target(n int32, c *container, before, after outlook, taken ma
 	q := s.query(&r)
 	q.load = c.load
 	var d Decision
-	fits := s.gather(q, &d)
-	sort.Slice(fits, func(i, j int) bool { return s.better(&fits[i], &fits[j]) })
-	for _, f := range fits {
+	for _, f := range s.gather(q, &d, s.cfg.Candidates) {
 		to := s.nodes.fixed[f.n].Name
 		if f.n == n || taken[to] || !s.nodes.fresh[f.n] {
 			continue
