@@ -154,7 +154,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 // openNode makes the parts that need others.
 func (d *daemon) openNode(ctx context.Context) (err error) {
 	cfg := d.cfg
-	d.telemetry = telemetry.New(telemetry.Config{Node: d.static.Name, Log: d.log.With("part", "telemetry"), Drops: d.probes.Drops})
+	d.telemetry = telemetry.New(telemetry.Config{Node: d.static.Name, Log: d.log.With("part", "telemetry"), Drops: d.probes.Drops, PerSyscall: cfg.PerSyscall})
 	d.runtime, err = runtime.Open(ctx, runtime.Config{
 		Instance: cfg.Instance, ShimPath: cfg.ShimPath, RunRoot: cfg.RunRoot, DataRoot: cfg.DataRoot, Version: version,
 		Generation: d.roots.generation, BootID: d.roots.bootID, ExitMap: probes.ExitMapPath(d.roots.pinDir), Log: d.log.With("part", "runtime"),
@@ -325,7 +325,9 @@ func (l *listener) run(ctx context.Context, log *slog.Logger) error {
 		log.Debug("requests cut", "address", l.Addr().String(), "err", err)
 		l.server.Close()
 	}
-	_ = <-done // http.ErrServerClosed: it was told to end
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		log.Debug("serve", "address", l.Addr().String(), "err", err)
+	}
 	return ctx.Err()
 }
 
