@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
@@ -98,8 +97,7 @@ type eventHub struct {
 }
 
 type subscription struct {
-	queue   chan Event
-	dropped atomic.Uint64
+	queue chan Event
 }
 
 // Events calls fn for each record of watched containers until ctx is done; it returns nil then. At most queue records
