@@ -117,7 +117,10 @@ func TestForwardingRecordFitsAnAlias(t *testing.T) {
 	if !ok || !cmp.Equal(f, got, cmp.AllowUnexported(forwarding{})) {
 		t.Errorf("got %+v %v, want %+v", got, ok, f)
 	}
-	for _, alias := range []string{"", "triton/x", "triton/x ip_forward=0 accept_redirects=0 forwarding=../x", "triton/xy ip_forward=0 accept_redirects=1", "x ip_forward=0"} {
+	for _, alias := range []string{
+		"", "triton/x", "triton/x ip_forward=0 accept_redirects=0 forwarding=../x",
+		"triton/xy ip_forward=0 accept_redirects=1", "x ip_forward=0",
+	} {
 		if _, ok := decodeForwarding("triton/x", alias); ok {
 			t.Errorf("%q: got a record, want none", alias)
 		}

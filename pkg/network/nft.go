@@ -183,7 +183,7 @@ func (f *firewall) stop() {
 
 func (f *firewall) close() {
 	if f.conn != nil {
-		f.conn.CloseLasting()
+		_ = f.conn.CloseLasting() // a socket that is not used again
 		f.conn = nil
 	}
 }

@@ -13,7 +13,10 @@ import (
 
 // The pieces rules are made of. Each takes and leaves registers as it says; conditions use register 1.
 
-func addChain(c *nftables.Conn, t *nftables.Table, name string, typ nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
+func addChain(
+	c *nftables.Conn, t *nftables.Table, name string,
+	typ nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority,
+) *nftables.Chain {
 	accept := nftables.ChainPolicyAccept
 	return c.AddChain(&nftables.Chain{
 		Name: name, Table: t, Type: typ, Hooknum: hook, Priority: nftables.ChainPriorityRef(priority), Policy: &accept,
