@@ -46,8 +46,7 @@ func startServer(t *testing.T, edit ...func(*Config)) *testServer {
 		f(&cfg)
 	}
 	s := New(cfg)
-	// Not t.TempDir: its path may be longer than a socket's may be.
-	dir, err := os.MkdirTemp("", "tda")
+	dir, err := os.MkdirTemp("", "tda") // short: a socket's path has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,8 +123,8 @@ func (st *stream) serve(ctx context.Context, f func(context.Context) error) erro
 // returned stop waits until gone cannot be called any more. An epoll descriptor of its own reports the hang-up alone,
 // whatever the state of reads and writes on the connection, and costs neither a thread nor a timer.
 func watchHangup(conn net.Conn, gone func()) (stop func(), err error) {
-	raw, err := rawConn(conn)
-	if err != nil {
+	raw, ok := rawConn(conn)
+	if !ok {
 		return func() {}, nil // not a socket of the kernel's (a test's pipe): its end shows at the next read or write
 	}
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -171,15 +171,17 @@ func waitEpoll(ep *os.File) bool {
 	return err == nil && happened
 }
 
-func rawConn(conn net.Conn) (syscall.RawConn, error) {
+// rawConn returns the kernel's socket of conn, if it has one and it is open.
+func rawConn(conn net.Conn) (syscall.RawConn, bool) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
-		return nil, errors.ErrUnsupported
+		return nil, false
 	}
-	return sc.SyscallConn()
+	raw, err := sc.SyscallConn()
+	return raw, err == nil
 }
 
 // tuneTCP bounds how long a dead peer can stay unnoticed. Unix sockets need nothing: the kernel knows at once.

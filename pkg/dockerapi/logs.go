@@ -139,7 +139,7 @@ func (f *flusher) run() {
 	control := http.NewResponseController(f.w)
 	for range f.dirty {
 		f.mu.Lock()
-		control.Flush() //nolint:errcheck // the next write fails
+		_ = control.Flush() // the next write fails
 		f.mu.Unlock()
 	}
 }

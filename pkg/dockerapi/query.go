@@ -19,14 +19,6 @@ func (q query) bool(name string) bool {
 	return true
 }
 
-// boolOr is bool, or def when the parameter is absent.
-func (q query) boolOr(name string, def bool) bool {
-	if !q.Has(name) {
-		return def
-	}
-	return q.bool(name)
-}
-
 // size reads a terminal's dimension.
 func (q query) size(name, what string) (uint, error) {
 	n, err := strconv.ParseUint(q.Get(name), 10, 32)
