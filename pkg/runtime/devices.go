@@ -115,16 +115,13 @@ func deviceNodes(d triton.Device) ([]deviceNode, error) {
 func nodesBelow(dir, target string) []deviceNode {
 	var nodes []deviceNode
 	walk := func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return nil
+		if err == nil && !entry.IsDir() {
+			if dev, err := oci.DeviceFromPath(path); err == nil && dev.Type != "p" {
+				dev.Path = filepath.Join(target, strings.TrimPrefix(path, dir))
+				nodes = append(nodes, deviceNode{*dev, path})
+			}
 		}
-		dev, err := oci.DeviceFromPath(path)
-		if err != nil || dev.Type == "p" {
-			return nil
-		}
-		dev.Path = filepath.Join(target, strings.TrimPrefix(path, dir))
-		nodes = append(nodes, deviceNode{*dev, path})
-		return nil
+		return nil // the walk goes on past what cannot be read
 	}
 	if err := filepath.WalkDir(dir, walk); err != nil {
 		return nil // walk returns no error

@@ -55,7 +55,11 @@ func makeLayer(dir string) error {
 	if err := command("cp", "/usr/bin/busybox", busybox); err != nil {
 		return err
 	}
-	for _, name := range []string{"sh", "cat", "id", "sleep", "true", "stat", "ls", "env", "hostname", "seq", "grep", "kill", "head", "touch", "mount", "sed", "tail", "readlink", "tr", "stty", "tty", "wc", "mknod"} {
+	for _, name := range []string{
+		"sh", "cat", "id", "sleep", "true", "stat", "ls", "env",
+		"hostname", "seq", "grep", "kill", "head", "touch", "mount", "sed", "tail", "readlink",
+		"tr", "stty", "tty", "wc", "mknod",
+	} {
 		if err := os.Symlink("busybox", filepath.Join(dir, "bin", name)); err != nil {
 			return err
 		}

@@ -80,7 +80,7 @@ func (r *Runtime) end(ctx context.Context, c claim) error {
 		if err := client.Delete(ctx, true); err != nil {
 			r.log.Warn("shim could not delete its container", "container", c.Key, "err", err)
 		}
-		client.Shutdown(ctx) // of one that holds none; the others are ending
+		_ = client.Shutdown(ctx) // of one that holds none; the others are ending and refuse or are gone
 		client.Close()
 	}
 	if err := r.sweep(ctx, c); err != nil {

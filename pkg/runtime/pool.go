@@ -32,12 +32,12 @@ type process struct {
 
 // fill starts shims until the pool is full, one after the other: they are made for later.
 func (r *Runtime) fill(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		r.mu.Lock()
 		full := r.closed || len(r.idle) >= r.cfg.PoolSize
 		r.mu.Unlock()
-		if full || ctx.Err() != nil {
-			return nil
+		if full {
+			break
 		}
 		p, err := r.startShim(ctx)
 		if err != nil {
@@ -52,6 +52,7 @@ func (r *Runtime) fill(ctx context.Context) error {
 		r.idle = append(r.idle, p)
 		r.mu.Unlock()
 	}
+	return nil
 }
 
 // claim takes an idle shim out of the pool, or starts one when there is none. The caller owns it.
@@ -122,7 +123,7 @@ func (r *Runtime) spawn(p *process, mode string) error {
 	}
 	defer errs.Close()
 	attr := &syscall.SysProcAttr{Setsid: true}
-	if r.cg.Mode() == cgroup.V2 {
+	if r.cg.Mode() != cgroup.V1 { // a purge ends them by this group
 		group, err := os.Open(r.cg.Dir("", r.shimGroup()))
 		if err != nil {
 			return err
@@ -241,7 +242,9 @@ func (r *Runtime) discard(p *process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.children[p.pid] == p && r.runningLocked(p) {
-		syscall.Kill(p.pid, syscall.SIGKILL)
+		if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			r.log.Error("kill an unused shim", "pid", p.pid, "err", err)
+		}
 	}
 	r.forgetLocked(p)
 }
@@ -277,10 +280,11 @@ func tail(path string) string {
 		return ""
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err == nil && st.Size() > tailBytes {
-		f.Seek(-tailBytes, io.SeekEnd)
+	st, err := f.Stat()
+	if err != nil {
+		return ""
 	}
-	b, err := io.ReadAll(io.LimitReader(f, tailBytes))
+	b, err := io.ReadAll(io.NewSectionReader(f, max(0, st.Size()-tailBytes), tailBytes))
 	if err != nil {
 		return ""
 	}

@@ -113,11 +113,9 @@ func checkList(what, things, wanted, available string) error {
 		return invalid("Invalid value %s for %s", wanted, what)
 	}
 	have, err := parseList(available)
-	if err != nil || available == "" {
-		return nil
-	}
+	known := err == nil && available != ""
 	for n := range want {
-		if !have[n] {
+		if known && !have[n] {
 			return invalid("Requested %s are not available - requested %s, available: %s", things, wanted, available)
 		}
 	}
