@@ -64,7 +64,7 @@ func readArchive(ctx context.Context, r io.Reader, to shelf, fits func(int64) er
 	tr := tar.NewReader(r)
 	for n := 0; ; n++ {
 		h, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return a, nil
 		}
 		if err != nil {
@@ -170,7 +170,7 @@ func (a *archive) addFile(ctx context.Context, name string, size int64, r io.Rea
 	}
 	br := bufio.NewReaderSize(r, 64<<10)
 	head, err := br.Peek(peekSize)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return readError(err)
 	}
 	src := &witness{r: br}

@@ -25,7 +25,8 @@ func (f floor) room() (int64, error) {
 	}
 	free := st.Bavail * uint64(st.Bsize)
 	if free <= f.min {
-		return 0, errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("no space left for images: %d bytes are free on %s, of which %d stay reserved", free, f.path, f.min))
+		return 0, errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf(
+			"no space left for images: %d bytes are free on %s, of which %d stay reserved", free, f.path, f.min))
 	}
 	// File systems that make inodes on demand report none at all.
 	if st.Files > 0 && st.Ffree < st.Files/100 {

@@ -74,6 +74,10 @@ func hostileArchives() map[string][]byte {
 	layout := imagetest.Layout(im)
 	manyLayers := `[{"Config":"c.json","Layers":[` + strings.TrimSuffix(strings.Repeat(`"",`, 1_000_000), ",") + `]}]`
 
+	const pathDigest = `{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",` +
+		`"digest":"sha256:../../../../etc/passwd","size":1}]}`
+	bad := func([]byte) []byte { return []byte("bad") }
+
 	return map[string][]byte{
 		"nothing":                   nil,
 		"no tar":                    []byte(strings.Repeat("no tar ", 1000)),
@@ -117,10 +121,10 @@ func hostileArchives() map[string][]byte {
 		"blob with another name":    imagetest.Tar(file("blobs/sha256/"+strings.Repeat("0", 64), "x")),
 		"index is no JSON":          imagetest.Tar(file("oci-layout", `{"imageLayoutVersion":"1.0.0"}`), file("index.json", "nope")),
 		"layout of the future":      bytes.Replace(layout, []byte(`"1.0.0"`), []byte(`"2.0.0"`), 1),
-		"layout with a wrong size":  bytes.Replace(layout, []byte(`"size":`), []byte(`"size":9`), -1),
-		"digest is a path":          imagetest.Tar(file("index.json", `{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:../../../../etc/passwd","size":1}]}`)),
+		"layout with a wrong size":  bytes.ReplaceAll(layout, []byte(`"size":`), []byte(`"size":9`)),
+		"digest is a path":          imagetest.Tar(file("index.json", pathDigest)),
 		"index of itself":           selfIndex(),
-		"good image, then a bad":    imagetest.Docker(im, imagetest.Image{Layers: []imagetest.Layer{{Tar: im.Layers[0].Tar, Pack: func([]byte) []byte { return []byte("bad") }}}}),
+		"good image, then a bad":    imagetest.Docker(im, imagetest.Image{Layers: []imagetest.Layer{{Tar: im.Layers[0].Tar, Pack: bad}}}),
 	}
 }
 
@@ -168,13 +172,17 @@ func TestKernelHostileLayersStayInTheirDirectory(t *testing.T) {
 	}
 	up := strings.Repeat("../", 20)
 	for name, entries := range map[string][]imagetest.Entry{
-		"traversal":          {file(up+victim, "theirs")},
-		"absolute":           {file(victim, "theirs")},
-		"through a symlink":  {{Header: tar.Header{Name: "d", Typeflag: tar.TypeSymlink, Linkname: outside}}, file("d/victim", "theirs")},
-		"relative symlink":   {{Header: tar.Header{Name: "d", Typeflag: tar.TypeSymlink, Linkname: up + outside}}, file("d/victim", "theirs")},
-		"hard link":          {{Header: tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: victim}}, file("h", "theirs")},
-		"hard link up":       {{Header: tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: up + victim}}, file("h", "theirs")},
-		"link by a symlink":  {{Header: tar.Header{Name: "d", Typeflag: tar.TypeSymlink, Linkname: outside}}, {Header: tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: "d/victim"}}, file("h", "theirs")},
+		"traversal":         {file(up+victim, "theirs")},
+		"absolute":          {file(victim, "theirs")},
+		"through a symlink": {{Header: tar.Header{Name: "d", Typeflag: tar.TypeSymlink, Linkname: outside}}, file("d/victim", "theirs")},
+		"relative symlink":  {{Header: tar.Header{Name: "d", Typeflag: tar.TypeSymlink, Linkname: up + outside}}, file("d/victim", "theirs")},
+		"hard link":         {{Header: tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: victim}}, file("h", "theirs")},
+		"hard link up":      {{Header: tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: up + victim}}, file("h", "theirs")},
+		"link by a symlink": {
+			{Header: tar.Header{Name: "d", Typeflag: tar.TypeSymlink, Linkname: outside}},
+			{Header: tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: "d/victim"}},
+			file("h", "theirs"),
+		},
 		"whiteout":           {file(up+outside+"/.wh.victim", "")},
 		"whiteout by a link": {{Header: tar.Header{Name: "d", Typeflag: tar.TypeSymlink, Linkname: outside}}, file("d/.wh.victim", "")},
 		"opaque by a link":   {{Header: tar.Header{Name: "d", Typeflag: tar.TypeSymlink, Linkname: outside}}, file("d/.wh..wh..opq", "")},

@@ -266,10 +266,14 @@ func (c *layerCollection) Active(namespace string, fn func(gc.Node)) {
 	}
 }
 
-// All, Leased and Remove: containers' layers themselves are not garbage collected, Discard removes them.
-func (c *layerCollection) All(func(gc.Node))                    {}
+// All lists none: containers' layers themselves are not garbage collected, Discard removes them.
+func (c *layerCollection) All(func(gc.Node)) {}
+
+// Leased lists none: no lease refers to a container's layer.
 func (c *layerCollection) Leased(string, string, func(gc.Node)) {}
-func (c *layerCollection) Remove(gc.Node)                       {}
+
+// Remove is never called, because All lists nothing.
+func (c *layerCollection) Remove(gc.Node) {}
 
 // Cancel ends a run that failed.
 func (c *layerCollection) Cancel() error { return c.Finish() }

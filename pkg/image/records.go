@@ -104,7 +104,8 @@ func (s *Store) publishOne(ctx context.Context, p prepared) (moved []string, err
 	for _, t := range p.tags {
 		old, err := s.eng.images.Get(ctx, t.String())
 		if err == nil && old.Labels[labelID] != a.Name {
-			moved = append(moved, fmt.Sprintf("The image %s already exists, renaming the old one with ID %s to empty string", reference.FamiliarString(t), old.Labels[labelID]))
+			moved = append(moved, fmt.Sprintf("The image %s already exists, renaming the old one with ID %s to empty string",
+				reference.FamiliarString(t), old.Labels[labelID]))
 		}
 		if err := s.put(ctx, tagRecord(t, a)); err != nil {
 			return nil, err

@@ -130,10 +130,10 @@ func (r *removing) byName(ctx context.Context, ref string, tag reference.NamedTa
 		return err
 	}
 	// By force the name goes even if the image has to stay for a running container.
-	if r.conflict(false) != nil {
-		return nil
+	if r.conflict(false) == nil {
+		return r.delete(ctx)
 	}
-	return r.delete(ctx)
+	return nil
 }
 
 // byID removes the image and all its names.

@@ -173,7 +173,10 @@ func TestKernelInspectFindsAnImageByAllItsNames(t *testing.T) {
 	if diff := cmp.Diff([]string{"a:1", "ghcr.io/x/y:latest"}, first.RepoTags); diff != "" {
 		t.Errorf("tags (-want +got):\n%s", diff)
 	}
-	for _, ref := range []string{"library/a:1", "docker.io/a:1", "ghcr.io/x/y", im.ID(), im.ID()[7:], im.ID()[:14], im.ID()[7:9], "a@" + first.Target, "ghcr.io/x/y@" + first.Target} {
+	for _, ref := range []string{
+		"library/a:1", "docker.io/a:1", "ghcr.io/x/y", im.ID(), im.ID()[7:], im.ID()[:14], im.ID()[7:9],
+		"a@" + first.Target, "ghcr.io/x/y@" + first.Target,
+	} {
 		if got, err := s.Inspect(t.Context(), tenant, ref); err != nil || got.ID != im.ID() {
 			t.Errorf("%s: got %q, %v", ref, got.ID, err)
 		}
@@ -205,7 +208,8 @@ func TestKernelEventsTellWhatHappened(t *testing.T) {
 		if e.Type != triton.EventImage || e.Tenant != tenant || e.Time.IsZero() {
 			t.Errorf("event %+v", e)
 		}
-		got = append(got, e.Action+" "+triton.ShortID(strings.TrimPrefix(e.ID, "sha256:"))+" "+strings.TrimPrefix(e.Attributes["name"], "sha256:")+" "+e.Attributes["team"])
+		id, name := triton.ShortID(strings.TrimPrefix(e.ID, "sha256:")), strings.TrimPrefix(e.Attributes["name"], "sha256:")
+		got = append(got, e.Action+" "+id+" "+name+" "+e.Attributes["team"])
 	}})
 	im := small("a", "a:1")
 	im.Config.Labels = map[string]string{"team": "blue"}

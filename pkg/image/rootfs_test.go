@@ -137,7 +137,8 @@ func TestKernelLayersUnpackAsTheyWereMade(t *testing.T) {
 
 func TestKernelPrepareShiftsTheTopDirectory(t *testing.T) {
 	s := open(t, image.Config{})
-	im := imagetest.Image{Layers: []imagetest.Layer{{Tar: imagetest.Tar(imagetest.Entry{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o1750, Uid: 5, Gid: 6}})}}}
+	top := tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o1750, Uid: 5, Gid: 6}
+	im := imagetest.Image{Layers: []imagetest.Layer{{Tar: imagetest.Tar(imagetest.Entry{Header: top})}}}
 	load(t, s, imagetest.Docker(im))
 	for base, want := range map[uint32]string{0: "dir 1750 5:6", 0x10000000: "dir 1750 268435461:268435462"} {
 		r, err := s.Prepare(t.Context(), newKey(), im.ID(), triton.IDRange{Base: base, Size: 65536})

@@ -261,9 +261,10 @@ func (w *layoutWriter) image(im Image) ocispec.Descriptor {
 // finish adds the documents of a layout, and manifest.json if there is a list for it.
 func (w *layoutWriter) finish(named []ocispec.Descriptor, list []dockerItem) []byte {
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: named}
-	entries := append(w.entries,
-		Entry{Header: tar.Header{Name: "oci-layout"}, Body: toJSON(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})},
-		Entry{Header: tar.Header{Name: "index.json"}, Body: toJSON(index)})
+	entries := slices.Concat(w.entries, []Entry{
+		{Header: tar.Header{Name: "oci-layout"}, Body: toJSON(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})},
+		{Header: tar.Header{Name: "index.json"}, Body: toJSON(index)},
+	})
 	if list != nil {
 		entries = append(entries, Entry{Header: tar.Header{Name: "manifest.json"}, Body: toJSON(list)})
 	}
