@@ -59,7 +59,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"serve the Docker API on tcp:// without client certificates: everyone who can connect is root here")
 	fs.Uint64Var(&c.MinFree, "min-free", defaultMinFree,
 		"bytes that must stay free on the data root's volume: below it, new containers and images are refused")
-	fs.BoolVar(&c.PerSyscall, "metrics-per-syscall", false, "serve count, errors and latency of each system call on /metrics: some hundred series more per container")
+	fs.BoolVar(&c.PerSyscall, "metrics-per-syscall", false,
+		"serve count, errors and latency of each system call on /metrics: some hundred series more per container")
 	fs.BoolVar(&c.FavorDynMods, "favordynmods", false,
 		"mount cgroup2 with favordynmods: starts are some 9 ms faster, forks and exits a little slower; stays until reboot")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
