@@ -23,7 +23,7 @@ type churn struct {
 
 func newChurn(b testing.TB, nodes, perNode int) *churn {
 	rng := rand.New(rand.NewPCG(11, 11))
-	c := &churn{rng: rng, s: fleet(b, nodes, nil, imagesOf(rng)), now: noon}
+	c := &churn{rng: rng, s: sizedFleet(b, nodes, nil, imagesOf(rng), max(1, perNode/10)), now: noon}
 	for n := range nodes {
 		c.name = append(c.name, fmt.Sprintf("n%05d", n))
 	}
@@ -50,7 +50,10 @@ func (c *churn) frame(b testing.TB) {
 	c.now = c.now.Add(time.Microsecond)
 	n := int32(c.rng.IntN(len(c.name)))
 	cpu := float64(c.s.nodes.mean[int(n)*Slots+12]) * (0.8 + 0.4*c.rng.Float64())
-	check(b, c.s.Report(Frame{Node: c.name[n], Time: c.now, Over: time.Second, CPU: cpu, Memory: int64(c.s.nodes.memMean[n]) * mib, Acked: 1 << 60}))
+	err := c.s.Report(Frame{Node: c.name[n], Time: c.now, Over: time.Second, CPU: cpu, Memory: int64(c.s.nodes.memMean[n]) * mib, Acked: 1 << 60})
+	if err != nil {
+		b.Fatal(err)
+	}
 }
 
 // step is one placement with one telemetry update and one removal.
@@ -60,8 +63,9 @@ func (c *churn) step(b testing.TB) time.Duration {
 	d, err := Place(c.s, r)
 	took := time.Since(began)
 	if err == nil {
-		_, err = c.s.Assign(d.Node, r)
-		check(b, err)
+		if _, err = c.s.Assign(d.Node, r); err != nil {
+			b.Fatal(err)
+		}
 		c.live = append(c.live, r.Key)
 	}
 	c.frame(b)

@@ -66,7 +66,7 @@ func (ns *nodes) grow() {
 	ns.crash, ns.disk, ns.hash = append(ns.crash, nil), append(ns.disk, 0), append(ns.hash, 0)
 }
 
-// postings are the keys a node is found by: its name, labels and volumes.
+// postings are the keys a node is found by: its name, labels, volumes and images.
 func postings(f *Node) []string {
 	keys := []string{nodeKey(f.Name)}
 	for k, v := range f.Labels {
@@ -75,11 +75,15 @@ func postings(f *Node) []string {
 	for _, v := range f.Volumes {
 		keys = append(keys, volumeKey(v))
 	}
+	for _, image := range f.Images {
+		keys = append(keys, imageKey(image))
+	}
 	return keys
 }
 
 func nodeKey(name string) string   { return "node\x00" + name }
 func labelKey(k, v string) string  { return "label\x00" + k + "\x00" + v }
+func imageKey(name string) string  { return "image\x00" + name }
 func volumeKey(name string) string { return "volume\x00" + name }
 
 func (s *Snapshot) unpost(n int32) {

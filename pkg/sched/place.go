@@ -47,6 +47,7 @@ type query struct {
 	cpu, mem float32 // cores, MiB
 	load     load
 	image    int32
+	held     bool // some node has the image
 	pack     bool
 	risk     float32
 	reserve  float32
@@ -61,6 +62,7 @@ const eagerRisk = 2
 func (s *Snapshot) query(r *Request) *query {
 	q := &query{r: r, image: s.intern(r.Image, false), pack: r.Strategy == Pack, risk: float32(s.cfg.Risk * s.margin.Ease)}
 	q.cpu, q.mem = s.asked(r)
+	q.held = len(s.posting[imageKey(r.Image)]) > 0
 	s.expect(r, nil, &q.load)
 	switch {
 	case r.Priority < 0:

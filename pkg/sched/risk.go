@@ -48,12 +48,13 @@ const (
 
 // outlook is what is expected of a node with a request added.
 type outlook struct {
-	risk  float32 // probability that demand exceeds capacity
-	soon  float32 // likewise, by the present alone
-	peak  float32 // highest over the day of mean + peakSigmas deviations, cores
-	now   float32 // the present, likewise, cores
-	mem   float32 // MiB at MemoryRisk
-	worst int     // hour of the peak
+	risk     float32 // probability that demand exceeds capacity
+	soon     float32 // likewise, by the present alone
+	peak     float32 // highest over the day of mean + peakSigmas deviations, cores
+	now      float32 // the present, likewise, cores
+	mem      float32 // MiB at MemoryRisk
+	worst    int     // hour of the peak
+	replicas int32   // containers of the image there
 }
 
 // look predicts node n with a container of the given load and image added (nil: as it is), reserve of its cores left free.
@@ -71,7 +72,8 @@ func (s *Snapshot) look(n int32, l *load, image int32, reserve float32) (o outlo
 	if l == nil {
 		l = &zero
 	} else {
-		repeat = 2*float32(ns.groups[n][image]) + 1
+		o.replicas = ns.groups[n][image]
+		repeat = 2*float32(o.replicas) + 1
 	}
 	sum := float32(0)
 	for b := range Slots {

@@ -16,13 +16,18 @@ import (
 
 // fleet makes n nodes of mixed sizes with fresh telemetry, told of in the order of perm (nil: 0, 1, ...).
 func fleet(t testing.TB, n int, perm []int, history *History) *Snapshot {
+	return sizedFleet(t, n, perm, history, 1)
+}
+
+// sizedFleet makes nodes of 4, 8 and 16 times size cores, 4 GiB to a core.
+func sizedFleet(t testing.TB, n int, perm []int, history *History, times int) *Snapshot {
 	s := New(Config{StaleAfter: time.Minute}, history, 7)
 	s.Advance(noon)
 	for i := range n {
 		if perm != nil {
 			i = perm[i]
 		}
-		size := 4 << (i % 3)
+		size := times * 4 << (i % 3)
 		check(t, s.SetNode(Node{Name: fmt.Sprintf("n%05d", i), CPU: float64(size), Memory: int64(size) << 32,
 			Labels: map[string]string{"zone": fmt.Sprint(i % 4)}}))
 	}

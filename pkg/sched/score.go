@@ -52,12 +52,10 @@ func (s *Snapshot) score(n int32, q *query, o *outlook) (c costs) {
 	s.stress(n, &c.seen)
 	c.seen[scoreInterference] = s.interference(n, q)
 	c.seen[scoreCrash] = min(1, float32(ns.crash[n][q.r.Image])/float32(s.cfg.CrashLimit))
-	if !ns.images[n][q.r.Image] {
+	if !q.held || !ns.images[n][q.r.Image] {
 		c.seen[scoreLocality] = 1
 	}
-	if q.image >= 0 {
-		c.seen[scoreReplicas] = float32(ns.groups[n][q.image])
-	}
+	c.seen[scoreReplicas] = float32(o.replicas)
 	if q.replicas > 0 {
 		c.seen[scoreSpread] = float32(q.spread[ns.fixed[n].Labels[q.r.SpreadBy]]) / float32(q.replicas)
 	}
