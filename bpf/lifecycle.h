@@ -76,9 +76,18 @@ static __always_inline void process_exec(struct task_struct *task)
 		bpf_ringbuf_submit(e, 0);
 }
 
+// last_owner is whom the task's last system call was charged to. At its end the exit program may have forgotten
+// already that a process was the runtime's; a task that made no call since the watch began is looked up.
+static __always_inline u64 last_owner(struct task_struct *task)
+{
+	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+
+	return st && st->cgroup_id == BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id) ? st->owner : owner_of(task);
+}
+
 static __always_inline void process_exit(struct task_struct *task)
 {
-	u64 owner = owner_of(task);
+	u64 owner = last_owner(task);
 	struct slot *slot = owner ? slot_of(owner) : 0;
 	struct event *e;
 	u32 status;

@@ -17,6 +17,7 @@ type backend struct {
 	*node.Node
 	images  *image.Store
 	journal *journal.Journal
+	changes func() uint64 // of images
 	info    func(context.Context, triton.Tenant) (triton.NodeInfo, error)
 }
 
@@ -45,6 +46,9 @@ func notModified(err error) error {
 	}
 	return err
 }
+
+// Changes adds two counters that only grow, so the sum is another one when either is.
+func (b backend) Changes() uint64 { return b.Node.Changes() + b.changes() }
 
 func (b backend) ListImages(ctx context.Context, tenant triton.Tenant) ([]triton.Image, error) {
 	return b.images.List(ctx, tenant)

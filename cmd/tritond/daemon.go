@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,6 +39,8 @@ type daemon struct {
 	log    *slog.Logger
 	roots  *roots
 	static triton.NodeInfo
+
+	imageChanges atomic.Uint64 // counts events of images: each may change what lists show
 
 	cgroups   *cgroup.FS
 	journal   *journal.Journal
@@ -200,6 +203,7 @@ func (d *daemon) bridge() dockerapi.Bridge {
 
 // imageEvent journals what happens to images.
 func (d *daemon) imageEvent(e triton.Event) {
+	d.imageChanges.Add(1)
 	e.Node = d.static.Name
 	if _, err := d.journal.Append(e); err != nil {
 		d.log.Error("event not journalled", "action", e.Action, "id", e.ID, "err", err)
@@ -252,7 +256,7 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	}()
 	own := tritonapi.New(d.ownAPI())
 	docker := dockerapi.New(dockerapi.Config{
-		Backend: backend{Node: d.node, images: d.images, journal: d.journal, info: d.nodeInfo},
+		Backend: backend{Node: d.node, images: d.images, journal: d.journal, info: d.nodeInfo, changes: d.imageChanges.Load},
 		Version: version, Log: d.log.With("part", "api"), Tenant: operator,
 		Bridge: d.bridge(), StorageDriver: d.static.StorageDriver,
 		Extra: func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Operator()) },

@@ -39,6 +39,9 @@ type Containers interface {
 	WaitContainer(ctx context.Context, key triton.ContainerKey, until triton.WaitCondition) (func(context.Context) (triton.ExitRecord, error), error)
 	InspectContainer(ctx context.Context, key triton.ContainerKey) (triton.Container, error)
 	ListContainers(ctx context.Context, tenant triton.Tenant) ([]triton.Container, error)
+	// Changes returns a number that is another one whenever ListContainers or ListImages may give something else than
+	// when it was read last: until then an answer may be given again.
+	Changes() uint64
 	ResizeContainer(ctx context.Context, key triton.ContainerKey, height, width uint) error
 	// AttachContainer may be called before the container runs: the streams begin with its first byte.
 	AttachContainer(ctx context.Context, key triton.ContainerKey, opt triton.AttachOptions) (Attachment, error)

@@ -18,7 +18,7 @@ func mapHost(spec *triton.Spec, h *container.HostConfig, version apiVersion) err
 	if err := mapLog(spec, h.LogConfig); err != nil {
 		return err
 	}
-	spec.AutoRemove = h.AutoRemove
+	spec.AutoRemove, spec.ContainerIDFile = h.AutoRemove, h.ContainerIDFile
 	const consoleSizeSince = 42 // older daemons on Linux ignored it, and clients sent rubbish
 	if version >= consoleSizeSince {
 		spec.ConsoleSize = h.ConsoleSize

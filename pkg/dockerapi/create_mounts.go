@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
@@ -129,6 +130,11 @@ func mountOf(in *mount.Mount) (triton.Mount, error) {
 		if in.Source != "" {
 			return m, invalid("field Source must not be specified on mount type %q", in.Type)
 		}
+		asked, err := json.Marshal(in)
+		if err != nil {
+			return m, err
+		}
+		m.Asked = string(asked)
 		return m, tmpfsOptions(&m, in.TmpfsOptions)
 	}
 	return m, invalid("mount type %q is not supported by this version of triton", in.Type)

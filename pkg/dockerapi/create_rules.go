@@ -81,7 +81,7 @@ func hostRules() ruleTable {
 		"HostConfig.Sysctls":                         {kind: mapped},
 		"HostConfig.MaskedPaths":                     {kind: mapped},
 		"HostConfig.ReadonlyPaths":                   {kind: mapped},
-		"HostConfig.ContainerIDFile":                 {kind: harmless, why: "the client writes the file"},
+		"HostConfig.ContainerIDFile":                 {kind: mapped},
 		"HostConfig.PortBindings":                    {kind: refused, why: "published ports are not built yet"},
 		"HostConfig.PublishAllPorts":                 {kind: refused, why: "published ports are not built yet"},
 		"HostConfig.RestartPolicy.Name":              {kind: refused, also: []string{`"no"`}, why: "restart policies are not built yet"},

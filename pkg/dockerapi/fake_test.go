@@ -25,6 +25,8 @@ type fakeBackend struct {
 	journal    []triton.Event
 	changed    chan struct{} // closed and replaced at each change
 	lists      int           // calls of ListContainers
+	changes    uint64
+	still      bool // nothing changes any more
 	loaded     []byte
 	loadErr    error
 }
@@ -266,6 +268,16 @@ func (b *fakeBackend) InspectContainer(_ context.Context, key triton.ContainerKe
 		return triton.Container{}, err
 	}
 	return c.c, nil
+}
+
+// Changes counts its own calls: tests change the backend's insides as they like.
+func (b *fakeBackend) Changes() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.still {
+		b.changes++
+	}
+	return b.changes
 }
 
 func (b *fakeBackend) ListContainers(_ context.Context, tenant triton.Tenant) ([]triton.Container, error) {

@@ -2,6 +2,7 @@ package dockerapi
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -154,7 +155,7 @@ func hostConfigOf(c *triton.Container) *container.HostConfig {
 		UTSMode: container.UTSMode(spec.UTSMode), UsernsMode: container.UsernsMode(spec.UsernsMode),
 		CgroupnsMode: container.CgroupnsMode(or(spec.CgroupnsMode, triton.ModePrivate)),
 		PortBindings: network.PortMap{}, RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
-		AutoRemove: spec.AutoRemove, ConsoleSize: spec.ConsoleSize,
+		AutoRemove: spec.AutoRemove, ContainerIDFile: spec.ContainerIDFile, ConsoleSize: spec.ConsoleSize,
 		CapAdd: spec.CapAdd, CapDrop: spec.CapDrop, SecurityOpt: spec.SecurityOpt,
 		DNS: []netip.Addr{}, DNSOptions: nonNil(spec.DNSOptions), DNSSearch: nonNil(spec.DNSSearch),
 		ExtraHosts: spec.ExtraHosts, GroupAdd: spec.GroupAdd, OomScoreAdj: spec.OomScoreAdj,
@@ -191,11 +192,14 @@ func pathsOf(spec *triton.Spec, chosen *[]string, def []string) []string {
 	return def
 }
 
-// addMounts gives each mount back in the form it was asked for. A tmpfs is always shown as of --tmpfs.
+// addMounts gives each mount back in the form it was asked for.
 func addMounts(h *container.HostConfig, mounts []triton.Mount) {
 	for i := range mounts {
 		m := &mounts[i]
+		var asked mount.Mount
 		switch {
+		case m.Asked != "" && json.Unmarshal([]byte(m.Asked), &asked) == nil:
+			h.Mounts = append(h.Mounts, asked)
 		case m.Type == triton.MountTmpfs:
 			if h.Tmpfs == nil {
 				h.Tmpfs = map[string]string{}

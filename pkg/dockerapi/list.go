@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +22,11 @@ func (s *Server) listContainers(ctx context.Context, c *call) error {
 	if c.query.bool("size") {
 		return errSize
 	}
+	now, changes := s.Now(), s.Backend.Changes() // before anything is read: a change from now on makes the answer stale
+	key := answerKey{tenant: c.tenant, query: c.r.URL.RawQuery}
+	if body := s.answers.get(key, changes, now); body != nil {
+		return writeList(c, body)
+	}
 	filter, err := s.containerFilter(ctx, c)
 	if err != nil {
 		return err
@@ -33,14 +39,20 @@ func (s *Server) listContainers(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := s.list.encode(filter.selectFrom(all), names, s.Now())
+	body, err := s.list.encode(filter.selectFrom(all), names, now)
 	if err != nil {
 		return err
 	}
 	s.list.prune(c.tenant, all)
+	s.answers.put(key, changes, now, body)
+	return writeList(c, body)
+}
+
+func writeList(c *call, body []byte) error {
 	c.w.Header().Set("Content-Type", "application/json")
+	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	c.w.WriteHeader(http.StatusOK)
-	_, err = c.w.Write(body)
+	_, err := c.w.Write(body)
 	return err
 }
 

@@ -292,6 +292,47 @@ func TestListReusesRows(t *testing.T) {
 	}
 }
 
+// TestListAnswersAgainWhileNothingChanged: an answer is given again within its second, to its own question and tenant
+// only, and never after a change.
+func TestListAnswersAgainWhileNothingChanged(t *testing.T) {
+	back := newFakeBackend()
+	back.still = true
+	now, tenant := testNow, triton.DefaultTenant
+	s := New(Config{
+		Backend: back, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
+		Tenant: func(*http.Request) (triton.Tenant, error) { return tenant, nil },
+	})
+	lists := func(path string) int {
+		before := back.lists
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), "GET", path, nil))
+		if w.Code != http.StatusOK || w.Body.String() != "[]\n" {
+			t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+		}
+		return back.lists - before
+	}
+	for _, step := range []struct {
+		name   string
+		change func()
+		path   string
+		want   int
+	}{
+		{"first", func() {}, "/containers/json", 1},
+		{"again", func() {}, "/containers/json", 0},
+		{"another question", func() {}, "/containers/json?all=1", 1},
+		{"another tenant", func() { tenant = "other" }, "/containers/json", 1},
+		{"its own tenant", func() { tenant = triton.DefaultTenant }, "/containers/json", 0},
+		{"the next second", func() { now = now.Add(time.Second) }, "/containers/json", 1},
+		{"a change", func() { back.changes++ }, "/containers/json", 1},
+		{"again after it", func() {}, "/containers/json", 0},
+	} {
+		step.change()
+		if got := lists(step.path); got != step.want {
+			t.Errorf("%s: the backend was asked %d times, want %d", step.name, got, step.want)
+		}
+	}
+}
+
 func TestForeignObjectsAreNotFound(t *testing.T) {
 	s := stocked(t)
 	for _, at := range []string{

@@ -83,7 +83,7 @@ var examples = map[string]string{
 	"ExposedPorts": `{"80/tcp":{}}`, "Tty": `true`, "OpenStdin": `true`, "StdinOnce": `true`, "Env": `["A=b"]`, "Cmd": `["c"]`,
 	"Image": `"other"`, "WorkingDir": `"/w"`, "Entrypoint": `["e"]`, "Labels": `{"a":"b"}`, "StopSignal": `"SIGINT"`, "StopTimeout": `3`,
 	"HostConfig.Binds": `["/a:/b:ro,z"]`, "HostConfig.LogConfig.Type": `"none"`, "HostConfig.LogConfig.Config": `{"max-size":"1m"}`,
-	"HostConfig.NetworkMode": `"none"`, "HostConfig.AutoRemove": `true`, "HostConfig.ConsoleSize": `[1,2]`, "HostConfig.CapAdd": `["NET_ADMIN"]`,
+	"HostConfig.NetworkMode": `"none"`, "HostConfig.AutoRemove": `true`, "HostConfig.ContainerIDFile": `"/tmp/id"`, "HostConfig.ConsoleSize": `[1,2]`, "HostConfig.CapAdd": `["NET_ADMIN"]`,
 	"HostConfig.CapDrop": `["all"]`, "HostConfig.CgroupnsMode": `"host"`, "HostConfig.Dns": `["1.1.1.1"]`, "HostConfig.DnsOptions": `["o"]`,
 	"HostConfig.DnsSearch": `["s"]`, "HostConfig.ExtraHosts": `["a:1.2.3.4"]`, "HostConfig.GroupAdd": `["g"]`, "HostConfig.IpcMode": `"host"`,
 	"HostConfig.OomScoreAdj": `5`, "HostConfig.PidMode": `"host"`, "HostConfig.Privileged": `true`, "HostConfig.ReadonlyRootfs": `true`,

@@ -44,6 +44,7 @@ type Server struct {
 	exec    *ruleNode
 	extra   *http.ServeMux
 	list    listCache
+	answers answerCache
 	names   nameCache
 	started time.Time
 }

@@ -65,7 +65,7 @@ func (n *Node) acquire(ctx context.Context, rec Record) (*container, error) {
 		return nil, err
 	}
 	if rec.Spec.Hostname == "" && rec.Spec.UTSMode != triton.ModeHost {
-		rec.Spec.Hostname = defaultHostname(&rec)
+		rec.Spec.Hostname = n.defaultHostname(&rec)
 	}
 	c := newContainer(n.cfg.DataRoot, rec, 0)
 	// The two slow parts are two syncs to disk, of etcd's log and of the snapshot database: let them overlap.
@@ -162,8 +162,14 @@ func (n *Node) explainConflict(tenant triton.Tenant, name string, err error) err
 		"You have to remove (or rename) that container to be able to reuse that name.", "/"+name, holder.ID)
 }
 
-// defaultHostname is the short id, or the host's own name where its network is used, as in docker.
-func defaultHostname(rec *Record) string {
+// defaultHostname is the short id, or the name of whose network is used: the host's, or another container's, as in
+// docker.
+func (n *Node) defaultHostname(rec *Record) string {
+	if id, ok := strings.CutPrefix(rec.Spec.NetworkMode, triton.ContainerModePrefix); ok {
+		if other, err := n.get(triton.ContainerKey{Tenant: rec.Key.Tenant, ID: id}); err == nil {
+			return other.rec.Spec.Hostname
+		}
+	}
 	if rec.Spec.NetworkMode == triton.ModeHost {
 		if h, err := os.Hostname(); err == nil {
 			return h

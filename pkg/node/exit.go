@@ -58,6 +58,7 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	c.task = nil
 	state, remove := c.state, c.rec.Spec.AutoRemove && !c.stays
 	c.mu.Unlock()
+	n.changed()
 	if err := writeState(c.dataDir, state); err != nil {
 		n.log.Error("state not written", "container", c.key, "err", err)
 	}

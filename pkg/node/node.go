@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -70,6 +71,7 @@ type Node struct {
 	names map[nameKey]triton.ContainerKey
 
 	observed observedRing
+	changes  atomic.Uint64
 
 	// background counts supervisors and clean-ups; ctx ends them without touching a container.
 	background sync.WaitGroup
@@ -104,8 +106,15 @@ func (n *Node) cgroupPath(k triton.ContainerKey) string {
 	return "/triton-" + n.cfg.Instance + "/" + k.ID
 }
 
+// Changes returns a number that differs from an earlier one if what ListContainers gives may differ.
+func (n *Node) Changes() uint64 { return n.changes.Load() }
+
+// changed must follow every change of what view shows, before anyone is told of it.
+func (n *Node) changed() { n.changes.Add(1) }
+
 // insert adds a container to the index.
 func (n *Node) insert(c *container) {
+	defer n.changed()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.byID[c.key] = c
@@ -114,6 +123,7 @@ func (n *Node) insert(c *container) {
 
 // forget takes a container out of the index.
 func (n *Node) forget(c *container) {
+	defer n.changed()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.byID, c.key)

@@ -171,6 +171,7 @@ func (n *Node) restoreEndpoint(ctx context.Context, c *container) error {
 		c.mu.Lock()
 		c.rec.Endpoint = ep
 		c.mu.Unlock()
+		n.changed()
 	}
 	if strings.HasPrefix(rec.Spec.NetworkMode, triton.ContainerModePrefix) {
 		return nil // shares the files of the container it joins
@@ -219,7 +220,10 @@ func createBindSources(s *triton.Spec) error {
 		if m.Type != triton.MountBind || !m.CreateSource {
 			continue
 		}
-		if err := os.MkdirAll(m.Source, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		if _, err := os.Stat(m.Source); !errors.Is(err, os.ErrNotExist) {
+			continue // there, be it a file; or an error that the mount will name
+		}
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
 			return fmt.Errorf("create bind source %s: %w", m.Source, err)
 		}
 	}
@@ -233,6 +237,7 @@ func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint6
 	c.task, c.oomKills = task, 0
 	state := c.state
 	c.mu.Unlock()
+	n.changed()
 	if err := writeState(c.dataDir, state); err != nil {
 		n.log.Error("state not written", "container", c.key, "err", err)
 	}
@@ -263,6 +268,7 @@ func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
 	}
 	c.waiting = nil
 	c.mu.Unlock()
+	n.changed()
 	if werr := writeState(c.dataDir, state); werr != nil {
 		n.log.Error("state not written", "container", c.key, "err", werr)
 	}

@@ -106,16 +106,16 @@ func (c *container) setStays(on bool) {
 
 // KillContainer sends a signal to the first process; errdefs.ErrFailedPrecondition when the container does not run.
 func (n *Node) KillContainer(ctx context.Context, key triton.ContainerKey, sig string) error {
+	number, err := parseSignal(first(sig, "SIGKILL"))
+	if err != nil {
+		return err
+	}
 	c, task, _, err := n.runningTask(key)
 	if err != nil {
 		return err
 	}
 	if task == nil {
 		return kindf(errdefs.ErrFailedPrecondition, "cannot kill container: %s: container %s is not running", key.ID, key.ID)
-	}
-	number, err := parseSignal(first(sig, "SIGKILL"))
-	if err != nil {
-		return err
 	}
 	return n.signal(ctx, c, task, number)
 }

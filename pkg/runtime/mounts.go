@@ -81,7 +81,7 @@ func shmSize(c *triton.Spec) int64 {
 	return defaultShmSize
 }
 
-// fileMounts shows the files that the daemon writes for the container.
+// fileMounts shows the files that the daemon writes for the container. They belong to the host id of its root on disk.
 func (b *builder) fileMounts() []specs.Mount {
 	var ms []specs.Mount
 	for _, f := range []struct{ source, target string }{
@@ -95,9 +95,6 @@ func (b *builder) fileMounts() []specs.Mount {
 		opts := []string{"rbind", "rprivate"}
 		if b.c.ReadonlyRootfs {
 			opts = append(opts, "ro")
-		}
-		if b.userNS() {
-			opts = append(opts, "idmap")
 		}
 		ms = append(ms, specs.Mount{Destination: f.target, Type: "bind", Source: f.source, Options: opts})
 	}

@@ -33,6 +33,8 @@ type Spec struct {
 	AttachStderr bool    `json:"attachStderr,omitempty"`
 
 	AutoRemove bool      `json:"autoRemove,omitempty"`
+	// ContainerIDFile is where the client wrote the id; inspect shows it.
+	ContainerIDFile string `json:"containerIDFile,omitempty"`
 	Log        LogConfig `json:"log"`
 
 	NetworkMode  string   `json:"networkMode,omitempty"` // bridge (also "" and default), none, host, container:ID
@@ -131,6 +133,8 @@ type Mount struct {
 	Options []string `json:"options,omitempty"`
 	// Bind is the -v string the mount came from, for inspect; empty for --mount and --tmpfs.
 	Bind string `json:"bind,omitempty"`
+	// Asked is the --mount request of a tmpfs as JSON, for inspect; empty for --tmpfs.
+	Asked string `json:"asked,omitempty"`
 }
 
 // Device is a host device node shown in the container.
