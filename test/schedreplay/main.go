@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -26,6 +27,7 @@ func run(args []string, out io.Writer) error {
 	plots := flags.String("out", "", "folder for the plots (SVG); empty: none")
 	seeds := flags.Int("seeds", 3, "seeds of arrivals and lifetimes")
 	calendar := flags.Bool("calendar", false, "all instances play their series at its own time: containers swing together")
+	only := flags.String("only", "", "regular expression of the policies to replay; empty: all")
 	quick := flags.Bool("quick", false, "one seed, the main policies only")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -40,6 +42,9 @@ func run(args []string, out io.Writer) error {
 	entries := policies()
 	if *quick {
 		*seeds, entries = 1, mainPolicies(entries)
+	}
+	if entries, err = named(entries, *only); err != nil {
+		return err
 	}
 	for _, s := range sets {
 		start, end := s.window()
@@ -63,6 +68,20 @@ func run(args []string, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// named keeps the policies that the expression matches.
+func named(all []entry, only string) (out []entry, err error) {
+	re, err := regexp.Compile(only)
+	if err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	for _, e := range all {
+		if re.MatchString(e.policy) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
 }
 
 func inputs(dir string, generated bool) ([]*set, error) {

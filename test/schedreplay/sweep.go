@@ -45,7 +45,7 @@ func policies() []entry {
 		out = append(out, entry{oursName, miss, func(w *world) policy { return newOurs(w, sched.Config{MissRate: miss}, 1) }, miss == ourDefault})
 	}
 	add(packName, true, scored(binPack, 0), 1)
-	add(ratioName, true, scored(spread, 0), 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8)
+	add(ratioName, true, scored(spread, 0), 1, 1.5, 2, 2.5, 2.75, 3, 3.25, 3.5, 4, 5, 6, 7, 7.25, 7.5, 8)
 	add("random", false, scored(anyNode, 1), 1, 2.5)
 	add("two choices", false, scored(leastMeasured, 2), 1, 2.5)
 	add("LeastAllocated", false, scored(leastAllocated, 0), 1, 2.5)
@@ -53,7 +53,7 @@ func policies() []entry {
 	add("TLP", false, func(k float64) policy { return newTrimaran(k, true) }, 1, 2.5)
 	add("LVRB", false, func(k float64) policy { return newTrimaran(k, false) }, 1, 2.5)
 	add("threshold", false, func(k float64) policy { return &threshold{limit: k, fresh: make([]float64, fleetNodes)} }, 0.5, 0.6, 0.7)
-	add(sigmaName, true, func(k float64) policy { return newNSigma(k) }, 1, 1.5, 2, 3, 4, 6)
+	add(sigmaName, true, func(k float64) policy { return newNSigma(k) }, 0, 0.5, 1, 1.5, 2, 3, 4, 6, 8)
 	out = append(out, entry{oracleName, 1, func(w *world) policy { return newOracle(w, 1) }, true})
 	return out
 }
