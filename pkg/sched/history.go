@@ -1,7 +1,6 @@
 package sched
 
 import (
-	"math"
 	"sort"
 
 	"github.com/tritond/triton/pkg/triton"
@@ -26,7 +25,7 @@ type ImageUse struct {
 const maxImages = 20_000
 
 // crashFade is the hourly fading of crash counts: half is forgotten in about three days.
-var crashFade = math.Exp2(-1.0 / 72)
+const crashFade = 0.99042
 
 // NewHistory returns an empty history.
 func NewHistory() *History { return &History{Images: map[string]*ImageUse{}} }

@@ -168,9 +168,7 @@ func (s *Snapshot) gather(q *query, d *Decision, keep int) []found {
 	}
 	if nodes, ok := s.named(q); ok {
 		for _, n := range nodes {
-			if fit = 0; !visit(n) {
-				break
-			}
+			visit(n) // all of them
 		}
 		return best
 	}
