@@ -22,6 +22,7 @@ const (
 	FromRequest                 // nothing is known: the request in full
 )
 
+// String ends the sentence "expected to use so much, by ...".
 func (b Basis) String() string {
 	return [...]string{"history of the image", "its own samples", "what images use of their request", "its request"}[b]
 }

@@ -76,6 +76,7 @@ type Reason struct {
 // Refusal is the error of a request that no node can take. Its text is the decision's Why.
 type Refusal struct{ why string }
 
+// Error is the decision's Why after what was asked.
 func (r *Refusal) Error() string { return r.why }
 
 // Unwrap makes a Refusal an errdefs.ErrResourceExhausted.

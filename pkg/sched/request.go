@@ -47,6 +47,7 @@ type Port struct {
 	Number uint16 `json:"number"`
 }
 
+// String gives the port as docker writes it: 80/tcp.
 func (p Port) String() string { return fmt.Sprintf("%d/%s", p.Number, p.Proto) }
 
 // Quota bounds what a tenant may be promised over the whole fleet. Zero fields do not bound.
