@@ -38,8 +38,6 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	n.unwatch(c)
 	c.mu.Lock()
 	started := c.state.StartedAt
-	next := c.next
-	c.next = newEnding()
 	told := c.oomKills > 0
 	c.mu.Unlock()
 
@@ -56,6 +54,8 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 		c.state.Error = "exit status lost: no record of how the process ended was found"
 	}
 	c.task = nil
+	next := c.next // replaced as the state changes: who sees the container run waits for this end
+	c.next = newEnding()
 	state, remove := c.state, c.rec.Spec.AutoRemove && !c.stays
 	c.mu.Unlock()
 	n.changed()
