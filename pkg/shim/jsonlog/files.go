@@ -20,42 +20,63 @@ func (l logFiles) close() {
 	}
 }
 
+// maxReopen bounds the attempts to see a log between two rotations, each of which takes microseconds.
+const maxReopen = 100
+
 // openFiles opens the current file and its rotated predecessors as they were at one moment: a rotation meanwhile is
 // noticed, and the files are opened again.
 func openFiles(path string) (logFiles, error) {
-	for {
-		files, err := openOnce(path)
+	for try := 1; ; try++ {
+		files, whole, err := openOnce(path)
 		if err != nil {
 			return nil, err
 		}
-		if len(files) == 0 || same(files[len(files)-1], path) {
-			return files, nil
+		if len(files) == 0 || whole && same(files[len(files)-1], path) || try == maxReopen {
+			return files, nil // at last with what is there: somebody removed a file of the series
 		}
 		files.close()
 	}
 }
 
-func openOnce(path string) (logFiles, error) {
+// openOnce opens the files one by one. whole is false when a rotation shows: each step of it leaves a gap in the series
+// for a moment, or moves a file that was opened to where the next one is looked for.
+func openOnce(path string) (files logFiles, whole bool, err error) {
 	var newest logFiles
+	whole = true
 	for i := range maxRotated {
 		f, err := os.Open(rotated(path, i))
 		if errors.Is(err, os.ErrNotExist) {
 			if i == 0 {
 				continue // within a rotation, or nothing was ever logged: predecessors may be there
 			}
-			break
+			if _, err := os.Lstat(rotated(path, i+1)); err != nil {
+				break
+			}
+			whole = false
+			continue
 		}
 		if err != nil {
 			newest.close()
-			return nil, fmt.Errorf("open log: %w", err)
+			return nil, false, fmt.Errorf("open log: %w", err)
+		}
+		if n := len(newest); n > 0 && sameFile(newest[n-1], f) {
+			whole = false
+			f.Close()
+			continue
 		}
 		newest = append(newest, f)
 	}
-	files := make(logFiles, len(newest))
+	files = make(logFiles, len(newest))
 	for i, f := range newest {
 		files[len(newest)-1-i] = f
 	}
-	return files, nil
+	return files, whole, nil
+}
+
+func sameFile(a, b *os.File) bool {
+	ai, aerr := a.Stat()
+	bi, berr := b.Stat()
+	return aerr == nil && berr == nil && os.SameFile(ai, bi)
 }
 
 // same reports whether path still names the open file f; a path that is gone names none, which is no news.
