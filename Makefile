@@ -15,7 +15,7 @@ FUZZTIME ?= 30s
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz clean docker-cli
+.PHONY: help deps build run test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz sched-bench sched-replay clean docker-cli
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ deps: ## install what building and testing need and is missing (Debian packages,
 
 build: ## build tritond, triton-shim and triton into bin/
 	CGO_ENABLED=1 $(GOBUILD) -o bin/triton-shim ./cmd/triton-shim
-	CGO_ENABLED=0 $(GOBUILD) -o bin/tritond ./cmd/tritond
+	CGO_ENABLED=1 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/tritond ./cmd/tritond
 	CGO_ENABLED=0 $(GOBUILD) -o bin/triton ./cmd/triton
 
 run: build ## build and run the daemon in the foreground (root); RUN_ARGS="..." gives its flags
@@ -60,6 +60,12 @@ bench: build ## benchmarks; PEER=docker.io or PEER=unix:///SOCKET compares with 
 
 fuzz: ## each fuzz test for FUZZTIME (30s)
 	tools/fuzz $(FUZZTIME)
+
+sched-bench: ## latency of placements at 1k, 10k and 100k nodes
+	go test ./pkg/sched -run XXX -bench Place -benchtime 50000x
+
+sched-replay: ## replay usage traces: TRACES=DIR with the traces, OUT=DIR for the report
+	go run ./test/schedreplay -traces $(TRACES) -out $(OUT)
 
 clean: ## remove what was built
 	rm -rf bin .cache

@@ -22,7 +22,7 @@ type Bundle struct {
 	Spec       *triton.Spec
 	OCI        *specs.Spec
 	Rootfs     shim.Rootfs
-	Endpoint   triton.Endpoint // for the record: namespaces and ids are in OCI
+	Endpoint   triton.Endpoint // tells the ids of the user namespace that OCI names, where it is the container's own
 	CgroupPath string
 	CgroupID   uint64 // of its cgroup2 directory
 	DataDir    string // exit records and the log go there
@@ -64,7 +64,9 @@ func (r *Runtime) createRequest(b Bundle) (shim.CreateRequest, error) {
 			req.NetNS = n.Path
 		}
 	}
-	if ids := linux.UIDMappings; req.UserNS != "" && len(ids) == 1 {
+	if req.UserNS != "" && req.UserNS == b.Endpoint.UserNS {
+		req.IDs = b.Endpoint.IDs
+	} else if ids := linux.UIDMappings; req.UserNS != "" && len(ids) == 1 {
 		req.IDs = triton.IDRange{Base: ids[0].HostID, Size: ids[0].Size}
 		// The runtime library reads the map from the namespace and warns of a second source of the same truth.
 		linux.UIDMappings, linux.GIDMappings = nil, nil

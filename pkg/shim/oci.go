@@ -11,8 +11,9 @@ import (
 )
 
 // containerConfig turns the request's OCI document into libcontainer's, with the rootfs at root and the pinned
-// namespaces joined by path. The path alone: libcontainer reads the id maps from the namespace, and refuses or warns
-// when it is told both.
+// namespaces joined by path. The document must not have both a path and a map for the user namespace: given the path
+// alone, libcontainer forks this process twice to read the maps from inside. A range that is known spares that: the
+// document has the map, and the path is put into what it was turned into, which then is the same.
 func containerConfig(req *CreateRequest, spec *specs.Spec, root string) (*configs.Config, error) {
 	if spec.Linux == nil || spec.Process == nil {
 		return nil, invalid("oci document lacks linux or process")
@@ -22,7 +23,13 @@ func containerConfig(req *CreateRequest, spec *specs.Spec, root string) (*config
 	}
 	spec.Root.Path = root
 	spec.Linux.CgroupsPath = req.CgroupPath
-	if req.UserNS != "" {
+	known := req.UserNS != "" && !req.IDs.IsZero()
+	switch {
+	case known:
+		setNamespace(spec.Linux, specs.UserNamespace, "")
+		ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: req.IDs.Base, Size: req.IDs.Size}}
+		spec.Linux.UIDMappings, spec.Linux.GIDMappings = ids, ids
+	case req.UserNS != "":
 		setNamespace(spec.Linux, specs.UserNamespace, req.UserNS)
 		spec.Linux.UIDMappings, spec.Linux.GIDMappings = nil, nil
 	}
@@ -32,6 +39,9 @@ func containerConfig(req *CreateRequest, spec *specs.Spec, root string) (*config
 	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: req.Key.ID, Spec: spec})
 	if err != nil {
 		return nil, invalid("oci document: %v", err)
+	}
+	if known {
+		cfg.Namespaces.Add(configs.NEWUSER, req.UserNS)
 	}
 	return cfg, nil
 }

@@ -32,10 +32,10 @@ type Spec struct {
 	AttachStdout bool    `json:"attachStdout,omitempty"`
 	AttachStderr bool    `json:"attachStderr,omitempty"`
 
-	AutoRemove bool      `json:"autoRemove,omitempty"`
+	AutoRemove bool `json:"autoRemove,omitempty"`
 	// ContainerIDFile is where the client wrote the id; inspect shows it.
-	ContainerIDFile string `json:"containerIDFile,omitempty"`
-	Log        LogConfig `json:"log"`
+	ContainerIDFile string    `json:"containerIDFile,omitempty"`
+	Log             LogConfig `json:"log"`
 
 	NetworkMode  string   `json:"networkMode,omitempty"` // bridge (also "" and default), none, host, container:ID
 	PidMode      string   `json:"pidMode,omitempty"`     // "", host, container:ID

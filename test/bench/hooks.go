@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -23,8 +24,7 @@ func (b *bench) hooks(ctx context.Context) error {
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		b.notes = append(b.notes, "The benchmarks of pkg/probes did not run: "+err.Error())
-		return nil
+		return fmt.Errorf("run the benchmarks of pkg/probes: %w", err)
 	}
 	least := parseBench(out)
 	for _, unit := range slices.Sorted(maps.Keys(least)) {

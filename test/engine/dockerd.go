@@ -109,7 +109,7 @@ func (d *Dockerd) Stop() error {
 	for _, pid := range Pids(func(pid int) bool {
 		return InCgroup(pid, d.cgroup) || strings.Contains(Cmdline(pid), d.Root+"/")
 	}) {
-		syscall.Kill(pid, syscall.SIGKILL)
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by now
 	}
 	mounts := Mounts(d.Root)
 	slices.Reverse(mounts)
@@ -126,7 +126,7 @@ func removeCgroups(name string) error {
 	var err error
 	for _, top := range Cgroups(name) {
 		var dirs []string
-		filepath.WalkDir(top, func(path string, e os.DirEntry, walk error) error {
+		_ = filepath.WalkDir(top, func(path string, e os.DirEntry, walk error) error { // what cannot be listed is gone
 			if walk == nil && e.IsDir() {
 				dirs = append(dirs, path)
 			}

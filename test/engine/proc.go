@@ -142,7 +142,7 @@ func Cgroups(name string) []string {
 func CountCgroups(dirs []string) int {
 	n := 0
 	for _, d := range dirs {
-		filepath.WalkDir(d, func(_ string, e os.DirEntry, err error) error {
+		_ = filepath.WalkDir(d, func(_ string, e os.DirEntry, err error) error {
 			if err == nil && e.IsDir() {
 				n++
 			}

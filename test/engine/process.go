@@ -61,7 +61,7 @@ func (p *process) signal(sig syscall.Signal, grace time.Duration) error {
 		return nil
 	case <-time.After(grace):
 	}
-	p.cmd.Process.Kill()
+	_ = p.cmd.Process.Kill() // it may have ended by now
 	<-p.done
 	return fmt.Errorf("pid %d did not end within %v of %v and was killed", p.pid(), grace, sig)
 }
@@ -88,9 +88,9 @@ func (p *process) ready(ctx context.Context, socket string) error {
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("ended before it was ready: %v", p.err)
+			return fmt.Errorf("ended before it was ready: %w", p.err)
 		case <-ctx.Done():
-			return fmt.Errorf("not ready: %w; last: %v", ctx.Err(), err)
+			return fmt.Errorf("not ready: %w; last: %w", ctx.Err(), err)
 		case <-tick.C:
 		}
 	}

@@ -67,7 +67,7 @@ func sweepOne(ctx context.Context, root string, o owner) error {
 		return strings.HasPrefix(args, filepath.Join(o.Bin, "tritond")+" ") && containsPath(args, o.DataRoot)
 	})
 	for _, pid := range daemons {
-		syscall.Kill(pid, syscall.SIGKILL)
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by now
 	}
 	deadline := time.Now().Add(leaveTime)
 	for _, pid := range daemons {

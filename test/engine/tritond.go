@@ -124,7 +124,7 @@ func (d *Tritond) Close(ctx context.Context) error {
 	if err != nil {
 		// Keep the folder: it is what explains the failure. What still runs would disturb all later tests.
 		for _, pid := range Pids(d.owns) {
-			syscall.Kill(pid, syscall.SIGKILL)
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by now
 		}
 		return fmt.Errorf("instance %s (%s): %w", d.Instance, d.Root, err)
 	}

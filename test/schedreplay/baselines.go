@@ -105,7 +105,6 @@ func (p *trimaran) measured(w *world) {
 type threshold struct {
 	limit float64
 	fresh []float64
-	reqM  float64
 }
 
 func (p *threshold) pick(w *world, next *instance) int {

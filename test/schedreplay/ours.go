@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tritond/triton/pkg/sched"
@@ -93,8 +95,10 @@ func (p *ours) pick(w *world, next *instance) int {
 		return -1
 	}
 	p.at = d.Node
-	n := 0
-	fmt.Sscanf(d.Node, "node-%d", &n)
+	n, err := strconv.Atoi(strings.TrimPrefix(d.Node, "node-"))
+	if err != nil {
+		return -1 // no name that this replay gave
+	}
 	return n
 }
 
