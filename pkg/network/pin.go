@@ -84,33 +84,62 @@ func isNamespace(path string) bool {
 // makePair makes a user namespace of the given ids and a network namespace that it owns (only so may root inside mount
 // sysfs), and pins both.
 //
-// The process that makes them never runs: it stops at its execve, being traced, is looked at and killed. The tracer is
-// a thread, so the whole takes place on one.
+// The process that makes them never runs a program of its own: it stops at its execve, being traced, is made to call
+// unshare(2), is looked at and killed. It is not cloned into new namespaces: for a new user namespace Go forks without
+// CLONE_VM, and every page that the daemon then writes to is copied, some 30 ms of a processor for each pair. The tracer
+// is a thread, so the whole takes place on one.
 func (p pins) makePair(slot int, ids triton.IDRange) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	maps := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(ids.Base), Size: int(ids.Size)}}
 	proc, err := os.StartProcess("/proc/self/exe", []string{"triton-namespaces"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
-		Cloneflags:                 unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
-		UidMappings:                maps,
-		GidMappings:                maps,
-		GidMappingsEnableSetgroups: true,
-		Ptrace:                     true,
-		Pdeathsig:                  syscall.SIGKILL,
+		Ptrace:    true,
+		Pdeathsig: syscall.SIGKILL,
 	}})
 	if err != nil {
 		return fmt.Errorf("make namespaces for slot %d: %w", slot, err)
 	}
 	// Until it is waited for below, the pid cannot be another process's.
-	err = errors.Join(
-		p.pin(slot, pinUser, fmt.Sprintf("/proc/%d/ns/user", proc.Pid)),
-		p.pin(slot, pinNet, fmt.Sprintf("/proc/%d/ns/net", proc.Pid)),
-		proc.Kill(),
-		reap(proc.Pid))
+	err = p.pinPair(slot, proc.Pid, ids)
+	err = errors.Join(err, proc.Kill(), reap(proc.Pid))
 	if err != nil {
 		return errors.Join(err, p.remove(slot))
 	}
 	return nil
+}
+
+// pinPair gives the traced process pid its namespaces and pins them.
+func (p pins) pinPair(slot, pid int, ids triton.IDRange) error {
+	if err := awaitStop(pid); err != nil {
+		return err
+	}
+	if err := unshareStopped(pid, unix.CLONE_NEWUSER|unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("make namespaces for slot %d: %w", slot, err)
+	}
+	ranges := fmt.Appendf(nil, "0 %d %d\n", ids.Base, ids.Size)
+	for _, name := range []string{"uid_map", "gid_map"} {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, name), ranges, 0); err != nil {
+			return fmt.Errorf("map ids of slot %d: %w", slot, err)
+		}
+	}
+	return errors.Join(
+		p.pin(slot, pinUser, fmt.Sprintf("/proc/%d/ns/user", pid)),
+		p.pin(slot, pinNet, fmt.Sprintf("/proc/%d/ns/net", pid)))
+}
+
+// awaitStop waits for a traced process to stand still.
+func awaitStop(pid int) error {
+	for {
+		var ws unix.WaitStatus
+		switch _, err := unix.Wait4(pid, &ws, unix.WALL, nil); {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return fmt.Errorf("wait for the process that makes namespaces: %w", err)
+		case ws.Stopped() && ws.StopSignal() == unix.SIGTRAP:
+			return nil
+		default:
+			return fmt.Errorf("the process that makes namespaces did not stop as it should: wait status %#x", uint32(ws))
+		}
+	}
 }
 
 // reap waits for the end of a killed process that was traced. os.Process.Wait would take the stop at execve for it.
