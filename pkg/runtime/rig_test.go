@@ -240,6 +240,7 @@ func (r *rig) bundle(slot int, change func(*triton.Spec), script string) Bundle 
 	}
 	in.Files.Hosts = filepath.Join(data, "hosts")
 	r.must(os.WriteFile(in.Files.Hosts, []byte("127.0.0.1 localhost\n"), 0o644))
+	r.must(os.Chown(in.Files.Hosts, int(in.IDs.Base), int(in.IDs.Base)))
 	ids, err := r.cg.Make(in.CgroupPath)
 	r.must(err)
 	r.Cleanup(func() { r.must(errors.Join(r.cg.Kill(in.CgroupPath), r.cg.Remove(in.CgroupPath))) })
