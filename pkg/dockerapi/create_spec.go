@@ -140,7 +140,7 @@ func mergeImage(spec *triton.Spec, img *triton.Image) error {
 	spec.WorkingDir = or(spec.WorkingDir, c.WorkingDir)
 	spec.StopSignal = or(spec.StopSignal, c.StopSignal)
 	spec.ExposedPorts = union(spec.ExposedPorts, c.ExposedPorts)
-	spec.ImageVolumes = c.Volumes
+	spec.ImageVolumes, spec.ImageHealthcheck = c.Volumes, c.Healthcheck
 	return nil
 }
 

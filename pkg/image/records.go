@@ -345,8 +345,13 @@ func (s *Store) describe(ctx context.Context, f *found) (triton.Image, error) {
 
 // imageConfig copies what an image says about how to run it.
 func imageConfig(c *dockerspec.DockerOCIImageConfig) triton.ImageConfig {
+	var health []string
+	if c.Healthcheck != nil {
+		health = slices.Clone(c.Healthcheck.Test)
+	}
 	return triton.ImageConfig{
-		Entrypoint: slices.Clone(c.Entrypoint), Cmd: slices.Clone(c.Cmd), Env: slices.Clone(c.Env),
+		Healthcheck: health,
+		Entrypoint:  slices.Clone(c.Entrypoint), Cmd: slices.Clone(c.Cmd), Env: slices.Clone(c.Env),
 		WorkingDir: c.WorkingDir, User: c.User, StopSignal: c.StopSignal, Shell: slices.Clone(c.Shell),
 		ExposedPorts: slices.Sorted(maps.Keys(c.ExposedPorts)),
 		Volumes:      slices.Sorted(maps.Keys(c.Volumes)),

@@ -180,10 +180,14 @@ func (n *Node) defaultHostname(rec *Record) string {
 
 // imageWarnings tells what an image asks for that is not done.
 func imageWarnings(s *triton.Spec) []string {
-	if len(s.ImageVolumes) == 0 {
-		return nil
+	var warnings []string
+	if len(s.ImageVolumes) > 0 {
+		warnings = append(warnings, "volumes of the image are kept in the container's own layer: "+strings.Join(s.ImageVolumes, ", "))
 	}
-	return []string{"volumes of the image are kept in the container's own layer: " + strings.Join(s.ImageVolumes, ", ")}
+	if len(s.ImageHealthcheck) > 0 && s.ImageHealthcheck[0] != "NONE" {
+		warnings = append(warnings, "the healthcheck of the image is not run by this version of triton")
+	}
+	return warnings
 }
 
 func first(values ...string) string {

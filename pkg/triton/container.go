@@ -130,6 +130,8 @@ type ImageConfig struct {
 	Labels       map[string]string
 	StopSignal   string
 	Shell        []string
+	// Healthcheck is the test of the image's HEALTHCHECK; nil: none.
+	Healthcheck []string
 }
 
 // NodeInfo describes this machine and daemon, for docker info and version.

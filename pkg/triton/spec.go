@@ -23,6 +23,8 @@ type Spec struct {
 	ExposedPorts []string `json:"exposedPorts,omitempty"`
 	// ImageVolumes are the VOLUME paths of the image.
 	ImageVolumes []string `json:"imageVolumes,omitempty"`
+	// ImageHealthcheck is the test of the image's HEALTHCHECK. It is not run yet, and create says so.
+	ImageHealthcheck []string `json:"imageHealthcheck,omitempty"`
 
 	TTY          bool    `json:"tty,omitempty"`
 	ConsoleSize  [2]uint `json:"consoleSize,omitzero"` // height, width
