@@ -65,6 +65,17 @@ func (c *container) running() bool {
 	return c.state.Status == triton.StatusRunning || c.state.Status == triton.StatusPaused
 }
 
+// exited takes the end of a run into the state; lost says why nobody knows its status, where that is so. The caller holds
+// c.mu.
+func (c *container) exited(rec triton.ExitRecord, lost string) {
+	c.last = rec
+	c.state.Status, c.state.Pid, c.state.CgroupID = triton.StatusExited, 0, 0
+	c.state.FinishedAt, c.state.ExitCode, c.state.OOMKilled = rec.At, rec.Code, rec.OOMKilled
+	if rec.Source == triton.ExitLost {
+		c.state.Error = "exit status lost: " + lost
+	}
+}
+
 // view copies what others may see. It does no I/O.
 func (c *container) view(cgroup string) triton.Container {
 	c.mu.Lock()

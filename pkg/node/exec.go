@@ -103,15 +103,7 @@ func joinArgs(argv []string) string {
 
 // ResolveExec finds a tenant's exec by its full id.
 func (n *Node) ResolveExec(_ context.Context, tenant triton.Tenant, id string) (triton.ExecKey, error) {
-	n.mu.Lock()
-	cs := make([]*container, 0, len(n.byID))
-	for k, c := range n.byID {
-		if k.Tenant == tenant {
-			cs = append(cs, c)
-		}
-	}
-	n.mu.Unlock()
-	for _, c := range cs {
+	for _, c := range n.ofTenant(tenant) {
 		c.mu.Lock()
 		_, ok := c.execs[id]
 		c.mu.Unlock()

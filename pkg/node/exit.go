@@ -47,12 +47,7 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	n.publish(c.event("die", rec.At, dieAttributes(rec, started)))
 
 	c.mu.Lock()
-	c.last = rec
-	c.state.Status, c.state.Pid, c.state.CgroupID = triton.StatusExited, 0, 0
-	c.state.FinishedAt, c.state.ExitCode, c.state.OOMKilled = rec.At, rec.Code, rec.OOMKilled
-	if rec.Source == triton.ExitLost {
-		c.state.Error = "exit status lost: no record of how the process ended was found"
-	}
+	c.exited(rec, "no record of how the process ended was found")
 	c.task = nil
 	next := c.next // replaced as the state changes: who sees the container run waits for this end
 	c.next = newEnding()

@@ -198,19 +198,25 @@ func (n *Node) InspectContainer(_ context.Context, key triton.ContainerKey) (tri
 
 // ListContainers returns all containers of a tenant, in no order. It does no I/O.
 func (n *Node) ListContainers(_ context.Context, tenant triton.Tenant) ([]triton.Container, error) {
+	cs := n.ofTenant(tenant)
+	out := make([]triton.Container, len(cs))
+	for i, c := range cs {
+		out[i] = c.view(n.cgroupPath(c.key))
+	}
+	return out, nil
+}
+
+// ofTenant returns a tenant's containers, in no order.
+func (n *Node) ofTenant(tenant triton.Tenant) []*container {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	cs := make([]*container, 0, len(n.byID))
 	for k, c := range n.byID {
 		if k.Tenant == tenant {
 			cs = append(cs, c)
 		}
 	}
-	n.mu.Unlock()
-	out := make([]triton.Container, len(cs))
-	for i, c := range cs {
-		out[i] = c.view(n.cgroupPath(c.key))
-	}
-	return out, nil
+	return cs
 }
 
 // UsesImage returns the containers of a tenant that were made from an image, for rmi's refusals.

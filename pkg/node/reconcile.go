@@ -163,12 +163,7 @@ func (n *Node) endedMeanwhile(ctx context.Context, c *container, found runtime.F
 	}
 	if !known {
 		c.mu.Lock()
-		c.last = rec
-		c.state.Status, c.state.Pid, c.state.CgroupID = triton.StatusExited, 0, 0
-		c.state.FinishedAt, c.state.ExitCode, c.state.OOMKilled = rec.At, rec.Code, rec.OOMKilled
-		if rec.Source == triton.ExitLost {
-			c.state.Error = "exit status lost: the container was gone and no record of its end was found"
-		}
+		c.exited(rec, "the container was gone and no record of its end was found")
 		state := c.state
 		c.mu.Unlock()
 		if err := writeState(c.dataDir, state); err != nil {

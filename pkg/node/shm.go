@@ -10,11 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/triton"
 )
-
-// defaultShmSize is docker's size of /dev/shm in bytes.
-const defaultShmSize = 64 << 20
 
 // shmDir is where the /dev/shm of a container that shares it is mounted on the host.
 func (n *Node) shmDir(k triton.ContainerKey) string { return filepath.Join(n.cfg.RunRoot, "shm", k.ID) }
@@ -28,12 +26,8 @@ func (n *Node) mountShm(c *container, rec *Record) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return fmt.Errorf("make shm of %s: %w", c.key, err)
 	}
-	size := rec.Spec.ShmSize
-	if size == 0 {
-		size = defaultShmSize
-	}
 	root := strconv.FormatUint(uint64(rec.IDs.Base), 10)
-	opts := "mode=1777,size=" + strconv.FormatInt(size, 10) + ",uid=" + root + ",gid=" + root
+	opts := "mode=1777,size=" + strconv.FormatInt(runtime.ShmSize(&rec.Spec), 10) + ",uid=" + root + ",gid=" + root
 	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, opts); err != nil {
 		return fmt.Errorf("mount shm of %s: %w", c.key, err)
 	}

@@ -71,10 +71,11 @@ func (b *builder) shmMount() (specs.Mount, bool) {
 		return bind, true
 	}
 	return specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
-		Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(shmSize(b.c), 10)}}, true
+		Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(ShmSize(b.c), 10)}}, true
 }
 
-func shmSize(c *triton.Spec) int64 {
+// ShmSize is the size of a container's /dev/shm in bytes.
+func ShmSize(c *triton.Spec) int64 {
 	if c.ShmSize > 0 {
 		return c.ShmSize
 	}
