@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -160,21 +159,22 @@ func (c *conn) exchange(frame []byte, files []*os.File, reply any) error {
 	return nil
 }
 
-// bound makes ctx interrupt reads and writes until the returned function was called, which waits for that.
+// bound makes ctx interrupt reads and writes until the returned function was called, which waits for that and leaves the
+// connection without a deadline: an answer may have come just before ctx ended, and then the connection is used again.
 func (c *conn) bound(ctx context.Context) (stop func()) {
 	if ctx.Done() == nil {
 		return func() {}
 	}
-	var wg sync.WaitGroup
-	wg.Add(1)
+	ended := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
-		defer wg.Done()
+		defer close(ended)
 		_ = c.SetDeadline(time.Unix(1, 0)) // in the past: wakes whoever waits; nobody waits on a closed connection
 	})
 	return func() {
 		if cancel() {
-			wg.Done()
+			return
 		}
-		wg.Wait()
+		<-ended
+		_ = c.SetDeadline(time.Time{}) // a closed connection takes none, and needs none
 	}
 }
