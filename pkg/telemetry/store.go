@@ -41,6 +41,7 @@ type Store struct {
 	mu         sync.RWMutex
 	containers map[triton.ContainerKey]*container
 	subs       map[*Subscription]struct{}
+	passed     chan struct{} // closed and replaced at the end of each pass
 
 	droppedUpdates atomic.Uint64 // of all subscribers
 	sourceErrors   atomic.Uint64
@@ -67,6 +68,7 @@ func New(cfg Config) *Store {
 		cfg: cfg, log: cfg.Log,
 		containers: map[triton.ContainerKey]*container{},
 		subs:       map[*Subscription]struct{}{},
+		passed:     make(chan struct{}),
 	}
 }
 
@@ -140,6 +142,7 @@ func (s *Store) pass(ctx context.Context) {
 	}
 	s.passes.Add(1)
 	s.passNs.Add(uint64(time.Since(began)))
+	s.endPass()
 }
 
 func (s *Store) list() []*container {
