@@ -251,6 +251,8 @@ func checkNetworking(spec *triton.Spec, req *container.CreateRequest) error {
 		return invalid("conflicting options: dns and the network mode")
 	case shared && len(spec.ExtraHosts) > 0:
 		return invalid("conflicting options: custom host-to-IP mapping and the network mode")
+	case shared && (len(spec.Ports) > 0 || spec.PublishAll):
+		return invalid("conflicting options: port publishing and the container type network mode")
 	case shared && len(spec.ExposedPorts) > 0:
 		return invalid("conflicting options: port exposing and the container type network mode")
 	case spec.UTSMode == triton.ModeHost && spec.Hostname != "":

@@ -66,6 +66,7 @@ func specOf(req *container.CreateRequest, version apiVersion, resolve containerR
 		func() error { return mapSecurity(&spec, req.HostConfig) },
 		func() error { return mapResources(&spec, req.HostConfig) },
 		func() error { return mapMounts(&spec, req.HostConfig) },
+		func() error { return mapPorts(&spec, req.HostConfig) },
 		func() error { return mapNamespaces(&spec, req.HostConfig, resolve) },
 		func() error { return checkNetworking(&spec, req) },
 	}

@@ -154,7 +154,7 @@ func hostConfigOf(c *triton.Container) *container.HostConfig {
 		PidMode:     container.PidMode(spec.PidMode), IpcMode: container.IpcMode(or(spec.IpcMode, triton.ModePrivate)),
 		UTSMode: container.UTSMode(spec.UTSMode), UsernsMode: container.UsernsMode(spec.UsernsMode),
 		CgroupnsMode: container.CgroupnsMode(or(spec.CgroupnsMode, triton.ModePrivate)),
-		PortBindings: network.PortMap{}, RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		PortBindings: portBindingsOf(spec), PublishAllPorts: spec.PublishAll, RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
 		AutoRemove: spec.AutoRemove, ContainerIDFile: spec.ContainerIDFile, ConsoleSize: spec.ConsoleSize,
 		CapAdd: spec.CapAdd, CapDrop: spec.CapDrop, SecurityOpt: spec.SecurityOpt,
 		DNS: []netip.Addr{}, DNSOptions: nonNil(spec.DNSOptions), DNSSearch: nonNil(spec.DNSSearch),

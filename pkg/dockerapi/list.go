@@ -13,7 +13,6 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/network"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -58,15 +57,10 @@ func writeList(c *call, body []byte) error {
 
 var errSize = notBuilt("size: sizes of containers are not known to this version of triton")
 
-// summary is a row of docker ps. Ports are strings here: an absent address must be absent.
+// summary is a row of docker ps.
 type summary struct {
 	container.Summary
 	Ports []portSummary
-}
-
-type portSummary struct {
-	PrivatePort uint16
-	Type        string
 }
 
 func summaryOf(c *triton.Container, image, status string) summary {
@@ -81,17 +75,12 @@ func summaryOf(c *triton.Container, image, status string) summary {
 			NetworkSettings: &container.NetworkSettingsSummary{Networks: endpointsOf(c)},
 			Mounts:          mountPoints(c.Spec.Mounts),
 		},
-		Ports: []portSummary{},
+		Ports: portSummaries(c),
 	}
 	if sum.Labels == nil {
 		sum.Labels = map[string]string{}
 	}
 	sum.HostConfig.NetworkMode = or(c.Spec.NetworkMode, triton.ModeBridge)
-	for _, text := range visiblePorts(c) {
-		if port, err := network.ParsePort(text); err == nil {
-			sum.Ports = append(sum.Ports, portSummary{port.Num(), string(port.Proto())})
-		}
-	}
 	return sum
 }
 
@@ -136,6 +125,7 @@ type rowKey struct {
 	name, image, status string
 	state               triton.Status
 	network             triton.Endpoint
+	published           string
 }
 
 type row struct {
@@ -162,7 +152,8 @@ func (l *listCache) encode(list []*triton.Container, images imageNames, now time
 		if !ok {
 			have.familiar = familiarTag(c.Spec.Image)
 		}
-		key := rowKey{name: c.Name, image: images.shown(c, have.familiar), status: statusText(&c.State, now), state: c.State.Status, network: c.Network}
+		key := rowKey{name: c.Name, image: images.shown(c, have.familiar), status: statusText(&c.State, now), state: c.State.Status, network: c.Network,
+			published: publishedKey(c.Published)}
 		if !ok || have.key != key {
 			raw, err := marshalPlain(summaryOf(c, key.image, key.status))
 			if err != nil {

@@ -25,7 +25,7 @@ type containerFilter struct {
 	ids           []*regexp.Regexp
 	images        map[string]bool // ids that ancestor resolved to; nil: not filtered
 	exposed       map[string]bool // "80/tcp"; nil: not filtered
-	published     bool            // publish is asked for: nothing is published yet
+	published     map[string]bool // "8080/tcp"; nil: not filtered
 	tasks         bool            // is-task=true: there are none
 }
 
@@ -71,8 +71,7 @@ func (f *containerFilter) read() (err error) {
 	if f.exposed, err = f.portSet("expose"); err != nil {
 		return err
 	}
-	published, err := f.portSet("publish")
-	f.published = len(published) > 0
+	f.published, err = f.portSet("publish")
 	return err
 }
 
@@ -167,8 +166,11 @@ func (f *containerFilter) include(c *triton.Container) bool {
 		!f.inNetwork(c):
 		return false
 	}
+	if f.published != nil && !publishes(c, f.published) {
+		return false
+	}
 	if f.exposed == nil {
-		return !f.published
+		return true
 	}
 	return slices.ContainsFunc(visiblePorts(c), func(p string) bool { return f.exposed[p] })
 }

@@ -71,14 +71,9 @@ func endpointsOf(c *triton.Container) map[string]*network.EndpointSettings {
 }
 
 func inspectNetworkOf(c *triton.Container) legacyNetwork {
-	out := legacyNetwork{Ports: network.PortMap{}, Networks: endpointsOf(c)}
+	out := legacyNetwork{Ports: portsOf(c), Networks: endpointsOf(c)}
 	if isRunning(c) {
 		out.SandboxKey = c.Network.NetNS
-	}
-	for _, text := range visiblePorts(c) {
-		if port, err := network.ParsePort(text); err == nil {
-			out.Ports[port] = nil
-		}
 	}
 	if ep := out.Networks[triton.ModeBridge]; ep != nil && ep.IPAddress.IsValid() {
 		out.EndpointID, out.MacAddress = ep.EndpointID, ep.MacAddress.String()

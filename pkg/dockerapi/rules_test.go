@@ -92,9 +92,10 @@ var examples = map[string]string{
 	"HostConfig.ReadonlyPaths": `["/p"]`, "HostConfig.CpuShares": `2`, "HostConfig.Memory": `8388608`, "HostConfig.NanoCpus": `1`,
 	"HostConfig.BlkioWeight": `10`, "HostConfig.CpuPeriod": `1000`, "HostConfig.CpuQuota": `1000`, "HostConfig.CpusetCpus": `"0"`,
 	"HostConfig.CpusetMems": `"0"`, "HostConfig.MemoryReservation": `8388608`, "HostConfig.MemorySwap": `-1`, "HostConfig.OomKillDisable": `true`,
-	"HostConfig.PidsLimit": `7`,
-	"HostConfig.Devices[]": `{"PathOnHost":"/dev/a","PathInContainer":"/dev/b","CgroupPermissions":"r"}`,
-	"HostConfig.Ulimits[]": `{"Name":"nofile","Soft":1,"Hard":2}`,
+	"HostConfig.PidsLimit": `7`, "HostConfig.PortBindings": `{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8000-8010"}]}`,
+	"HostConfig.PublishAllPorts": `true`,
+	"HostConfig.Devices[]":       `{"PathOnHost":"/dev/a","PathInContainer":"/dev/b","CgroupPermissions":"r"}`,
+	"HostConfig.Ulimits[]":       `{"Name":"nofile","Soft":1,"Hard":2}`,
 	"HostConfig.Mounts[]": `{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,
 		"BindOptions":{"Propagation":"rshared","NonRecursive":true,"CreateMountpoint":true}}`,
 	"HostConfig.Mounts[].Tmpfs":    `{"Type":"tmpfs","Target":"/b","TmpfsOptions":{"SizeBytes":5,"Mode":511,"Options":[["noexec"]]}}`,
@@ -222,8 +223,20 @@ func TestCreateBody(t *testing.T) {
 		{"unknown zero", `{"Image":"i","NewThing":null,"HostConfig":{"Other":[],"More":{"A":0}}}`, ""},
 		{"unknown", `{"Image":"i","NewThing":1}`, "NewThing: this version of triton does not know the field"},
 		{"unknown below", `{"Image":"i","HostConfig":{"X":{"A":true}}}`, "HostConfig.X: this version of triton does not know the field"},
-		{"other case", `{"Image":"i","hostconfig":{"portbindings":{"80/tcp":[{"HostPort":"1"}]}}}`,
-			`HostConfig.PortBindings: {"80/tcp":[{"HostPort":"1"}]} is not supported by this version of triton: published ports are not built yet`},
+		{"other case", `{"Image":"i","hostconfig":{"annotations":{"a":"b"}}}`,
+			`HostConfig.Annotations: {"a":"b"} is not supported by this version of triton`},
+		{"port and peer", `{"Image":"i","HostConfig":{"NetworkMode":"container:a","PortBindings":{"80/tcp":[{"HostPort":"1"}]}}}`,
+			"conflicting options: port publishing and the container type network mode"},
+		{"port of IPv6", `{"Image":"i","HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"::1","HostPort":"1"}]}}}`,
+			"HostConfig.PortBindings: ::1: IPv6 addresses of the host are not supported by this version of triton"},
+		{"port of text", `{"Image":"i","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"x"}]}}}`,
+			`HostConfig.PortBindings: invalid port specification: "x"`},
+		{"port with protocol", `{"Image":"i","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"1/udp"}]}}}`,
+			`HostConfig.PortBindings: invalid port specification: "1/udp"`},
+		{"port 0", `{"Image":"i","HostConfig":{"PortBindings":{"0/tcp":[{"HostPort":"1"}]}}}`,
+			`HostConfig.PortBindings: invalid port specification: "0/tcp"`},
+		{"port of no protocol", `{"Image":"i","HostConfig":{"PortBindings":{"80/icmp":[{"HostPort":"1"}]}}}`,
+			`HostConfig.PortBindings: invalid protocol: "80/icmp"`},
 		{"link", `{"Image":"i","HostConfig":{"Links":["a"]}}`, `HostConfig.Links: ["a"] is not supported by this version of triton: links are not built yet`},
 		{"dockerode", `{"Image":"i","name":"n","platform":"linux/amd64"}`, ""},
 		{"no health check", `{"Image":"i","Healthcheck":{"Test":["NONE"]}}`, ""},
@@ -360,7 +373,7 @@ func FuzzCreateBody(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if req.HostConfig.PublishAllPorts || len(req.HostConfig.PortBindings) > 0 || len(req.HostConfig.Links) > 0 || len(req.Volumes) > 0 {
+		if len(req.HostConfig.Links) > 0 || len(req.Volumes) > 0 {
 			t.Errorf("accepted what is refused: %s", body)
 		}
 		if _, err := json.Marshal(spec); err != nil {

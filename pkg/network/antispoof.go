@@ -111,6 +111,25 @@ func (s memberSets) each(do func(*nftables.Set, []nftables.SetElement) error, ms
 	return nil
 }
 
+// readState reads what a killed daemon left: who may send, and which ports are published; nothing where there is no table.
+func (f *firewall) readState() error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	there, err := hasTable(c, f.inet)
+	if err != nil {
+		return err
+	}
+	if there {
+		if f.forwards, err = f.readForwards(c); err != nil {
+			return err
+		}
+	}
+	f.members, err = f.readMembers()
+	return err
+}
+
 // readMembers reads who a killed daemon let send; nobody where there is no table.
 func (f *firewall) readMembers() (map[string]member, error) {
 	c, err := nftables.New()

@@ -75,6 +75,11 @@ func (b *bridge) setUp(h *netlink.Handle, cfg Config) error {
 	if err := writeSysctlIfPresent("ipv6/conf/"+b.name+"/disable_ipv6", "1"); err != nil {
 		return err
 	}
+	// The host reaches published ports by 127.0.0.1 too: packets from there may leave by this bridge. The switch is the
+	// bridge's own and goes with it; the rules keep containers from sending to 127.0.0.0/8 in turn.
+	if err := writeSysctl("ipv4/conf/"+b.name+"/route_localnet", "1"); err != nil {
+		return err
+	}
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", b.name, err)
 	}

@@ -60,6 +60,9 @@ type Network struct {
 	missed atomic.Uint64
 	once   sync.Once // closes ready
 
+	ports     sync.Mutex // held while ports are taken or given back
+	published map[triton.ContainerKey][]published
+
 	mu      sync.Mutex
 	closed  bool
 	running sync.WaitGroup
@@ -88,6 +91,8 @@ func Open(ctx context.Context, cfg Config) (*Network, error) {
 		refill: make(chan struct{}, 1),
 		ready:  make(chan struct{}),
 		quit:   make(chan struct{}),
+
+		published: map[triton.ContainerKey][]published{},
 	}
 	n.bridge = newBridge(cfg, host)
 	n.rules = newFirewall(cfg.Instance, n.bridge.name, cfg.Subnet)
@@ -345,6 +350,12 @@ func (n *Network) Close() error {
 		}
 		n.leases.free(ep.Slot)
 	}
+	n.ports.Lock()
+	for _, all := range n.published {
+		closeSockets(all) // copies elsewhere keep the ports; the rules stay
+	}
+	clear(n.published)
+	n.ports.Unlock()
 	n.rules.stop()
 	n.host.Close() // Purge, which may follow, gets a socket for each request then
 	return errs

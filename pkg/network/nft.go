@@ -17,6 +17,7 @@ const (
 	dropRoutedIn  = "routed-in"
 	dropCross     = "cross-bridge"
 	dropForwardIn = "forward-in"
+	dropLoopback  = "loopback"
 	dropMAC       = "spoofed-mac"
 	dropIP        = "spoofed-ip"
 	dropARP       = "spoofed-arp"
@@ -32,6 +33,7 @@ type Drops struct {
 	RoutedIn      uint64 // to a container's address, routed from elsewhere
 	CrossBridge   uint64 // to a container of another instance
 	ForwardIn     uint64 // forwarded to a container, but no answer to anything it sent
+	Loopback      uint64 // a container sent to the host's 127.0.0.0/8
 }
 
 // firewall is the instance's nftables: `table inet triton-INSTANCE` (masquerading, isolation) and `table bridge
@@ -41,9 +43,10 @@ type firewall struct {
 	bridgeName   string
 	subnet       netip.Prefix
 
-	mu      sync.Mutex
-	conn    *nftables.Conn // nil: none open
-	members map[string]member
+	mu       sync.Mutex
+	conn     *nftables.Conn // nil: none open
+	members  map[string]member
+	forwards map[forwardKey]forward
 }
 
 func newFirewall(instance, bridgeName string, subnet netip.Prefix) *firewall {
@@ -54,6 +57,7 @@ func newFirewall(instance, bridgeName string, subnet netip.Prefix) *firewall {
 		bridgeName: bridgeName,
 		subnet:     subnet.Masked(),
 		members:    map[string]member{},
+		forwards:   map[forwardKey]forward{},
 	}
 }
 
@@ -61,21 +65,23 @@ func newFirewall(instance, bridgeName string, subnet netip.Prefix) *firewall {
 func (f *firewall) adopt() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	members, err := f.readMembers()
-	if err != nil {
+	if err := f.readState(); err != nil {
 		return err
 	}
-	f.members = members
 	return f.install()
 }
 
-// replace makes the tables anew with just these members.
-func (f *firewall) replace(members []member) error {
+// replace makes the tables anew with just these members and forwards.
+func (f *firewall) replace(members []member, forwards []forward) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.members = make(map[string]member, len(members))
 	for _, m := range members {
 		f.members[m.link] = m
+	}
+	f.forwards = make(map[forwardKey]forward, len(forwards))
+	for _, fw := range forwards {
+		f.forwards[fw.id()] = fw
 	}
 	return f.install()
 }
@@ -133,8 +139,7 @@ func (f *firewall) install() error {
 			c.DelTable(t)
 			c.AddTable(t)
 		}
-		f.addInet(c, counts)
-		return f.addBridge(c, counts)
+		return errors.Join(f.addInet(c, counts), f.addBridge(c, counts))
 	})
 }
 
@@ -204,6 +209,7 @@ func (f *firewall) drops() (Drops, error) {
 		RoutedIn:      n[dropRoutedIn].Packets,
 		CrossBridge:   n[dropCross].Packets,
 		ForwardIn:     n[dropForwardIn].Packets,
+		Loopback:      n[dropLoopback].Packets,
 	}, nil
 }
 
@@ -246,15 +252,22 @@ func hasTable(c *nftables.Conn, t *nftables.Table) (bool, error) {
 	return slices.ContainsFunc(all, func(have *nftables.Table) bool { return have.Name == t.Name }), nil
 }
 
+// loopback is what route_localnet on the bridge lets in.
+var loopback = netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
+
 // addInet adds what concerns routed packets. Each base chain accepts what it does not know: no rule here touches a
-// packet that neither comes from nor goes to the instance's bridge.
-func (f *firewall) addInet(c *nftables.Conn, counts map[string]expr.Counter) {
-	for _, name := range []string{dropRoutedIn, dropCross, dropForwardIn} {
+// packet that neither comes from nor goes to the instance's bridge, nor to a port that it has published.
+func (f *firewall) addInet(c *nftables.Conn, counts map[string]expr.Counter) error {
+	for _, name := range []string{dropRoutedIn, dropCross, dropForwardIn, dropLoopback} {
 		addCounter(c, f.inet, name, counts)
 	}
 	rule := func(chain *nftables.Chain, parts ...[]expr.Any) { addRule(c, f.inet, chain, parts...) }
+	if _, err := f.addPublished(c); err != nil {
+		return err
+	}
 
 	raw := addChain(c, f.inet, "raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
+	rule(raw, daddrIn(loopback), iifname(f.bridgeName, whole), countedDrop(dropLoopback))
 	// Answers to masqueraded packets still carry the host's address here. Packets of the host itself come from lo.
 	rule(raw, daddrIn(f.subnet), iifnameNot(f.bridgeName), iifname(bridgePrefix, prefix), countedDrop(dropCross))
 	rule(raw, daddrIn(f.subnet), iifnameNot(f.bridgeName), iifnameNot("lo"), countedDrop(dropRoutedIn))
@@ -263,8 +276,17 @@ func (f *firewall) addInet(c *nftables.Conn, counts map[string]expr.Counter) {
 	// Bridged packets come by where net.bridge.bridge-nf-call-iptables is on, which is the kernel's default.
 	rule(forward, iifname(f.bridgeName, whole), oifname(f.bridgeName, whole), verdict(expr.VerdictAccept))
 	rule(forward, oifname(f.bridgeName, whole), established(), verdict(expr.VerdictAccept))
+	// Others' translations lead to containers as well: only what was published is let through.
+	rule(forward, oifname(f.bridgeName, whole), translated(), isIPv4(), f.toTarget(), verdict(expr.VerdictAccept))
 	rule(forward, oifname(f.bridgeName, whole), countedDrop(dropForwardIn))
 
 	post := addChain(c, f.inet, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
-	rule(post, saddrIn(f.subnet), iifname(f.bridgeName, whole), oifnameNot(f.bridgeName), []expr.Any{&expr.Masq{}})
+	masquerade := []expr.Any{&expr.Masq{}}
+	rule(post, saddrIn(f.subnet), iifname(f.bridgeName, whole), oifnameNot(f.bridgeName), masquerade)
+	// The host itself through a published port: from 127.0.0.1 no answer would come back. And a container through a port
+	// that leads to its own network, or to itself: the answer has to come back this way. No input interface is asked for:
+	// br_netfilter, where it is on, bridges such a packet, and gives none here.
+	rule(post, oifname(f.bridgeName, whole), translated(), sourceIsLocal(), masquerade)
+	rule(post, saddrIn(f.subnet), oifname(f.bridgeName, whole), translated(), masquerade)
+	return nil
 }

@@ -57,7 +57,7 @@ func (n *Network) Reconcile(ctx context.Context, keep []triton.Endpoint) error {
 	case <-n.ready: // members of later endpoints are known already
 		errs = append(errs, n.rules.renew())
 	default:
-		errs = append(errs, n.rules.replace(members))
+		errs = append(errs, n.rules.replace(members, n.keptForwards()))
 		n.once.Do(func() { close(n.ready) })
 	}
 	return errors.Join(errs...)

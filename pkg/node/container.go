@@ -30,6 +30,8 @@ type container struct {
 	removed  *ending // completed once the container is gone
 	waiting  []*attachment
 	execs    map[string]*exec
+
+	published []triton.PublishedPort // replaced, never changed
 }
 
 // ending is one exit to come: done is closed once record is set.
@@ -83,6 +85,7 @@ func (c *container) view(cgroup string) triton.Container {
 	v := triton.Container{
 		Key: c.key, Name: c.rec.Name, Created: c.rec.Created, Spec: c.rec.Spec, State: c.state,
 		Network: c.rec.Endpoint, IDs: c.rec.IDs, DataDir: c.dataDir, Cgroup: cgroup,
+		Published: c.published,
 	}
 	if c.rec.Spec.Log.Driver == triton.LogJSONFile {
 		v.LogPath = c.logPath()

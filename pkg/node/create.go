@@ -41,6 +41,10 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	if err := n.checkJoins(tenant, &spec); err != nil {
 		return fail(err)
 	}
+	warnings, err := checkPorts(&spec)
+	if err != nil {
+		return fail(err)
+	}
 	rec := Record{
 		Key: key, Name: name, Created: n.cfg.Now().UTC(), Spec: spec, Desired: triton.StatusCreated, Node: n.cfg.Name,
 		Endpoint: triton.Endpoint{Slot: -1},
@@ -55,7 +59,7 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	}
 	n.insert(c)
 	n.publish(c.event("create", rec.Created, nil))
-	return key, imageWarnings(&spec), nil
+	return key, append(warnings, imageWarnings(&spec)...), nil
 }
 
 // acquire takes the container's lifelong belongings and records the intent, or undoes what it took.

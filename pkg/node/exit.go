@@ -36,6 +36,7 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	c.life.Lock()
 	defer c.life.Unlock()
 	n.unwatch(c)
+	n.unpublishPorts(ctx, c)
 	c.mu.Lock()
 	started := c.state.StartedAt
 	told := c.oomKills > 0

@@ -32,7 +32,9 @@ func (n *Node) Reconcile(ctx context.Context) error {
 	}
 	var keep []triton.Endpoint
 	for _, r := range recs {
-		n.insert(newContainer(n.cfg.DataRoot, r.Record, r.revision))
+		c := newContainer(n.cfg.DataRoot, r.Record, r.revision)
+		n.insert(c)
+		n.keepPorts(ctx, c)
 		if r.Endpoint.Slot >= 0 {
 			keep = append(keep, r.Endpoint)
 		}
@@ -92,6 +94,9 @@ func (n *Node) recover(ctx context.Context, c *container) error {
 	found, err := n.cfg.Runtime.Load(ctx, c.key)
 	if err != nil {
 		return err
+	}
+	if found.Task == nil || found.Exit != nil || !found.Started {
+		n.unpublishPorts(ctx, c) // no container in any network
 	}
 	switch {
 	case found.Task != nil && found.Exit == nil && !found.Started:

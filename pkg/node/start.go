@@ -65,6 +65,10 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 	if err = n.restoreEndpoint(ctx, c); err != nil { // its address, reserved at create
 		return err
 	}
+	if err = n.publishPorts(ctx, c); err != nil { // its ports of the host
+		return err
+	}
+	undo.add(func() { n.unpublishPorts(ctx, c) })
 	ids, err := n.cfg.Cgroups.Make(n.cgroupPath(c.key)) // its cgroup
 	undo.add(func() { n.removeCgroup(c) })
 	if err != nil {

@@ -11,9 +11,11 @@ type Container struct {
 	Spec    Spec
 	State   State
 	Network Endpoint
-	IDs     IDRange // zero: host ids
-	LogPath string
-	DataDir string
+	// Published are the ports of the host that lead to the container; none while it does not run.
+	Published []PublishedPort
+	IDs       IDRange // zero: host ids
+	LogPath   string
+	DataDir   string
 	// Cgroup is the path below each hierarchy's root.
 	Cgroup string
 	// Usage is the last reading; nil when none is known or none was asked for.

@@ -19,8 +19,10 @@ type Spec struct {
 	Labels      map[string]string `json:"labels,omitempty"`
 	StopSignal  string            `json:"stopSignal,omitempty"`
 	StopTimeout *int              `json:"stopTimeout,omitempty"` // seconds; nil: 10
-	// ExposedPorts ("80/tcp") is shown by inspect and has no effect of its own.
-	ExposedPorts []string `json:"exposedPorts,omitempty"`
+	// ExposedPorts ("80/tcp") is shown by inspect; with PublishAll each is published on a free port.
+	ExposedPorts []string      `json:"exposedPorts,omitempty"`
+	Ports        []PortRequest `json:"ports,omitempty"`
+	PublishAll   bool          `json:"publishAll,omitempty"`
 	// ImageVolumes are the VOLUME paths of the image.
 	ImageVolumes []string `json:"imageVolumes,omitempty"`
 	// ImageHealthcheck is the test of the image's HEALTHCHECK. It is not run yet, and create says so.

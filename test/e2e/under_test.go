@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -198,23 +199,40 @@ func (u *under) address(t *testing.T, name string) string {
 // inNet calls f in the network namespace that holds the bridge.
 func (u *under) inNet(t *testing.T, f func() error) error {
 	t.Helper()
-	if u.netns == "" {
+	return inNS(t, u.netns, f)
+}
+
+// inNS calls f in the network namespace that is pinned at path; empty: this process's.
+func inNS(t *testing.T, path string, f func() error) error {
+	t.Helper()
+	if path == "" {
 		return f()
 	}
-	ns, err := netns.GetFromPath(u.netns)
+	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ns.Close()
 	result := make(chan error)
 	go func() {
-		// Never unlocked: the thread ends with the goroutine, so that no other gets into this namespace.
 		runtime.LockOSThread()
-		if err := netns.Set(ns); err != nil {
+		home, err := netns.Get()
+		if err != nil {
+			runtime.UnlockOSThread()
 			result <- err
 			return
 		}
-		result <- f()
+		defer home.Close()
+		if err = netns.Set(ns); err == nil {
+			err = f()
+		}
+		// Back, and only then unlocked. To leave the thread to its end would do, but Go's first thread never ends.
+		if back := netns.Set(home); back != nil {
+			result <- errors.Join(err, back)
+			return
+		}
+		runtime.UnlockOSThread()
+		result <- err
 	}()
 	return <-result
 }

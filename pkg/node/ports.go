@@ -1,0 +1,163 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/tritond/triton/pkg/network"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// portsFile is the node's note of the ports that a container has published, in its data directory. It is there from
+// before the first port leads to the container until after the last one does.
+const portsFile = "ports.json"
+
+// publishPorts takes the ports that the container asks for; it gives them back itself when it fails.
+func (n *Node) publishPorts(ctx context.Context, c *container) error {
+	c.mu.Lock()
+	rec := c.rec
+	c.mu.Unlock()
+	reqs := portRequests(&rec.Spec)
+	if len(reqs) == 0 || rec.Endpoint.Address == "" {
+		return nil
+	}
+	ports, socks, err := n.cfg.Network.Publish(ctx, c.key, rec.Endpoint, reqs)
+	if err != nil {
+		return fmt.Errorf("failed to set up container networking: driver failed programming external connectivity on endpoint %s (%s): %w",
+			rec.Name, rec.Key.ID, err)
+	}
+	c.mu.Lock()
+	c.published = ports
+	c.mu.Unlock()
+	err = writePorts(c.dataDir, ports)
+	if err == nil {
+		err = n.cfg.Runtime.Hold(ctx, c.key, socks)
+	}
+	if err != nil {
+		n.unpublishPorts(ctx, c)
+		return fmt.Errorf("keep the ports of %s: %w", c.key, err)
+	}
+	return nil
+}
+
+// portRequests are the ports that were asked for, and with -P all exposed ones besides, in a fixed order.
+func portRequests(s *triton.Spec) []triton.PortRequest {
+	reqs := slices.Clone(s.Ports)
+	if !s.PublishAll {
+		return reqs
+	}
+	for _, text := range s.ExposedPorts {
+		number, proto, _ := strings.Cut(text, "/")
+		port, err := strconv.ParseUint(number, 10, 16)
+		if err != nil {
+			continue // an image's metadata is not checked at load; inspect does not show it either
+		}
+		asked := func(r triton.PortRequest) bool { return r.Port == uint16(port) && r.Proto == proto }
+		if !slices.ContainsFunc(s.Ports, asked) {
+			reqs = append(reqs, triton.PortRequest{Port: uint16(port), Proto: proto})
+		}
+	}
+	return reqs
+}
+
+// unpublishPorts gives a container's ports back. What fails is reported, and done by the next reconciliation.
+func (n *Node) unpublishPorts(ctx context.Context, c *container) {
+	c.mu.Lock()
+	count := len(c.published)
+	c.mu.Unlock()
+	if count == 0 {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	// In this order a port is free only after nobody remembers who had it: a kill in between makes no two owners.
+	err := n.cfg.Runtime.LetGo(ctx, c.key, count)
+	err = errors.Join(err, removePorts(c.dataDir), n.cfg.Network.Unpublish(ctx, c.key))
+	if err != nil {
+		n.log.Error("published ports not given back", "container", c.key, "err", err)
+	}
+	c.mu.Lock()
+	c.published = nil
+	c.mu.Unlock()
+	n.changed()
+}
+
+// keepPorts takes up the ports that a container had published when the last daemon died.
+func (n *Node) keepPorts(ctx context.Context, c *container) {
+	ports, err := readPorts(c.dataDir)
+	if err != nil {
+		n.log.Error("published ports unreadable", "container", c.key, "err", err)
+		return
+	}
+	if len(ports) == 0 {
+		return
+	}
+	held, err := n.cfg.Runtime.Held(ctx, c.key)
+	if err != nil {
+		n.log.Error("nobody held the published ports", "container", c.key, "err", err)
+	}
+	lost, err := n.cfg.Network.KeepPublished(c.key, c.rec.Endpoint, ports, held)
+	if err != nil {
+		n.log.Error("published ports not kept", "container", c.key, "err", err)
+		return
+	}
+	for _, p := range lost {
+		n.log.Error("a process of the host has taken a published port; it leads to the container all the same",
+			"container", c.key, "port", p.HostPort, "proto", p.Proto)
+	}
+	c.mu.Lock()
+	c.published = ports
+	c.mu.Unlock()
+}
+
+func writePorts(dir string, ports []triton.PublishedPort) error {
+	b, err := json.Marshal(ports)
+	if err != nil {
+		return fmt.Errorf("encode published ports: %w", err)
+	}
+	return replaceFile(filepath.Join(dir, portsFile), b)
+}
+
+func readPorts(dir string) ([]triton.PublishedPort, error) {
+	b, err := os.ReadFile(filepath.Join(dir, portsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read published ports: %w", err)
+	}
+	var ports []triton.PublishedPort
+	if err := json.Unmarshal(b, &ports); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", filepath.Join(dir, portsFile), err)
+	}
+	return ports, nil
+}
+
+func removePorts(dir string) error {
+	if err := os.Remove(filepath.Join(dir, portsFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget published ports: %w", err)
+	}
+	return nil
+}
+
+// checkPorts refuses what can never be published, and warns of what has no effect.
+func checkPorts(s *triton.Spec) ([]string, error) {
+	for _, r := range s.Ports {
+		if err := network.CheckProtocol(r.Proto); err != nil {
+			return nil, kindf(errdefs.ErrInvalidArgument, "%v", err)
+		}
+	}
+	if len(s.Ports) > 0 && (s.NetworkMode == triton.ModeHost || s.NetworkMode == triton.ModeNone) {
+		return []string{fmt.Sprintf("Published ports are discarded when using %s network mode", s.NetworkMode)}, nil
+	}
+	return nil, nil
+}
