@@ -80,6 +80,11 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	}
 	log.Info("serving", "instance", cfg.Instance, "hosts", cfg.Hosts.String(), "http", cfg.HTTP,
 		"version", version, "after", time.Since(begun).Round(time.Millisecond))
+	if text, err := d.welcome(time.Since(begun).Round(time.Millisecond).String()); err != nil {
+		log.Error("list of changes on the host", "err", err)
+	} else {
+		fmt.Print(text)
+	}
 	return ignoreCanceled(ctx, g.Wait())
 }
 

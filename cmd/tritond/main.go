@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 )
 
@@ -25,7 +26,7 @@ func main() {
 // run returns the exit code: 0 stopped as asked, 1 failed, 2 wrong usage.
 func run(args []string) int {
 	command := "serve"
-	if len(args) > 0 && (args[0] == "purge" || args[0] == "version") {
+	if len(args) > 0 && slices.Contains([]string{"check", "purge", "version"}, args[0]) {
 		command, args = args[0], args[1:]
 	}
 	if command == "version" {
@@ -44,9 +45,12 @@ func run(args []string) int {
 	// SIGINT and SIGTERM stop the daemon; containers go on.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if command == "purge" {
+	switch command {
+	case "check":
+		err = check(ctx, cfg)
+	case "purge":
 		err = purge(ctx, cfg, log)
-	} else {
+	default:
 		err = serve(ctx, cfg, log)
 	}
 	if err != nil {

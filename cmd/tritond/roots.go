@@ -22,6 +22,9 @@ type roots struct {
 	pinDir     string // on a bpffs of our own
 }
 
+// lockFile is in the data root and locked while a daemon or a purge uses it.
+const lockFile = "lock"
+
 // pinLayout names the layout of what is pinned: a daemon with another one does not touch these pins.
 const pinLayout = "v1"
 
@@ -34,7 +37,7 @@ func openRoots(c config) (*roots, error) {
 			return nil, fmt.Errorf("make root: %w", err)
 		}
 	}
-	lock, err := os.OpenFile(filepath.Join(c.DataRoot, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(filepath.Join(c.DataRoot, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}

@@ -75,9 +75,8 @@ func release() string {
 // bpf tries what the probes are built from, each by a program or map that is closed at once.
 func bpf(context.Context, Config) []Finding {
 	const group = "probes"
-	tracing := features.HaveProgramType(ebpf.Tracing)
 	fs := []Finding{
-		grade(group, "BTF tracepoints", tracing, "system calls, scheduling, exits", Missing, "nothing can be observed"),
+		grade(group, "BTF tracepoints", tracepoint(), "system calls, scheduling, exits", Missing, "nothing can be observed"),
 		grade(group, "task storage", features.HaveMapType(ebpf.TaskStorage), "times of calls under way", Missing, "no latencies"),
 		grade(group, "ring buffer", features.HaveMapType(ebpf.RingBuf), "events", Missing, "no events"),
 		grade(group, "cgroup ancestors", features.HaveProgramHelper(ebpf.CGroupSKB, asm.FnSkbAncestorCgroupId),
@@ -97,6 +96,19 @@ func bpf(context.Context, Config) []Finding {
 		fs = append(fs, grade(group, o.name, o.err, o.use, Fallback, "tracepoints are used instead"))
 	}
 	return fs
+}
+
+// tracepoint loads a program for a BTF tracepoint. features.HaveProgramType tries another kind of tracing program, which
+// kernels without the function tracer refuse.
+func tracepoint() error {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "sys_enter", License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		return err
+	}
+	return p.Close()
 }
 
 // exists is nil where path exists.

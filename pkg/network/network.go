@@ -115,7 +115,7 @@ func (n *Network) setUp() error {
 		return err
 	}
 	var err error
-	n.pins, err = openPins(filepath.Join(n.cfg.RunRoot, "ns"))
+	n.pins, err = openPins(filepath.Join(n.cfg.RunRoot, namespacesDir))
 	return err
 }
 

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/host"
+)
+
+// errNotReady ends `tritond check` where something is missing; the table has said what.
+var errNotReady = errors.New("this machine cannot run the daemon yet")
+
+// check prints what this machine gives a daemon of cfg.
+func check(ctx context.Context, cfg config) error {
+	hc := host.Config{DataRoot: cfg.DataRoot, MinFree: cfg.MinFree, Running: locked(cfg)}
+	if cfg.HTTP != "" {
+		hc.Listen = append(hc.Listen, cfg.HTTP)
+	}
+	for _, h := range cfg.Hosts {
+		if network, address := splitHost(h); network == "tcp" {
+			hc.Listen = append(hc.Listen, address)
+		}
+	}
+	info, err := staticInfo(cfg, "", "")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s, Linux %s, %d CPUs, %s\n", info.OperatingSystem, info.KernelVersion, info.NCPU, units.BytesSize(float64(info.MemTotal)))
+	ready, err := host.Write(os.Stdout, host.Check(ctx, hc))
+	if err == nil && !ready {
+		err = errNotReady
+	}
+	return err
+}
+
+// locked reports whether a daemon holds the data root. It makes nothing.
+func locked(cfg config) bool {
+	f, err := os.Open(filepath.Join(cfg.DataRoot, lockFile))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// welcome tells a person at a terminal where everything is and what was changed on the host.
+func (d *daemon) welcome(after string) (string, error) {
+	var b strings.Builder
+	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "  %-8s  %s\n", name, fmt.Sprintf(format, args...)) }
+	fmt.Fprintf(&b, "tritond %s, instance %s, serves after %s\n", version, d.cfg.Instance, after)
+	for _, h := range d.cfg.Hosts {
+		line("docker", "export DOCKER_HOST=%s", h)
+	}
+	if d.cfg.HTTP != "" {
+		line("page", "%s", d.pageLink())
+		line("metrics", "%s/metrics", d.pageURL())
+	}
+	fmt.Fprintf(&b, "changed on this host; `tritond purge` takes it back\n")
+	own := "/triton-" + d.cfg.Instance
+	line("files", "%s (stays after a purge), %s", d.cfg.DataRoot, d.cfg.RunRoot)
+	line("cgroup", "%s and below", d.cgroups.Dir("", own))
+	line("mount", "bpffs on %s", filepath.Dir(d.roots.pinDir))
+	changes, err := d.network.Changes()
+	if err != nil {
+		return "", err
+	}
+	for _, c := range changes {
+		line(c.Kind, "%s", c.What)
+	}
+	return b.String(), nil
+}
+
+// pageURL is where --http is served.
+func (d *daemon) pageURL() string { return "http://" + d.cfg.HTTP }
+
+// pageLink is what a person opens first.
+func (d *daemon) pageLink() string { return d.pageURL() + "/" }
