@@ -53,7 +53,9 @@ func locked(cfg config) bool {
 // welcome tells a person at a terminal where everything is and what was changed on the host.
 func (d *daemon) welcome(after string) (string, error) {
 	var b strings.Builder
-	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "  %-8s  %s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-8s  %s\n", name, fmt.Sprintf(format, args...))
+	}
 	fmt.Fprintf(&b, "tritond %s, instance %s, serves after %s\n", version, d.cfg.Instance, after)
 	for _, h := range d.cfg.Hosts {
 		line("docker", "export DOCKER_HOST=%s", h)

@@ -10,12 +10,14 @@ import (
 // Level says what a finding means for the daemon.
 type Level int
 
+// From best to worst.
 const (
 	OK       Level = iota // there, as wanted
 	Fallback              // not there, and something else is done instead, or something smaller
 	Missing               // not there, and the daemon cannot do its work without
 )
 
+// String is the word in the table.
 func (l Level) String() string {
 	return [...]string{"ok", "fallback", "missing"}[l]
 }

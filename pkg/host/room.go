@@ -26,7 +26,8 @@ func freeSpace(cfg Config) Finding {
 		return Finding{group, name, Missing, fmt.Sprintf("%s: %v", dir, err)}
 	}
 	free := st.Bavail * uint64(st.Bsize)
-	f := Finding{group, name, OK, fmt.Sprintf("%s on the volume of %s, %s must stay free", units.BytesSize(float64(free)), dir, units.BytesSize(float64(cfg.MinFree)))}
+	got := fmt.Sprintf("%s on the volume of %s, %s must stay free", units.BytesSize(float64(free)), dir, units.BytesSize(float64(cfg.MinFree)))
+	f := Finding{group, name, OK, got}
 	if free < cfg.MinFree {
 		f.Level, f.Got = Fallback, f.Got+": images and new containers are refused"
 	}
