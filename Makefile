@@ -10,7 +10,7 @@ TOOLBIN := $(CURDIR)/.cache/bin
 export PATH := $(PATH):$(TOOLBIN)
 
 # Packages without kernel objects of their own: these run under the race detector and need no root.
-PURE := ./pkg/triton/... ./pkg/cluster/... ./pkg/journal/... ./pkg/telemetry/... ./pkg/dockerapi/... ./pkg/tritonapi/...
+PURE := ./pkg/triton/... ./pkg/cluster/... ./pkg/journal/... ./pkg/telemetry/... ./pkg/dockerapi/... ./pkg/tritonapi/... ./pkg/dashboard/...
 FUZZTIME ?= 30s
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 

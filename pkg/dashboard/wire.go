@@ -1,0 +1,274 @@
+package dashboard
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// Protocol is the version of the messages; Subprotocol names it in the websocket's handshake.
+const (
+	Protocol    = 1
+	Subprotocol = "triton.v1"
+)
+
+// Request is what a client says: one JSON text frame of at most 4 KiB.
+type Request struct {
+	// Op is sub, unsub, ack, pause or resume.
+	Op string `json:"op"`
+	// ID is the client's number of a subscription.
+	ID uint32 `json:"id,omitempty"`
+	// Topic is containers, container, events or logs; the last three want a container's id in Key.
+	Topic string `json:"topic,omitempty"`
+	Key   string `json:"key,omitempty"`
+	// Query is a filter; only the topic containers has one.
+	Query string `json:"q,omitempty"`
+	// Res is the time between two ticks in seconds: 0 (1), 1, 2, 5 or 10.
+	Res int `json:"res,omitempty"`
+	// From is the number of the last frame that the client has, of the daemon's run Boot.
+	From uint64 `json:"from,omitempty"`
+	Boot string `json:"boot,omitempty"`
+	// N counts, with ack, the data frames received on this connection.
+	N uint64 `json:"n,omitempty"`
+}
+
+// Reply is a JSON text frame from the server.
+type Reply struct {
+	// Op is hello, ok, err, end or dropped.
+	Op string `json:"op"`
+	// ID is the subscription that is answered.
+	ID uint32 `json:"id,omitempty"`
+
+	Hello *Hello `json:"hello,omitempty"`
+
+	// Group is, with ok, what the data frames of the subscription carry.
+	Group uint32 `json:"group,omitempty"`
+	// Resumed: with ok, the frames after From follow. Otherwise a snapshot does.
+	Resumed bool `json:"resumed,omitempty"`
+
+	// Code is, with err, invalid, not_found, limit, unsupported or internal.
+	Code    string `json:"code,omitempty"`
+	Message string `json:"message,omitempty"`
+
+	// Dropped is how many frames the client lost because it was too slow; a snapshot follows.
+	Dropped uint64 `json:"dropped,omitempty"`
+}
+
+// Hello is the first message on a socket.
+type Hello struct {
+	Protocol int           `json:"protocol"`
+	Version  string        `json:"version"`
+	Boot     string        `json:"boot"`
+	Node     string        `json:"node"`
+	Now      int64         `json:"now"` // ms
+	Tenant   triton.Tenant `json:"tenant"`
+	Caller   string        `json:"caller"`
+	Exec     bool          `json:"exec"`
+	// Missing are the probes that this kernel refused.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// Kinds of data frames.
+const (
+	// KindSnapshot is a whole state with its history.
+	KindSnapshot uint8 = 1
+	// KindTick is what changed since the frame before.
+	KindTick uint8 = 2
+	// KindResync is a whole state without history, for a client that lost frames.
+	KindResync uint8 = 3
+)
+
+// Head begins each data frame.
+type Head struct {
+	Group  uint32 `msgpack:"g"`
+	Seq    uint64 `msgpack:"s"`
+	TimeMs int64  `msgpack:"t"`
+	Kind   uint8  `msgpack:"k"`
+}
+
+func (h *Head) head() *Head { return h }
+
+// body is a data frame of any topic.
+type body interface{ head() *Head }
+
+// The columns of a table frame, in order.
+const (
+	colCPU       = iota // cores
+	colThrottled        // seconds of throttling per second
+	colMemory           // working set, bytes
+	colWait50           // run-queue wait, seconds; NaN: nothing waited
+	colWait99
+	colSyscalls // per second
+	colErrors   // per second
+	colPids
+	tableCols
+)
+
+// TableFrame is a frame of the topic containers. Rows has a row number for each of N rows; each of Cols is N float32. All
+// numbers are little endian. NaN is unknown. Snapshots list every row, ticks those that changed.
+type TableFrame struct {
+	Head
+	N    int      `msgpack:"n"`
+	Rows []byte   `msgpack:"r"` // uint16, or uint32 where a row number needs it
+	Cols [][]byte `msgpack:"c"`
+	// Meta describes rows that are new or changed; Gone lists rows that left. Gone comes first: a number may be given anew.
+	Meta []RowMeta `msgpack:"m,omitempty"`
+	Gone []uint32  `msgpack:"x,omitempty"`
+	// History is, in a snapshot, CPU of the last 60 ticks per row, oldest first: uint16 in 1/1000 core, 65535 unknown.
+	History []byte `msgpack:"h,omitempty"`
+}
+
+// RowMeta is what is fixed of a row, or changes rarely.
+type RowMeta struct {
+	Row       uint32            `msgpack:"r"`
+	ID        string            `msgpack:"id"`
+	Name      string            `msgpack:"name"`
+	Image     string            `msgpack:"image"`
+	Status    string            `msgpack:"status"`
+	Restarts  int               `msgpack:"restarts"`
+	ExitCode  int               `msgpack:"exit"`
+	OOM       bool              `msgpack:"oom"`
+	StartedMs int64             `msgpack:"started"` // 0: never
+	EndedMs   int64             `msgpack:"ended"`   // 0: runs, or never ran
+	CPULimit  float64           `msgpack:"cpus"`    // cores; 0: none
+	MemLimit  int64             `msgpack:"mem"`     // bytes; 0: none
+	Labels    map[string]string `msgpack:"labels,omitempty"`
+}
+
+// The scalars of a container frame are the table's columns and, after them, these.
+const (
+	valExecs   = tableCols + iota // per second
+	valForks                      // per second
+	valDropped                    // observations lost, per second
+	containerVals
+)
+
+// ContainerFrame is a frame of the topic container.
+type ContainerFrame struct {
+	Head
+	// Meta is set in snapshots and when it changed.
+	Meta *ContainerMeta `msgpack:"m,omitempty"`
+	// Columns are seconds of the time axis, oldest first: the history in a snapshot, one or none in a tick.
+	Columns []HeatColumn `msgpack:"h"`
+	// Calls is the table of system calls over the last few seconds.
+	Calls *CallTable `msgpack:"y,omitempty"`
+	// Removed: the container is gone, no frame follows.
+	Removed bool `msgpack:"gone,omitempty"`
+}
+
+// ContainerMeta is a row's and more.
+type ContainerMeta struct {
+	RowMeta
+	Command  string `msgpack:"cmd"`
+	ImageID  string `msgpack:"imageID"`
+	Address  string `msgpack:"address"`
+	Pid      int    `msgpack:"pid"`
+	Created  int64  `msgpack:"created"` // ms
+	TTY      bool   `msgpack:"tty"`
+	LogsRead bool   `msgpack:"logs"` // its log can be read
+}
+
+// HeatColumn is one second of a container.
+type HeatColumn struct {
+	TimeMs int64  `msgpack:"t"`
+	Vals   []byte `msgpack:"v"` // float32 each, see the constants
+	Calls  Heat   `msgpack:"a"` // durations of system calls
+	Waits  Heat   `msgpack:"q"` // waits for a CPU
+}
+
+// Heat is the part of a histogram that is not empty: Counts is uint32 each, the first of native bucket First at Schema.
+type Heat struct {
+	Schema int32  `msgpack:"z"`
+	First  int32  `msgpack:"f"`
+	Counts []byte `msgpack:"c"`
+}
+
+// CallTable has a row per system call, by number; see TableFrame for the form of columns.
+type CallTable struct {
+	// Seconds is the time that rates and quantiles are taken over.
+	Seconds float64 `msgpack:"w"`
+	Nr      []byte  `msgpack:"n"` // uint16
+	Rate    []byte  `msgpack:"r"` // float32 calls per second
+	Errors  []byte  `msgpack:"e"` // float32 per second
+	P50     []byte  `msgpack:"p50"`
+	P99     []byte  `msgpack:"p99"`   // float32 seconds, upper bound of the bucket; NaN: none returned
+	Total   []byte  `msgpack:"total"` // float64 calls since the watch began
+	// Names has, by number, those that no frame before named; a snapshot names all.
+	Names map[string]string `msgpack:"names,omitempty"`
+}
+
+// EventFrame is a frame of the topic events: new ones in a tick, the last ones in a snapshot.
+type EventFrame struct {
+	Head
+	Events []EventRow `msgpack:"e"`
+	// Lost counts events that the journal had no more when they were read.
+	Lost uint64 `msgpack:"lost,omitempty"`
+}
+
+// EventRow is one event of a container.
+type EventRow struct {
+	TimeMs int64             `msgpack:"t"`
+	Action string            `msgpack:"a"`
+	Attrs  map[string]string `msgpack:"x,omitempty"`
+}
+
+// LogFrame is a frame of the topic logs: new lines in a tick, the last ones in a snapshot.
+type LogFrame struct {
+	Head
+	Lines []LogRow `msgpack:"l"`
+	// Skipped counts lines that came faster than they are shown.
+	Skipped uint64 `msgpack:"lost,omitempty"`
+	// Ended: the container does not run; more may come after a restart.
+	Ended bool `msgpack:"end,omitempty"`
+}
+
+// LogRow is one line without its newline.
+type LogRow struct {
+	TimeMs int64  `msgpack:"t"`
+	Err    bool   `msgpack:"e,omitempty"` // of stderr
+	Text   string `msgpack:"l"`
+	Cut    bool   `msgpack:"x,omitempty"` // longer than shown
+}
+
+// packFloats gives float32 little endian.
+func packFloats(vals []float32) []byte {
+	out := make([]byte, 0, 4*len(vals))
+	for _, v := range vals {
+		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
+	}
+	return out
+}
+
+// packRows gives row numbers as uint16 where they fit.
+func packRows(rows []uint32) []byte {
+	wide := false
+	for _, r := range rows {
+		wide = wide || r > math.MaxUint16
+	}
+	out := make([]byte, 0, 4*len(rows))
+	for _, r := range rows {
+		if wide {
+			out = binary.LittleEndian.AppendUint32(out, r)
+		} else {
+			out = binary.LittleEndian.AppendUint16(out, uint16(r))
+		}
+	}
+	return out
+}
+
+// packHeat keeps what is not empty. Counts beyond uint32 stay at its limit.
+func packHeat(h triton.Histogram) Heat {
+	lo, hi := 0, len(h.Counts)
+	for lo < hi && h.Counts[lo] == 0 {
+		lo++
+	}
+	for hi > lo && h.Counts[hi-1] == 0 {
+		hi--
+	}
+	out := Heat{Schema: h.Schema, First: h.First + int32(lo), Counts: make([]byte, 0, 4*(hi-lo))}
+	for _, n := range h.Counts[lo:hi] {
+		out.Counts = binary.LittleEndian.AppendUint32(out.Counts, uint32(min(n, math.MaxUint32)))
+	}
+	return out
+}
