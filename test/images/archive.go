@@ -28,6 +28,7 @@ var epoch = time.Unix(1700000000, 0).UTC()
 type archive struct {
 	tag      string
 	cmd, env []string
+	ports    []string // "80/tcp"
 	layers   [][]byte // uncompressed tars
 }
 
@@ -46,7 +47,7 @@ func (a archive) write(w io.Writer) error {
 		"architecture": runtime.GOARCH,
 		"os":           "linux",
 		"created":      epoch,
-		"config":       map[string]any{"Cmd": a.cmd, "Env": a.env},
+		"config":       a.config(),
 		"rootfs":       map[string]any{"type": "layers", "diff_ids": diffs},
 		"history":      history(len(a.layers)),
 	})
@@ -65,6 +66,18 @@ func (a archive) write(w io.Writer) error {
 		return err
 	}
 	return tw.Close()
+}
+
+func (a archive) config() map[string]any {
+	config := map[string]any{"Cmd": a.cmd, "Env": a.env}
+	if len(a.ports) > 0 {
+		ports := map[string]struct{}{}
+		for _, p := range a.ports {
+			ports[p] = struct{}{}
+		}
+		config["ExposedPorts"] = ports
+	}
+	return config
 }
 
 func history(layers int) []map[string]any {
