@@ -12,10 +12,12 @@ export PATH := $(PATH):$(TOOLBIN)
 # Packages without kernel objects of their own: these run under the race detector and need no root.
 PURE := ./pkg/triton/... ./pkg/cluster/... ./pkg/journal/... ./pkg/telemetry/... ./pkg/dockerapi/... ./pkg/tritonapi/... ./pkg/dashboard/...
 FUZZTIME ?= 30s
+PREFIX   ?= /usr/local
+UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz sched-bench sched-replay clean docker-cli
+.PHONY: help deps build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz sched-bench sched-replay clean docker-cli
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,8 +30,24 @@ build: ## build tritond, triton-shim and triton into bin/
 	CGO_ENABLED=1 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/tritond ./cmd/tritond
 	CGO_ENABLED=0 $(GOBUILD) -o bin/triton ./cmd/triton
 
-run: build ## build and run the daemon in the foreground (root); RUN_ARGS="..." gives its flags
-	bin/tritond $(RUN_ARGS)
+run: deps build ## install what is missing, build, and run the daemon in the foreground (root); RUN_ARGS="..." gives its flags
+	@bin/tritond $(RUN_ARGS)
+
+demo: ## show a running daemon at work: three images from Debian packages, load, a crash; DEMO_ARGS="-H unix:///..." for another daemon
+	@go run ./test/demo $(DEMO_ARGS)
+
+demo-stop: ## take back what the demo made
+	@go run ./test/demo -stop $(DEMO_ARGS)
+
+install: build ## install binaries, the docker plugin and the systemd unit below PREFIX (/usr/local); DESTDIR for packages
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins $(DESTDIR)$(UNITDIR)
+	install -m 0755 bin/tritond bin/triton-shim bin/triton $(DESTDIR)$(PREFIX)/bin/
+	ln -sf ../../../bin/triton $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins/docker-triton
+	sed 's#@PREFIX@#$(PREFIX)#g' deploy/systemd/tritond.service.in >$(DESTDIR)$(UNITDIR)/tritond.service
+
+uninstall: ## remove what install put there; the data root stays
+	rm -f $(DESTDIR)$(PREFIX)/bin/tritond $(DESTDIR)$(PREFIX)/bin/triton-shim $(DESTDIR)$(PREFIX)/bin/triton
+	rm -f $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins/docker-triton $(DESTDIR)$(UNITDIR)/tritond.service
 
 test: ## everything that takes part in CI
 	.ci/run

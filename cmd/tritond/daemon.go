@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tritond/triton/pkg/cgroup"
@@ -84,6 +85,9 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 		log.Error("list of changes on the host", "err", err)
 	} else {
 		fmt.Print(text)
+	}
+	if _, err := systemd.SdNotify(false, systemd.SdNotifyReady); err != nil {
+		log.Warn("tell systemd that the daemon is ready", "err", err)
 	}
 	return ignoreCanceled(ctx, g.Wait())
 }

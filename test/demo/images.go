@@ -19,11 +19,25 @@ const (
 	crasherImage = "triton-demo/crasher:latest"
 )
 
-//go:embed crasher.c
+//go:embed src/crasher.c
 var crasherSource string
 
 // page is what nginx serves.
 const page = "<!doctype html><title>Triton</title><p>Served by nginx in a container that the kernel watches.\n"
+
+// nginxConf is Debian's without what a container does not want: a daemon, files of logs.
+const nginxConf = `user www-data;
+daemon off;
+worker_processes auto;
+error_log stderr;
+events { worker_connections 768; }
+http {
+	include mime.types;
+	access_log off;
+	sendfile on;
+	server { listen 80; root /var/www/html; }
+}
+`
 
 // demoImages describes the three images. The crasher is Debian's C library and one program that is built here, with
 // what a debugger wants: symbols, and a stack that can be walked.
@@ -39,10 +53,10 @@ func demoImages(ctx context.Context, cache string) ([]images.Debian, error) {
 			Ports: []string{"6379/tcp"},
 		},
 		{
-			Tag: nginxImage, Packages: []string{"nginx-light", "wrk", "busybox-static"},
-			Files: map[string][]byte{"var/www/html/index.html": []byte(page)},
+			Tag: nginxImage, Packages: []string{"nginx", "wrk", "netbase", "busybox-static"},
+			Files: map[string][]byte{"var/www/html/index.html": []byte(page), "etc/nginx/nginx.conf": []byte(nginxConf)},
 			Dirs:  []string{"var/www", "var/www/html", "var/log/nginx", "var/lib/nginx"},
-			Cmd:   []string{"nginx", "-g", "daemon off; access_log off; error_log stderr;"},
+			Cmd:   []string{"nginx"},
 			Ports: []string{"80/tcp"},
 		},
 		{

@@ -3,6 +3,7 @@ package images
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -100,5 +101,71 @@ func TestSyscallsMakesWhatItPromises(t *testing.T) {
 	}
 	if out, err := exec.Command(filepath.Join(set.Bin, "true")).CombinedOutput(); err != nil {
 		t.Errorf("true: %v\n%s", err, out)
+	}
+}
+
+func TestDebianImageIsCompleteAndStable(t *testing.T) {
+	d := Debian{
+		Tag: "redis:test", Packages: []string{"redis-server"}, Cmd: []string{"redis-server"}, Ports: []string{"6379/tcp"},
+		Files: map[string][]byte{"etc/hello": []byte("hi\n")},
+	}
+	cache := t.TempDir()
+	first, err := d.Build(t.Context(), cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := os.ReadFile(first.Archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(first.Archive); err != nil {
+		t.Fatal(err)
+	}
+	second, err := d.Build(t.Context(), cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(second.Archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a, b) {
+		t.Error("two builds of the same packages differ")
+	}
+	names := layerNames(t, a)
+	for _, want := range []string{"usr/bin/redis-server", "lib", "etc/hello", "etc/passwd", "usr/lib64/ld-linux-x86-64.so.2"} {
+		if names[want] != 1 {
+			t.Errorf("%s is %d times in the layer, want once", want, names[want])
+		}
+	}
+	for name := range names {
+		if strings.HasPrefix(name, "lib/") || strings.HasPrefix(name, "usr/share/doc/") {
+			t.Errorf("%s is in the layer", name)
+		}
+	}
+}
+
+// layerNames counts the paths in the only layer of a docker-archive.
+func layerNames(t *testing.T, archive []byte) map[string]int {
+	t.Helper()
+	names := map[string]int{}
+	for outer := tar.NewReader(bytes.NewReader(archive)); ; {
+		h, err := outer.Next()
+		if err != nil {
+			return names
+		}
+		if !strings.HasSuffix(h.Name, ".tar") {
+			continue
+		}
+		for inner := tar.NewReader(outer); ; {
+			h, err := inner.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			names[strings.TrimSuffix(h.Name, "/")]++
+		}
 	}
 }
