@@ -88,6 +88,20 @@ type Images interface {
 // ImageRemoval is one line of `docker rmi`: exactly one field is set.
 type ImageRemoval struct{ Untagged, Deleted string }
 
+// Networks is what the network endpoints need besides Containers. Networks that there always are (bridge, host, none) are
+// not among those it lists. PermissionDenied is docker's 403 for what a network's state does not allow.
+type Networks interface {
+	CreateNetwork(ctx context.Context, tenant triton.Tenant, spec triton.NetworkSpec) (triton.NetworkKey, error)
+	ListNetworks(ctx context.Context, tenant triton.Tenant) ([]triton.NetworkInfo, error)
+	// RemoveNetwork takes an id; ids of networks that there always are stand for themselves by name.
+	RemoveNetwork(ctx context.Context, tenant triton.Tenant, ref string) error
+	// PruneNetworks removes those that no container is in and that want accepts, and returns their names.
+	PruneNetworks(ctx context.Context, tenant triton.Tenant, want func(triton.NetworkInfo) bool) ([]string, error)
+	// ConnectNetwork makes a container take part in the network m.Network, an id or bridge.
+	ConnectNetwork(ctx context.Context, key triton.ContainerKey, m triton.Membership) error
+	DisconnectNetwork(ctx context.Context, key triton.ContainerKey, ref string) error
+}
+
 // System is what the system endpoints need.
 type System interface {
 	NodeInfo(ctx context.Context, tenant triton.Tenant) (triton.NodeInfo, error)
@@ -100,5 +114,6 @@ type Backend interface {
 	Containers
 	Execs
 	Images
+	Networks
 	System
 }

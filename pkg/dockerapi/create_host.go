@@ -202,8 +202,8 @@ func mapNamespaces(spec *triton.Spec, h *container.HostConfig, resolve container
 			}
 			return triton.ContainerModePrefix + key.ID, err
 		}
-		if !slices.Contains(allowed, value) {
-			return "", invalid("HostConfig.%s: invalid mode %q: %s", field, value, modeHint(field))
+		if !slices.Contains(allowed, value) && (field != "NetworkMode" || !validNetworkName.MatchString(value)) {
+			return "", invalid("HostConfig.%s: invalid mode %q: not a mode docker has", field, value)
 		}
 		return value, nil
 	}
@@ -233,16 +233,8 @@ func mapNamespaces(spec *triton.Spec, h *container.HostConfig, resolve container
 	return nil
 }
 
-func modeHint(field string) string {
-	if field == "NetworkMode" {
-		return "user-defined networks are not built yet; bridge, none, host and container:<name|id> are"
-	}
-	return "not a mode docker has"
-}
-
-// checkNetworking refuses combinations that contradict each other, with docker's texts, and endpoints for networks that
-// the container is not in. What an endpoint may say is in networkingRules.
-func checkNetworking(spec *triton.Spec, req *container.CreateRequest) error {
+// checkNetworking refuses combinations that contradict each other, with docker's texts.
+func checkNetworking(spec *triton.Spec) error {
 	shared := strings.HasPrefix(spec.NetworkMode, triton.ContainerModePrefix)
 	switch {
 	case shared && spec.Hostname != "":
@@ -257,18 +249,6 @@ func checkNetworking(spec *triton.Spec, req *container.CreateRequest) error {
 		return invalid("conflicting options: port exposing and the container type network mode")
 	case spec.UTSMode == triton.ModeHost && spec.Hostname != "":
 		return invalid("conflicting options: hostname and the UTS mode")
-	}
-	if req.NetworkingConfig == nil {
-		return nil
-	}
-	for _, name := range sortedKeys(req.NetworkingConfig.EndpointsConfig) {
-		network := name
-		if network == triton.ModeDefault {
-			network = triton.ModeBridge
-		}
-		if network != spec.NetworkMode {
-			return invalid("NetworkingConfig.EndpointsConfig: %s: the container's network mode is %s, and further networks are not built yet", name, spec.NetworkMode)
-		}
 	}
 	return nil
 }

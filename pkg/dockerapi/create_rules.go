@@ -90,7 +90,7 @@ func hostRules() ruleTable {
 		"HostConfig.VolumesFrom":                     {kind: refused, why: "volumes are not built yet"},
 		"HostConfig.Annotations":                     {kind: refused},
 		"HostConfig.Cgroup":                          {kind: refused},
-		"HostConfig.Links":                           {kind: refused, why: "links are not built yet"},
+		"HostConfig.Links":                           {kind: mapped},
 		"HostConfig.StorageOpt":                      {kind: refused},
 		"HostConfig.Runtime":                         {kind: refused, also: []string{`"runc"`}, why: "there is one runtime, called runc"},
 		"HostConfig.Umask":                           {kind: refused},
@@ -162,25 +162,29 @@ func mountRules() ruleTable {
 	}
 }
 
-func networkingRules() ruleTable {
-	const at = "NetworkingConfig.EndpointsConfig{}."
-	const operational = "operational data: docker ignores it in a create request"
+func networkingRules() ruleTable { return endpointRules("NetworkingConfig.EndpointsConfig{}.") }
+
+// endpointRules says what becomes of the settings of an endpoint, below a path.
+func endpointRules(at string) ruleTable {
+	const operational = "operational data: docker ignores it in a request"
 	return ruleTable{
-		at + "IPAMConfig":          {kind: refused, why: "addresses are assigned"},
-		at + "Links":               {kind: refused, why: "links are not built yet"},
-		at + "Aliases":             {kind: refused, why: "network-scoped alias is supported only for containers in user defined networks"},
-		at + "DriverOpts":          {kind: refused},
-		at + "GwPriority":          {kind: refused},
-		at + "MacAddress":          {kind: refused, why: "addresses are assigned"},
-		at + "NetworkID":           {kind: harmless, why: operational},
-		at + "EndpointID":          {kind: harmless, why: operational},
-		at + "Gateway":             {kind: harmless, why: operational},
-		at + "IPAddress":           {kind: harmless, why: operational},
-		at + "IPPrefixLen":         {kind: harmless, why: operational},
-		at + "IPv6Gateway":         {kind: harmless, why: operational},
-		at + "GlobalIPv6Address":   {kind: harmless, why: operational},
-		at + "GlobalIPv6PrefixLen": {kind: harmless, why: operational},
-		at + "DNSNames":            {kind: harmless, why: operational},
+		at + "IPAMConfig.IPv4Address":  {kind: mapped},
+		at + "IPAMConfig.IPv6Address":  {kind: refused, why: "containers have IPv4 only"},
+		at + "IPAMConfig.LinkLocalIPs": {kind: refused},
+		at + "Links":                   {kind: mapped},
+		at + "Aliases":                 {kind: mapped},
+		at + "GwPriority":              {kind: mapped},
+		at + "MacAddress":              {kind: mapped},
+		at + "DriverOpts":              {kind: refused},
+		at + "NetworkID":               {kind: harmless, why: operational},
+		at + "EndpointID":              {kind: harmless, why: operational},
+		at + "Gateway":                 {kind: harmless, why: operational},
+		at + "IPAddress":               {kind: harmless, why: operational},
+		at + "IPPrefixLen":             {kind: harmless, why: operational},
+		at + "IPv6Gateway":             {kind: harmless, why: operational},
+		at + "GlobalIPv6Address":       {kind: harmless, why: operational},
+		at + "GlobalIPv6PrefixLen":     {kind: harmless, why: operational},
+		at + "DNSNames":                {kind: harmless, why: operational},
 	}
 }
 

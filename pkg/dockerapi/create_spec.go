@@ -68,7 +68,8 @@ func specOf(req *container.CreateRequest, version apiVersion, resolve containerR
 		func() error { return mapMounts(&spec, req.HostConfig) },
 		func() error { return mapPorts(&spec, req.HostConfig) },
 		func() error { return mapNamespaces(&spec, req.HostConfig, resolve) },
-		func() error { return checkNetworking(&spec, req) },
+		func() error { return mapNetworking(&spec, req, resolve) },
+		func() error { return checkNetworking(&spec) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

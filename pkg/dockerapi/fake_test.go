@@ -27,6 +27,7 @@ type fakeBackend struct {
 	lists      int           // calls of ListContainers
 	changes    uint64
 	still      bool // nothing changes any more
+	nets       fakeNetworks
 	loaded     []byte
 	loadErr    error
 }

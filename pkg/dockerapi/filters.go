@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // filters is docker's filters parameter: for each name a set of values.
@@ -87,6 +88,40 @@ func (f filters) labels(name string, have map[string]string) bool {
 		}
 	}
 	return true
+}
+
+// anyLabel is true when one of the values, "key" or "key=value", is in have.
+func (f filters) anyLabel(name string, have map[string]string) bool {
+	for want := range f[name] {
+		key, value, withValue := strings.Cut(want, "=")
+		if got, ok := have[key]; ok && (!withValue || got == value) {
+			return true
+		}
+	}
+	return false
+}
+
+// until reads prune's filter: a time, or how long ago. The zero Time: not filtered.
+func (f filters) until(now time.Time) (time.Time, error) {
+	values := sortedKeys(f["until"])
+	switch {
+	case len(values) == 0:
+		return time.Time{}, nil
+	case len(values) > 1:
+		return time.Time{}, invalid("more than one until filter specified")
+	}
+	if ago, err := time.ParseDuration(values[0]); err == nil {
+		return now.Add(-ago), nil
+	}
+	if seconds, err := strconv.ParseInt(values[0], 10, 64); err == nil {
+		return time.Unix(seconds, 0), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
+		if t, err := time.Parse(layout, values[0]); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, invalid("invalid filter 'until=%s'", values[0])
 }
 
 // flag reads a filter that is true or false; set says whether it is there.

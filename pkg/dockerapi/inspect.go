@@ -158,7 +158,7 @@ func hostConfigOf(c *triton.Container) *container.HostConfig {
 		AutoRemove: spec.AutoRemove, ContainerIDFile: spec.ContainerIDFile, ConsoleSize: spec.ConsoleSize,
 		CapAdd: spec.CapAdd, CapDrop: spec.CapDrop, SecurityOpt: spec.SecurityOpt,
 		DNS: []netip.Addr{}, DNSOptions: nonNil(spec.DNSOptions), DNSSearch: nonNil(spec.DNSSearch),
-		ExtraHosts: spec.ExtraHosts, GroupAdd: spec.GroupAdd, OomScoreAdj: spec.OomScoreAdj,
+		ExtraHosts: spec.ExtraHosts, Links: linksOf(c), GroupAdd: spec.GroupAdd, OomScoreAdj: spec.OomScoreAdj,
 		Privileged: spec.Privileged, ReadonlyRootfs: spec.ReadonlyRootfs,
 		ShmSize: spec.ShmSize, Sysctls: spec.Sysctls, Runtime: runtimeName,
 		Resources: resourcesOf(spec),

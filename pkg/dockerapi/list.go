@@ -125,7 +125,7 @@ type rowKey struct {
 	name, image, status string
 	state               triton.Status
 	network             triton.Endpoint
-	published           string
+	published, networks string
 }
 
 type row struct {
@@ -153,7 +153,7 @@ func (l *listCache) encode(list []*triton.Container, images imageNames, now time
 			have.familiar = familiarTag(c.Spec.Image)
 		}
 		key := rowKey{name: c.Name, image: images.shown(c, have.familiar), status: statusText(&c.State, now), state: c.State.Status, network: c.Network,
-			published: publishedKey(c.Published)}
+			published: publishedKey(c.Published), networks: networksKey(c)}
 		if !ok || have.key != key {
 			raw, err := marshalPlain(summaryOf(c, key.image, key.status))
 			if err != nil {

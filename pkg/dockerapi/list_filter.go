@@ -188,11 +188,12 @@ func (f *containerFilter) inNetwork(c *triton.Container) bool {
 	if len(f.filters["network"]) == 0 {
 		return true
 	}
-	name := networkName(c)
-	if name == "" {
-		return false
+	for name, ep := range endpointsOf(c) {
+		if f.exact("network", name) || f.prefix("network", ep.NetworkID) {
+			return true
+		}
 	}
-	return f.exact("network", name) || f.prefix("network", networkID(name))
+	return false
 }
 
 func isRunning(c *triton.Container) bool {
@@ -201,7 +202,8 @@ func isRunning(c *triton.Container) bool {
 
 // visiblePorts are the ports docker ps lists: those exposed, while the container runs in a network of its own.
 func visiblePorts(c *triton.Container) []string {
-	if !isRunning(c) || networkName(c) != triton.ModeBridge {
+	mode := networkName(c)
+	if !isRunning(c) || mode == "" || mode == triton.ModeHost || mode == triton.ModeNone {
 		return nil
 	}
 	return c.Spec.ExposedPorts

@@ -243,7 +243,27 @@ func TestNetworks(t *testing.T) {
 		t.Errorf("got %s", r.body)
 	}
 	s.do(t, "GET", "/networks/nope", "").want(t, 404, "network nope not found")
-	s.do(t, "POST", "/networks/create", `{"Name":"x"}`).want(t, 501, "POST /networks/create is not supported by this version of triton")
+	s.do(t, "POST", "/networks/create", `{"Name":"x","Driver":"overlay"}`).want(t, 400, `Driver: "overlay" is not supported by this version of triton: bridge is`)
+	if r := s.do(t, "POST", "/networks/create", `{"Name":"x","Labels":{"a":"b"}}`); r.status != 201 {
+		t.Fatalf("create: got %d %s", r.status, r.body)
+	}
+	if r := s.do(t, "GET", "/networks?filters="+url.QueryEscape(`{"type":["custom"],"label":["a=b"]}`), ""); strings.Count(r.body, `"Name"`) != 1 {
+		t.Errorf("by type and label: got %s", r.body)
+	}
+	id := s.Backend.(*fakeBackend).nets.networks[0].Key.ID
+	for _, ref := range []string{"x", id, id[:6]} {
+		if r := s.do(t, "POST", "/networks/"+ref+"/connect", `{"Container":"web","EndpointConfig":{"Aliases":["a"]}}`); r.status != 200 {
+			t.Errorf("connect to %s: got %d %s", ref, r.status, r.body)
+		}
+	}
+	if got := s.Backend.(*fakeBackend).nets.joined; len(got) != 3 || got[0].Network != id || got[2].Network != id {
+		t.Errorf("joined: got %+v, want the id each time", got)
+	}
+	s.do(t, "POST", "/networks/x/connect", `{"Container":"nope"}`).want(t, 404, "No such container: nope")
+	s.do(t, "DELETE", "/networks/nope", "").want(t, 404, "network nope not found")
+	if r := s.do(t, "DELETE", "/networks/"+networkID("host"), ""); r.status != 204 || s.Backend.(*fakeBackend).nets.removed[0] != "host" {
+		t.Errorf("remove host by id: got %d, %v", r.status, s.Backend.(*fakeBackend).nets.removed)
+	}
 }
 
 func endpointOf(t *testing.T, s *testServer) string {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/moby/api/types/network"
@@ -30,9 +33,9 @@ func networkID(name string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// endpointID is fixed by the container and its run: a restart makes a new endpoint.
-func endpointID(c *triton.Container) string {
-	sum := sha256.Sum256([]byte(networkName(c) + c.Key.ID + c.State.StartedAt.String()))
+// endpointID is fixed by the container, the network and the run: a restart makes a new endpoint.
+func endpointID(c *triton.Container, network string) string {
+	sum := sha256.Sum256([]byte(network + c.Key.ID + strconv.Itoa(c.State.Run)))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -47,19 +50,27 @@ func networkName(c *triton.Container) string {
 	return triton.ModeBridge
 }
 
-// endpointsOf shows addresses while the container runs, as docker does; they stay reserved when it does not.
+// endpointsOf shows addresses while the container runs, as docker does.
 func endpointsOf(c *triton.Container) map[string]*network.EndpointSettings {
 	networks := map[string]*network.EndpointSettings{}
-	name := networkName(c)
-	if name == "" {
-		return networks
+	mode := networkName(c)
+	if mode == triton.ModeHost || mode == triton.ModeNone || mode == triton.ModeBridge && c.Network.Network != triton.NetworkLeft {
+		networks[mode] = builtInEndpoint(c, mode)
 	}
-	ep := &network.EndpointSettings{NetworkID: networkID(name)}
-	networks[name] = ep
+	for i := range c.Networks {
+		m := &c.Networks[i]
+		networks[m.Name] = memberEndpoint(c, m)
+	}
+	return networks
+}
+
+// builtInEndpoint is the place in a network that the container was made in and that there always is.
+func builtInEndpoint(c *triton.Container, name string) *network.EndpointSettings {
+	ep := &network.EndpointSettings{NetworkID: networkID(name), GwPriority: c.Spec.BridgePriority}
 	if !isRunning(c) {
-		return networks
+		return ep
 	}
-	ep.EndpointID = endpointID(c)
+	ep.EndpointID = endpointID(c, name)
 	if prefix, err := netip.ParsePrefix(c.Network.Address); err == nil {
 		ep.IPAddress, ep.IPPrefixLen = prefix.Addr(), prefix.Bits()
 	}
@@ -67,7 +78,59 @@ func endpointsOf(c *triton.Container) map[string]*network.EndpointSettings {
 	if mac, err := net.ParseMAC(c.Network.MAC); err == nil {
 		ep.MacAddress = network.HardwareAddr(mac)
 	}
-	return networks
+	return ep
+}
+
+// memberEndpoint is the place in a network that the container has joined.
+func memberEndpoint(c *triton.Container, m *triton.Membership) *network.EndpointSettings {
+	ep := &network.EndpointSettings{Links: m.Links, Aliases: m.Aliases, GwPriority: m.Priority, NetworkID: m.Network}
+	if m.Address.IsValid() {
+		ep.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: m.Address}
+	}
+	if m.Network == triton.ModeBridge {
+		ep.NetworkID = networkID(m.Network)
+	} else {
+		ep.DNSNames = c.DNSNames(m)
+	}
+	if mac, err := net.ParseMAC(m.MAC); err == nil {
+		ep.MacAddress = network.HardwareAddr(mac)
+	}
+	if !isRunning(c) {
+		return ep
+	}
+	for _, att := range c.Attached {
+		if att.Network != m.Network {
+			continue
+		}
+		ep.EndpointID = endpointID(c, m.Network)
+		ep.IPAddress, ep.IPPrefixLen, ep.Gateway = att.Address.Addr(), att.Address.Bits(), att.Gateway
+		if mac, err := net.ParseMAC(att.MAC); err == nil {
+			ep.MacAddress = network.HardwareAddr(mac)
+		}
+	}
+	return ep
+}
+
+// networksKey tells whether a container's networks are the same.
+func networksKey(c *triton.Container) string {
+	var b strings.Builder
+	for _, m := range c.Networks {
+		fmt.Fprintf(&b, "%s %s %v %v %s %s %d\n", m.Network, m.Name, m.Aliases, m.Links, m.Address, m.MAC, m.Priority)
+	}
+	for _, a := range c.Attached {
+		fmt.Fprintf(&b, "%s %s %s %s\n", a.Network, a.Address, a.Gateway, a.MAC)
+	}
+	return b.String()
+}
+
+// linksOf shows the links of the default network as docker does: /db:/web/alias, by id for want of the name.
+func linksOf(c *triton.Container) []string {
+	var links []string
+	for _, link := range c.Spec.Links {
+		id, alias, _ := strings.Cut(link, ":")
+		links = append(links, "/"+triton.ShortID(id)+":/"+c.Name+"/"+alias)
+	}
+	return links
 }
 
 func inspectNetworkOf(c *triton.Container) legacyNetwork {
@@ -103,8 +166,85 @@ func (s *Server) networkOf(name, driver string) network.Network {
 	return n
 }
 
-// listNetworks serves the built-in networks. Filters select among them as docker's do.
-func (s *Server) listNetworks(_ context.Context, c *call) error {
+// userNetworkOf shows a network that a user made.
+func userNetworkOf(n *triton.NetworkInfo) network.Network {
+	out := network.Network{
+		Name: n.Spec.Name, ID: n.Key.ID, Created: n.Created.UTC(), Scope: "local", Driver: "bridge", EnableIPv4: true,
+		IPAM:     network.IPAM{Driver: "default", Options: map[string]string{}},
+		Internal: n.Spec.Internal, Attachable: n.Spec.Attachable, Options: n.Spec.Options, Labels: n.Spec.Labels,
+	}
+	out.IPAM.Config = []network.IPAMConfig{{Subnet: n.Spec.Subnet, IPRange: n.Spec.IPRange, Gateway: n.Spec.Gateway, AuxAddress: n.Spec.Aux}}
+	if out.Options == nil {
+		out.Options = map[string]string{}
+	}
+	if out.Labels == nil {
+		out.Labels = map[string]string{}
+	}
+	return out
+}
+
+// networksOf are all networks that a tenant can see: those that there always are first.
+func (s *Server) networksOf(ctx context.Context, tenant triton.Tenant) ([]network.Network, error) {
+	var all []network.Network
+	for _, b := range builtIn {
+		all = append(all, s.networkOf(b.name, b.driver))
+	}
+	made, err := s.Backend.ListNetworks(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(made, func(a, b triton.NetworkInfo) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
+	for i := range made {
+		all = append(all, userNetworkOf(&made[i]))
+	}
+	return all, nil
+}
+
+// findNetwork finds a network by name, id or unique id prefix, in this order.
+func (s *Server) findNetwork(ctx context.Context, tenant triton.Tenant, ref string) (network.Network, error) {
+	all, err := s.networksOf(ctx, tenant)
+	if err != nil {
+		return network.Network{}, err
+	}
+	for _, same := range []func(*network.Network) bool{
+		func(n *network.Network) bool { return n.Name == ref },
+		func(n *network.Network) bool { return n.ID == ref },
+		func(n *network.Network) bool { return ref != "" && strings.HasPrefix(n.ID, ref) },
+	} {
+		var found []network.Network
+		for i := range all {
+			if same(&all[i]) {
+				found = append(found, all[i])
+			}
+		}
+		if len(found) == 1 {
+			return found[0], nil
+		}
+		if len(found) > 1 {
+			return network.Network{}, invalid("network %s is ambiguous (%d matches found based on ID prefix)", ref, len(found))
+		}
+	}
+	return network.Network{}, notFound("network %s not found", ref)
+}
+
+// networkRef is how the backend calls a network: by id, or by name one that there always is.
+func (s *Server) networkRef(ctx context.Context, tenant triton.Tenant, ref string) (string, error) {
+	n, err := s.findNetwork(ctx, tenant, ref)
+	if err != nil {
+		return "", err
+	}
+	if isBuiltIn(n.Name) {
+		return n.Name, nil
+	}
+	return n.ID, nil
+}
+
+func isBuiltIn(name string) bool {
+	return slices.ContainsFunc(builtIn, func(b struct{ name, driver string }) bool { return b.name == name })
+}
+
+// listNetworks serves all networks that docker's filters select.
+func (s *Server) listNetworks(ctx context.Context, c *call) error {
 	f, err := parseFilters(c.query.Get("filters"), "dangling", "driver", "id", "label", "name", "scope", "type")
 	if err != nil {
 		return err
@@ -113,14 +253,33 @@ func (s *Server) listNetworks(_ context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	for kind := range f["type"] {
+		if kind != "builtin" && kind != "custom" {
+			return invalid("invalid filter: 'type'='%s'", kind)
+		}
+	}
+	all, err := s.networksOf(ctx, c.tenant)
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	if byUse {
+		if used, err = s.usedNetworks(ctx, c.tenant); err != nil {
+			return err
+		}
+	}
 	names, ids := f.patterns("name"), f.patterns("id")
 	list := []network.Summary{}
-	for _, b := range builtIn {
-		n := s.networkOf(b.name, b.driver)
+	for _, n := range all {
+		kind := "custom"
+		if isBuiltIn(n.Name) {
+			kind = "builtin"
+		}
+		unused := kind == "custom" && !used[n.ID]
 		switch {
-		case byUse && dangling, // built-in networks are never unused
+		case byUse && dangling != unused,
 			len(names) > 0 && !anyMatch(names, n.Name), len(ids) > 0 && !anyMatch(ids, n.ID),
-			!f.exact("driver", n.Driver), !f.exact("scope", n.Scope), !f.exact("type", "builtin"), !f.labels("label", n.Labels):
+			!f.exact("driver", n.Driver), !f.exact("scope", n.Scope), !f.exact("type", kind), !f.labels("label", n.Labels):
 			continue
 		}
 		list = append(list, network.Summary{Network: n})
@@ -128,26 +287,43 @@ func (s *Server) listNetworks(_ context.Context, c *call) error {
 	return c.json(http.StatusOK, list)
 }
 
-func (s *Server) inspectNetwork(ctx context.Context, c *call) error {
-	for _, b := range builtIn {
-		n := s.networkOf(b.name, b.driver)
-		if ref := c.vars["id"]; ref != n.Name && !strings.HasPrefix(n.ID, ref) {
-			continue
-		}
-		all, err := s.Backend.ListContainers(ctx, c.tenant)
-		if err != nil {
-			return err
-		}
-		inside := map[string]network.EndpointResource{}
-		for i := range all {
-			ctr := &all[i]
-			if ep := endpointsOf(ctr)[n.Name]; ep != nil && isRunning(ctr) {
-				r := network.EndpointResource{Name: ctr.Name, EndpointID: ep.EndpointID, MacAddress: ep.MacAddress}
-				r.IPv4Address, _ = netip.ParsePrefix(ctr.Network.Address)
-				inside[ctr.Key.ID] = r
-			}
-		}
-		return c.json(http.StatusOK, network.Inspect{Network: n, Containers: inside})
+// usedNetworks are the ids of the users' networks that running containers are in.
+func (s *Server) usedNetworks(ctx context.Context, tenant triton.Tenant) (map[string]bool, error) {
+	all, err := s.Backend.ListContainers(ctx, tenant)
+	if err != nil {
+		return nil, err
 	}
-	return notFound("network %s not found", c.vars["id"])
+	used := map[string]bool{}
+	for i := range all {
+		for _, att := range all[i].Attached {
+			used[att.Network] = true
+		}
+	}
+	return used, nil
+}
+
+func (s *Server) inspectNetwork(ctx context.Context, c *call) error {
+	if scope := c.query.Get("scope"); scope != "" && scope != "local" {
+		return notFound("network %s not found", c.vars["id"])
+	}
+	n, err := s.findNetwork(ctx, c.tenant, c.vars["id"])
+	if err != nil {
+		return err
+	}
+	all, err := s.Backend.ListContainers(ctx, c.tenant)
+	if err != nil {
+		return err
+	}
+	inside := map[string]network.EndpointResource{}
+	for i := range all {
+		ctr := &all[i]
+		if ep := endpointsOf(ctr)[n.Name]; ep != nil && isRunning(ctr) {
+			r := network.EndpointResource{Name: ctr.Name, EndpointID: ep.EndpointID, MacAddress: ep.MacAddress}
+			if ep.IPAddress.IsValid() {
+				r.IPv4Address = netip.PrefixFrom(ep.IPAddress, ep.IPPrefixLen)
+			}
+			inside[ctr.Key.ID] = r
+		}
+	}
+	return c.json(http.StatusOK, network.Inspect{Network: n, Containers: inside})
 }

@@ -120,11 +120,11 @@ func storageRoutes() []route {
 		{"DELETE", "/volumes/{name}", groupCore, nil},
 		{"GET", "/networks", groupCore, (*Server).listNetworks},
 		{"GET", "/networks/{id}", groupCore, (*Server).inspectNetwork},
-		{"DELETE", "/networks/{id}", groupCore, nil},
-		{"POST", "/networks/create", groupCore, nil},
-		{"POST", "/networks/prune", groupCore, nil},
-		{"POST", "/networks/{id}/connect", groupCore, nil},
-		{"POST", "/networks/{id}/disconnect", groupCore, nil},
+		{"DELETE", "/networks/{id}", groupCore, (*Server).removeNetwork},
+		{"POST", "/networks/create", groupCore, (*Server).createNetwork},
+		{"POST", "/networks/prune", groupCore, (*Server).pruneNetworks},
+		{"POST", "/networks/{id}/connect", groupCore, (*Server).connectNetwork},
+		{"POST", "/networks/{id}/disconnect", groupCore, (*Server).disconnectNetwork},
 	}
 }
 

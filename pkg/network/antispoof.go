@@ -112,22 +112,22 @@ func (s memberSets) each(do func(*nftables.Set, []nftables.SetElement) error, ms
 }
 
 // readState reads what a killed daemon left: who may send, and which ports are published; nothing where there is no table.
-func (f *firewall) readState() error {
+func (f *firewall) readState() (there bool, err error) {
 	c, err := nftables.New()
 	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+		return false, fmt.Errorf("open nftables: %w", err)
 	}
-	there, err := hasTable(c, f.inet)
-	if err != nil {
-		return err
+	if there, err = hasTable(c, f.inet); err != nil || !there {
+		return there, err
 	}
-	if there {
-		if f.forwards, err = f.readForwards(c); err != nil {
-			return err
-		}
+	if there, err = hasTable(c, f.bridge); err != nil || !there {
+		return there, err
+	}
+	if f.forwards, err = f.readForwards(c); err != nil {
+		return there, err
 	}
 	f.members, err = f.readMembers()
-	return err
+	return there, err
 }
 
 // readMembers reads who a killed daemon let send; nobody where there is no table.

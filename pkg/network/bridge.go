@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -28,16 +27,11 @@ const (
 // the record lives and dies with the network namespace whose sysctls they are.
 type bridge struct {
 	name    string
+	owner   string // first word of its alias
 	index   int
 	gateway netip.Prefix // the bridge's address, with the subnet's length
 	mtu     int
 	made    bool // by this process, not adopted
-}
-
-func bridgeName(instance string) string {
-	h := fnv.New32a()
-	h.Write([]byte(instance))
-	return fmt.Sprintf("%s%08x", bridgePrefix, h.Sum32())
 }
 
 // hardwareAddr derives a MAC from an IPv4 address as docker does: unique within a subnet, and derivable by others.
@@ -49,6 +43,7 @@ func hardwareAddr(a netip.Addr) net.HardwareAddr {
 func newBridge(cfg Config, h *netlink.Handle) *bridge {
 	b := &bridge{
 		name:    bridgeName(cfg.Instance),
+		owner:   aliasPrefix + cfg.Instance,
 		gateway: netip.PrefixFrom(addressAt(cfg.Subnet, 1), cfg.Subnet.Bits()),
 		mtu:     cfg.MTU,
 	}
@@ -63,7 +58,30 @@ func (b *bridge) setUp(h *netlink.Handle, cfg Config) error {
 	if err := b.checkOverlap(h, cfg.Subnet); err != nil {
 		return err
 	}
-	link, err := b.ensure(h, cfg.Instance)
+	if err := b.up(h); err != nil {
+		return err
+	}
+	return b.forward(h, cfg.Instance, cfg.Log)
+}
+
+// setUpSegment makes the bridge of a user's network, or adopts it. Its subnet was checked.
+func (b *bridge) setUpSegment(h *netlink.Handle) error {
+	if err := b.up(h); err != nil {
+		return err
+	}
+	link, err := h.LinkByIndex(b.index)
+	if err != nil {
+		return fmt.Errorf("look up bridge %s: %w", b.name, err)
+	}
+	if err := h.LinkSetAlias(link, b.owner); err != nil {
+		return fmt.Errorf("name the owner of %s: %w", b.name, err)
+	}
+	return nil
+}
+
+// up makes the bridge with its address, or adopts the one that is there.
+func (b *bridge) up(h *netlink.Handle) error {
+	link, err := b.ensure(h)
 	if err != nil {
 		return err
 	}
@@ -83,7 +101,22 @@ func (b *bridge) setUp(h *netlink.Handle, cfg Config) error {
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", b.name, err)
 	}
-	return b.forward(h, cfg.Instance, cfg.Log)
+	return nil
+}
+
+// remove deletes the bridge; one that is gone is no error.
+func (b *bridge) remove(h *netlink.Handle) error {
+	link, err := h.LinkByName(b.name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up bridge %s: %w", b.name, err)
+	}
+	if err := h.LinkDel(link); err != nil {
+		return fmt.Errorf("remove bridge %s: %w", b.name, err)
+	}
+	return nil
 }
 
 // outboundMTU is the MTU of the interface of the default route: larger packets could not leave anyway.
@@ -121,7 +154,7 @@ func (b *bridge) checkOverlap(h *netlink.Handle, subnet netip.Prefix) error {
 }
 
 // ensure finds the bridge or makes it.
-func (b *bridge) ensure(h *netlink.Handle, instance string) (netlink.Link, error) {
+func (b *bridge) ensure(h *netlink.Handle) (netlink.Link, error) {
 	link, err := h.LinkByName(b.name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		attrs := netlink.NewLinkAttrs()
@@ -141,7 +174,7 @@ func (b *bridge) ensure(h *netlink.Handle, instance string) (netlink.Link, error
 	switch {
 	case link.Type() != "bridge":
 		return nil, fmt.Errorf("interface %s is there and is no bridge: %w", b.name, errdefs.ErrAlreadyExists)
-	case len(owner) > 0 && owner[0] != aliasPrefix+instance:
+	case len(owner) > 0 && owner[0] != b.owner:
 		return nil, fmt.Errorf("bridge %s belongs to %s: name the instance differently: %w", b.name, owner[0], errdefs.ErrAlreadyExists)
 	}
 	if link.Attrs().MTU != b.mtu {
@@ -251,14 +284,15 @@ func handOver(h *netlink.Handle, own netlink.Link, was forwarding) error {
 	return was.restore()
 }
 
-// ports lists the host's ends of the veth pairs that are on the bridge.
-func (b *bridge) ports(ctx context.Context, h *netlink.Handle) ([]netlink.Link, error) {
+// portsOf lists the host's ends of the veth pairs that are on the bridges.
+func portsOf(ctx context.Context, h *netlink.Handle, bridges []*bridge) ([]netlink.Link, error) {
 	all, err := dump(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	return slices.DeleteFunc(all, func(l netlink.Link) bool {
-		return l.Attrs().MasterIndex != b.index || !strings.HasPrefix(l.Attrs().Name, linkPrefix)
+		on := slices.ContainsFunc(bridges, func(b *bridge) bool { return l.Attrs().MasterIndex == b.index })
+		return !on || !strings.HasPrefix(l.Attrs().Name, linkPrefix)
 	}), ctx.Err()
 }
 

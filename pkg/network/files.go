@@ -3,13 +3,16 @@ package network
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -30,27 +33,42 @@ const (
 // hostGateway is the address in an extra host that stands for the bridge's.
 const hostGateway = "host-gateway"
 
+// Names says what a container's files of names hold besides what its Spec says.
+type Names struct {
+	Hostname, Domainname string
+	Addresses            []netip.Addr // the container's own
+	Hosts                []Host       // of linked containers
+	Embedded             bool         // names are asked of the resolver at 127.0.0.11
+	Owner                uint32       // the host's id of the container's root
+}
+
+// Host is a line of a hosts file.
+type Host struct {
+	Address netip.Addr
+	Names   []string
+}
+
 // Files writes hosts, hostname and resolv.conf of a container into dir, as docker does: owned by the container's root,
 // each replaced as a whole. A container in the host's network gets copies of the host's files, unless its spec says
 // otherwise. Errors are of kind InvalidArgument for a bad address in spec, or where the files of another container are
 // to be used.
-func (n *Network) Files(dir, hostname, domainname string, ep triton.Endpoint, spec *triton.Spec) error {
+func (n *Network) Files(dir string, names Names, spec *triton.Spec) error {
 	if strings.HasPrefix(spec.NetworkMode, triton.ContainerModePrefix) {
 		return fmt.Errorf("network files of %s are that container's: %w", spec.NetworkMode, errdefs.ErrInvalidArgument)
 	}
-	hosts, err := n.hosts(hostname, domainname, ep, spec)
+	hosts, err := n.hosts(names, spec)
 	if err != nil {
 		return err
 	}
-	resolv, err := n.resolv(spec)
+	resolv, err := n.resolv(names.Embedded, spec)
 	if err != nil {
 		return err
 	}
 	for _, f := range []struct {
 		name string
 		data []byte
-	}{{HostsFile, hosts}, {HostnameFile, []byte(hostname + "\n")}, {ResolvFile, resolv}} {
-		if err := writeFile(filepath.Join(dir, f.name), f.data, ep.IDs.Base); err != nil {
+	}{{HostsFile, hosts}, {HostnameFile, []byte(names.Hostname + "\n")}, {ResolvFile, resolv}} {
+		if err := writeFile(filepath.Join(dir, f.name), f.data, names.Owner); err != nil {
 			return err
 		}
 	}
@@ -86,7 +104,7 @@ ff02::1	ip6-allnodes
 ff02::2	ip6-allrouters
 `
 
-func (n *Network) hosts(hostname, domainname string, ep triton.Endpoint, spec *triton.Spec) ([]byte, error) {
+func (n *Network) hosts(names Names, spec *triton.Spec) ([]byte, error) {
 	if spec.NetworkMode == triton.ModeHost && len(spec.ExtraHosts) == 0 {
 		data, err := readIfPresent(hostHosts)
 		if err != nil || data != nil {
@@ -102,14 +120,84 @@ func (n *Network) hosts(hostname, domainname string, ep triton.Endpoint, spec *t
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", addr, name)
 	}
-	if p, err := netip.ParsePrefix(ep.Address); err == nil && hostname != "" {
-		name := hostname
-		if domainname != "" {
-			name = hostname + "." + domainname + " " + hostname
-		}
-		fmt.Fprintf(&b, "%s\t%s\n", p.Addr(), name)
+	for _, h := range names.Hosts {
+		fmt.Fprintf(&b, "%s\t%s\n", h.Address, strings.Join(h.Names, " "))
 	}
+	b.WriteString(names.ownLines())
 	return []byte(b.String()), nil
+}
+
+// own is what the container itself is called.
+func (n Names) own() string {
+	if n.Domainname != "" && n.Hostname != "" {
+		return n.Hostname + "." + n.Domainname + " " + n.Hostname
+	}
+	return n.Hostname
+}
+
+func (n Names) ownLines() string {
+	var b strings.Builder
+	if n.Hostname != "" {
+		for _, a := range n.Addresses {
+			fmt.Fprintf(&b, "%s\t%s\n", a, n.own())
+		}
+	}
+	return b.String()
+}
+
+// maxNamesFile bounds what is read of a file that the container's root may have written.
+const maxNamesFile = 1 << 20
+
+// UpdateFiles tells a running container of its new addresses. The files are changed in place, since the container has
+// them mounted; what its user wrote there stays: of hosts the lines of its own addresses are replaced, and resolv.conf
+// only where it is still as Files wrote it.
+func (n *Network) UpdateFiles(dir string, names Names, spec *triton.Spec) error {
+	err := rewrite(filepath.Join(dir, HostsFile), func(old string) (string, error) {
+		var b strings.Builder
+		for line := range strings.Lines(old) {
+			if _, rest, ok := strings.Cut(strings.TrimRight(line, "\n"), "\t"); !ok || rest != names.own() {
+				b.WriteString(line)
+			}
+		}
+		return b.String() + names.ownLines(), nil
+	})
+	if err != nil {
+		return err
+	}
+	return rewrite(filepath.Join(dir, ResolvFile), func(old string) (string, error) {
+		if !strings.HasPrefix(old, madeByUs) {
+			return old, nil
+		}
+		resolv, err := n.resolv(names.Embedded, spec)
+		return string(resolv), err
+	})
+}
+
+// rewrite changes a file in place.
+func rewrite(path string, change func(string) (string, error)) error {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("open %s of a container: %w", filepath.Base(path), err)
+	}
+	defer f.Close()
+	old, err := io.ReadAll(io.LimitReader(f, maxNamesFile+1))
+	if err != nil {
+		return fmt.Errorf("read %s of a container: %w", filepath.Base(path), err)
+	}
+	if len(old) > maxNamesFile {
+		return fmt.Errorf("%s of a container has more than %d bytes: %w", filepath.Base(path), maxNamesFile, errdefs.ErrResourceExhausted)
+	}
+	text, err := change(string(old))
+	if err != nil || text == string(old) {
+		return err
+	}
+	if _, err = f.WriteAt([]byte(text), 0); err == nil {
+		err = f.Truncate(int64(len(text)))
+	}
+	if err != nil {
+		return fmt.Errorf("change %s of a container: %w", filepath.Base(path), err)
+	}
+	return nil
 }
 
 // extraHost reads name:address; the address may be IPv6, bare or in brackets, or host-gateway.
@@ -130,7 +218,7 @@ func (n *Network) extraHost(s string) (name, addr string, err error) {
 	return name, addr, nil
 }
 
-func (n *Network) resolv(spec *triton.Spec) ([]byte, error) {
+func (n *Network) resolv(embedded bool, spec *triton.Spec) ([]byte, error) {
 	changed := len(spec.DNS) > 0 || len(spec.DNSSearch) > 0 || len(spec.DNSOptions) > 0
 	hostNet := spec.NetworkMode == triton.ModeHost
 	data, err := hostResolvConf(hostNet)
@@ -161,6 +249,13 @@ func (n *Network) resolv(spec *triton.Spec) ([]byte, error) {
 	}
 	if len(spec.DNSOptions) > 0 {
 		conf.options = spec.DNSOptions
+	}
+	if embedded {
+		conf.nameservers = []string{embeddedResolver.Addr().String()}
+		// Names of containers have no dots, and are not to be looked for in the search domains first.
+		if !slices.ContainsFunc(conf.options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+			conf.options = append(slices.Clone(conf.options), "ndots:0")
+		}
 	}
 	return conf.bytes(), nil
 }

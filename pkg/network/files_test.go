@@ -25,12 +25,13 @@ func offline(dns ...string) *Network {
 
 func TestFilesAreThoseOfDocker(t *testing.T) {
 	dir := t.TempDir()
-	ep := triton.Endpoint{Address: "172.30.0.7/16", IDs: triton.IDRange{Base: 300000, Size: 65536}}
 	spec := &triton.Spec{
 		DNS: []string{"10.1.2.3"}, DNSSearch: []string{"a.example", "b.example"}, DNSOptions: []string{"ndots:2"},
 		ExtraHosts: []string{"db:10.0.0.9", "six:[2001:db8::1]", "up:host-gateway"},
 	}
-	if err := offline("10.9.9.9").Files(dir, "web", "example.com", ep, spec); err != nil {
+	if err := offline("10.9.9.9").Files(dir, Names{
+		Hostname: "web", Domainname: "example.com", Addresses: []netip.Addr{netip.MustParseAddr("172.30.0.7")}, Owner: 300000,
+	}, spec); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{
@@ -72,7 +73,7 @@ func TestFilesAreThoseOfDocker(t *testing.T) {
 
 func TestFilesOfHostNetworkAreTheHosts(t *testing.T) {
 	dir := t.TempDir()
-	if err := offline().Files(dir, "machine", "", triton.Endpoint{}, &triton.Spec{NetworkMode: triton.ModeHost}); err != nil {
+	if err := offline().Files(dir, Names{Hostname: "machine"}, &triton.Spec{NetworkMode: triton.ModeHost}); err != nil {
 		t.Fatal(err)
 	}
 	for name, source := range map[string]string{HostsFile: hostHosts, ResolvFile: hostResolv} {
@@ -96,7 +97,7 @@ func TestFilesRefuseWhatIsNoAddress(t *testing.T) {
 		{DNS: []string{"resolver.example"}},
 		{NetworkMode: "container:abc"},
 	} {
-		if err := offline().Files(t.TempDir(), "h", "", triton.Endpoint{}, &spec); !errdefs.IsInvalidArgument(err) {
+		if err := offline().Files(t.TempDir(), Names{Hostname: "h"}, &spec); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%+v: got %v, want an invalid argument", spec, err)
 		}
 	}

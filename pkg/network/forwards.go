@@ -214,11 +214,11 @@ const (
 )
 
 // addPublished adds the maps and the chain in which they are looked up.
-func (f *firewall) addPublished(c *nftables.Conn) (*nftables.Chain, error) {
+func (f *firewall) addPublished(c *nftables.Conn) error {
 	sets := f.forwardSets()
 	for _, s := range []*nftables.Set{sets.one, sets.any, sets.targets} {
 		if err := c.AddSet(s, nil); err != nil {
-			return nil, fmt.Errorf("add set %s: %w", s.Name, err)
+			return fmt.Errorf("add set %s: %w", s.Name, err)
 		}
 	}
 	all := make([]forward, 0, len(f.forwards))
@@ -227,7 +227,7 @@ func (f *firewall) addPublished(c *nftables.Conn) (*nftables.Chain, error) {
 	}
 	for batch := range slices.Chunk(all, elementsPerMessage) {
 		if err := f.addForwards(c, batch); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	translate := func(m *nftables.Set) []expr.Any {
@@ -243,7 +243,7 @@ func (f *firewall) addPublished(c *nftables.Conn) (*nftables.Chain, error) {
 		chain := addChain(c, f.inet, name, nftables.ChainTypeNAT, hook, *nftables.ChainPriorityNATDest)
 		addRule(c, f.inet, chain, destinationIsLocal(), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: pub.Name}})
 	}
-	return pub, nil
+	return nil
 }
 
 func isIPv4() []expr.Any {

@@ -62,8 +62,8 @@ func newLeases(subnet netip.Prefix) *leases {
 	}
 }
 
-// take hands out a slot, and an address where link is not empty. Errors are of kind ResourceExhausted.
-func (l *leases) take(link string) (int, netip.Addr, error) {
+// takeSlot hands out a slot, and an address where link is not empty. Errors are of kind ResourceExhausted.
+func (l *leases) takeSlot(link string) (int, netip.Addr, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if link == "" {
@@ -138,6 +138,49 @@ func (l *leases) free(slot int) {
 	delete(l.held, slot)
 	l.slots.put(slot)
 	if host, ok := l.hostIndex(c.addr); ok {
+		l.hosts.put(host)
+	}
+}
+
+// strip gives back the address that a slot holds, and keeps the slot.
+func (l *leases) strip(slot int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, ok := l.held[slot]
+	if !ok {
+		return
+	}
+	l.held[slot] = claim{}
+	if host, ok := l.hostIndex(c.addr); ok {
+		l.hosts.put(host)
+	}
+}
+
+// take and put are for containers that join the default network besides others: their slot holds no address.
+func (l *leases) take(want netip.Addr) (netip.Addr, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if want.IsValid() {
+		host, ok := l.hostIndex(want)
+		if !ok || !l.hosts.reserve(host) {
+			return want, fmt.Errorf("Address already in use%w", silent{errdefs.ErrAlreadyExists}) //nolint:staticcheck // docker's words
+		}
+		return want, nil
+	}
+	if len(l.hosts.used) >= maxPorts {
+		return want, fmt.Errorf("the bridge has its %d ports: %w", maxPorts, errdefs.ErrResourceExhausted)
+	}
+	host, ok := l.hosts.take()
+	if !ok {
+		return want, fmt.Errorf("no free address in %s, all %d are in use: %w", l.subnet, l.hosts.size, errdefs.ErrResourceExhausted)
+	}
+	return addressAt(l.subnet, uint32(host)+2), nil
+}
+
+func (l *leases) put(a netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if host, ok := l.hostIndex(a); ok {
 		l.hosts.put(host)
 	}
 }

@@ -36,7 +36,7 @@ func TestLeasesComeUpAgainLast(t *testing.T) {
 	l := newLeases(netip.MustParsePrefix("10.0.0.0/29"))
 	var got []string
 	for i := range 8 {
-		slot, addr, err := l.take("tv0")
+		slot, addr, err := l.takeSlot("tv0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestLeasesRefuseWhatIsTaken(t *testing.T) {
 			t.Errorf("%s: got %v", tc.name, err)
 		}
 	}
-	slot, addr, err := l.take("tv3")
+	slot, addr, err := l.takeSlot("tv3")
 	if err != nil || slot != 1 || addr.String() != "10.0.0.3" {
 		t.Errorf("next: got %d %s (%v), want 1 10.0.0.3", slot, addr, err)
 	}
@@ -90,19 +90,19 @@ func TestLeasesRefuseWhatIsTaken(t *testing.T) {
 func TestLeasesStopBelowTheBridgesPortLimit(t *testing.T) {
 	l := newLeases(netip.MustParsePrefix("10.0.0.0/16"))
 	for range maxPorts {
-		if _, _, err := l.take("tv0"); err != nil {
+		if _, _, err := l.takeSlot("tv0"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := l.take("tv0"); !errdefs.IsResourceExhausted(err) {
+	if _, _, err := l.takeSlot("tv0"); !errdefs.IsResourceExhausted(err) {
 		t.Errorf("got %v, want that the bridge is full", err)
 	}
 	for range slots - maxPorts {
-		if _, _, err := l.take(""); err != nil {
+		if _, _, err := l.takeSlot(""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := l.take(""); !errdefs.IsResourceExhausted(err) {
+	if _, _, err := l.takeSlot(""); !errdefs.IsResourceExhausted(err) {
 		t.Errorf("got %v, want that all slots are in use", err)
 	}
 }

@@ -53,8 +53,8 @@ func prepareNetNS(ns *os.File) error {
 	})
 }
 
-// connect makes the veth pair of ep: one end on the bridge, the other as eth0 in ns, which stays down.
-func (b *bridge) connect(h *netlink.Handle, ns *os.File, ep triton.Endpoint) error {
+// connect makes the veth pair of ep: one end on the bridge, the other as inside in ns, which stays down.
+func (b *bridge) connect(h *netlink.Handle, ns *os.File, ep triton.Endpoint, inside string) error {
 	mac, err := net.ParseMAC(ep.MAC)
 	if err != nil {
 		return fmt.Errorf("endpoint %s: %w", ep.HostLink, err)
@@ -63,7 +63,7 @@ func (b *bridge) connect(h *netlink.Handle, ns *os.File, ep triton.Endpoint) err
 	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = ep.HostLink, b.mtu, b.index, net.FlagUp
 	err = h.LinkAdd(&netlink.Veth{
 		LinkAttrs:        attrs,
-		PeerName:         containerLink,
+		PeerName:         inside,
 		PeerHardwareAddr: mac,
 		PeerMTU:          uint32(b.mtu),
 		PeerNamespace:    netlink.NsFd(ns.Fd()),
@@ -74,8 +74,8 @@ func (b *bridge) connect(h *netlink.Handle, ns *os.File, ep triton.Endpoint) err
 	return writeSysctlIfPresent("ipv6/conf/"+ep.HostLink+"/disable_ipv6", "1")
 }
 
-// address sets the container's end up: address, default route.
-func (b *bridge) address(ns *os.File, ep triton.Endpoint) error {
+// address sets the container's end up. The default route is set apart: a container may have several networks.
+func (b *bridge) address(ns *os.File, ep triton.Endpoint, inside string) error {
 	addr, err := netip.ParsePrefix(ep.Address)
 	if err != nil {
 		return fmt.Errorf("endpoint %s: %w", ep.HostLink, err)
@@ -86,15 +86,18 @@ func (b *bridge) address(ns *os.File, ep triton.Endpoint) error {
 			return fmt.Errorf("open netlink: %w", err)
 		}
 		defer h.Close()
-		link, err := h.LinkByName(containerLink)
+		link, err := h.LinkByName(inside)
 		if err != nil {
-			return fmt.Errorf("look up %s of %s: %w", containerLink, ep.HostLink, err)
+			return fmt.Errorf("look up %s of %s: %w", inside, ep.HostLink, err)
 		}
 		if err := h.AddrReplace(link, &netlink.Addr{IPNet: toIPNet(addr)}); err != nil {
 			return fmt.Errorf("give %s to %s: %w", addr, ep.HostLink, err)
 		}
 		if err := h.LinkSetUp(link); err != nil {
-			return fmt.Errorf("set %s of %s up: %w", containerLink, ep.HostLink, err)
+			return fmt.Errorf("set %s of %s up: %w", inside, ep.HostLink, err)
+		}
+		if inside != containerLink || ep.Gateway == "" {
+			return nil
 		}
 		gateway := b.gateway.Addr().AsSlice()
 		if err := h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway}); err != nil {
@@ -106,16 +109,21 @@ func (b *bridge) address(ns *os.File, ep triton.Endpoint) error {
 
 // join connects ep and sets both ends up.
 func (b *bridge) join(h *netlink.Handle, ns *os.File, ep triton.Endpoint) error {
-	if err := b.connect(h, ns, ep); err != nil {
+	if err := b.connect(h, ns, ep, containerLink); err != nil {
 		return err
 	}
-	if err := b.address(ns, ep); err != nil {
+	if err := b.address(ns, ep, containerLink); err != nil {
 		return err
 	}
+	return b.sync(h, ep.HostLink)
+}
+
+// sync waits for a link to carry packets.
+func (b *bridge) sync(h *netlink.Handle, link string) error {
 	// The port, and with a first port the bridge, drop packets until the kernel has noted their carrier, which it does
 	// later, in a worker: a container's first SYN would be lost, and come again after a second. Asking for a link makes
 	// the kernel do it now (linkwatch_sync_dev in rtnl_getlink, net/core/rtnetlink.c).
-	for _, name := range []string{ep.HostLink, b.name} {
+	for _, name := range []string{link, b.name} {
 		if _, err := h.LinkByName(name); err != nil {
 			return fmt.Errorf("look up %s: %w", name, err)
 		}

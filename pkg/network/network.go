@@ -60,6 +60,10 @@ type Network struct {
 	missed atomic.Uint64
 	once   sync.Once // closes ready
 
+	segs     sync.Mutex // held while networks come and go
+	segments map[string]*segment
+	attached map[string]triton.Attachment // by host link
+
 	ports     sync.Mutex // held while ports are taken or given back
 	published map[triton.ContainerKey][]published
 
@@ -93,9 +97,15 @@ func Open(ctx context.Context, cfg Config) (*Network, error) {
 		quit:   make(chan struct{}),
 
 		published: map[triton.ContainerKey][]published{},
+		segments:  map[string]*segment{},
+		attached:  map[string]triton.Attachment{},
 	}
 	n.bridge = newBridge(cfg, host)
-	n.rules = newFirewall(cfg.Instance, n.bridge.name, cfg.Subnet)
+	n.rules = newFirewall(cfg.Instance, zone{bridge: n.bridge.name, subnet: cfg.Subnet})
+	n.segments[BridgeNetwork] = &segment{
+		id: BridgeNetwork, bridge: n.bridge, addrs: n.leases,
+		spec: triton.NetworkSpec{Name: BridgeNetwork, Subnet: cfg.Subnet, Gateway: n.bridge.gateway.Addr()},
+	}
 	if err := n.setUp(); err != nil {
 		if n.bridge.made {
 			err = errors.Join(err, n.rules.remove(), n.bridge.purge(host, cfg.Instance))
@@ -227,7 +237,7 @@ func (n *Network) build(kind Kind) (triton.Endpoint, error) {
 	if kind.bridged() {
 		ep.Network, ep.HostLink = BridgeNetwork, newLinkName()
 	}
-	slot, addr, err := n.leases.take(ep.HostLink)
+	slot, addr, err := n.leases.takeSlot(ep.HostLink)
 	if err != nil {
 		return triton.Endpoint{}, err
 	}

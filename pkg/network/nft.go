@@ -3,7 +3,6 @@ package network
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -18,6 +17,7 @@ const (
 	dropCross     = "cross-bridge"
 	dropForwardIn = "forward-in"
 	dropLoopback  = "loopback"
+	dropInternal  = "internal"
 	dropMAC       = "spoofed-mac"
 	dropIP        = "spoofed-ip"
 	dropARP       = "spoofed-arp"
@@ -31,8 +31,9 @@ type Drops struct {
 	SpoofedARP    uint64 // an ARP message that claims another address
 	OtherProtocol uint64 // neither IPv4 nor ARP
 	RoutedIn      uint64 // to a container's address, routed from elsewhere
-	CrossBridge   uint64 // to a container of another instance
+	CrossBridge   uint64 // to a container of another network or instance
 	ForwardIn     uint64 // forwarded to a container, but no answer to anything it sent
+	Internal      uint64 // between a network that is internal and anything else
 	Loopback      uint64 // a container sent to the host's 127.0.0.0/8
 }
 
@@ -40,32 +41,30 @@ type Drops struct {
 // triton-INSTANCE` (who may send what). It keeps a copy of the sets' elements, so that it can make both anew.
 type firewall struct {
 	inet, bridge *nftables.Table
-	bridgeName   string
-	subnet       netip.Prefix
 
 	mu       sync.Mutex
 	conn     *nftables.Conn // nil: none open
+	zones    []zone         // the first is the default network's
 	members  map[string]member
 	forwards map[forwardKey]forward
 }
 
-func newFirewall(instance, bridgeName string, subnet netip.Prefix) *firewall {
+func newFirewall(instance string, def zone) *firewall {
 	name := "triton-" + instance
 	return &firewall{
-		inet:       &nftables.Table{Name: name, Family: nftables.TableFamilyINet},
-		bridge:     &nftables.Table{Name: name, Family: nftables.TableFamilyBridge},
-		bridgeName: bridgeName,
-		subnet:     subnet.Masked(),
-		members:    map[string]member{},
-		forwards:   map[forwardKey]forward{},
+		inet:     &nftables.Table{Name: name, Family: nftables.TableFamilyINet},
+		bridge:   &nftables.Table{Name: name, Family: nftables.TableFamilyBridge},
+		zones:    []zone{def},
+		members:  map[string]member{},
+		forwards: map[forwardKey]forward{},
 	}
 }
 
-// adopt makes the tables, or makes them anew where a killed daemon left them: at once, with their members and counts.
+// adopt makes the tables. Those that a killed daemon left stay as they are until replace, which knows all networks.
 func (f *firewall) adopt() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.readState(); err != nil {
+	if there, err := f.readState(); err != nil || there {
 		return err
 	}
 	return f.install()
@@ -83,6 +82,26 @@ func (f *firewall) replace(members []member, forwards []forward) error {
 	for _, fw := range forwards {
 		f.forwards[fw.id()] = fw
 	}
+	return f.install()
+}
+
+// addZone adds a network, or changes it, which makes the tables anew; before replace it is only noted.
+func (f *firewall) addZone(z zone, now bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.zones = slices.DeleteFunc(f.zones, func(o zone) bool { return o.bridge == z.bridge })
+	f.zones = append(f.zones, z)
+	if !now {
+		return nil
+	}
+	return f.install()
+}
+
+// dropZone forgets a network.
+func (f *firewall) dropZone(bridge string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.zones = slices.DeleteFunc(f.zones, func(o zone) bool { return o.bridge == bridge })
 	return f.install()
 }
 
@@ -209,6 +228,7 @@ func (f *firewall) drops() (Drops, error) {
 		RoutedIn:      n[dropRoutedIn].Packets,
 		CrossBridge:   n[dropCross].Packets,
 		ForwardIn:     n[dropForwardIn].Packets,
+		Internal:      n[dropInternal].Packets,
 		Loopback:      n[dropLoopback].Packets,
 	}, nil
 }
@@ -250,43 +270,4 @@ func hasTable(c *nftables.Conn, t *nftables.Table) (bool, error) {
 		return false, fmt.Errorf("list nftables: %w", err)
 	}
 	return slices.ContainsFunc(all, func(have *nftables.Table) bool { return have.Name == t.Name }), nil
-}
-
-// loopback is what route_localnet on the bridge lets in.
-var loopback = netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
-
-// addInet adds what concerns routed packets. Each base chain accepts what it does not know: no rule here touches a
-// packet that neither comes from nor goes to the instance's bridge, nor to a port that it has published.
-func (f *firewall) addInet(c *nftables.Conn, counts map[string]expr.Counter) error {
-	for _, name := range []string{dropRoutedIn, dropCross, dropForwardIn, dropLoopback} {
-		addCounter(c, f.inet, name, counts)
-	}
-	rule := func(chain *nftables.Chain, parts ...[]expr.Any) { addRule(c, f.inet, chain, parts...) }
-	if _, err := f.addPublished(c); err != nil {
-		return err
-	}
-
-	raw := addChain(c, f.inet, "raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
-	rule(raw, daddrIn(loopback), iifname(f.bridgeName, whole), countedDrop(dropLoopback))
-	// Answers to masqueraded packets still carry the host's address here. Packets of the host itself come from lo.
-	rule(raw, daddrIn(f.subnet), iifnameNot(f.bridgeName), iifname(bridgePrefix, prefix), countedDrop(dropCross))
-	rule(raw, daddrIn(f.subnet), iifnameNot(f.bridgeName), iifnameNot("lo"), countedDrop(dropRoutedIn))
-
-	forward := addChain(c, f.inet, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
-	// Bridged packets come by where net.bridge.bridge-nf-call-iptables is on, which is the kernel's default.
-	rule(forward, iifname(f.bridgeName, whole), oifname(f.bridgeName, whole), verdict(expr.VerdictAccept))
-	rule(forward, oifname(f.bridgeName, whole), established(), verdict(expr.VerdictAccept))
-	// Others' translations lead to containers as well: only what was published is let through.
-	rule(forward, oifname(f.bridgeName, whole), translated(), isIPv4(), f.toTarget(), verdict(expr.VerdictAccept))
-	rule(forward, oifname(f.bridgeName, whole), countedDrop(dropForwardIn))
-
-	post := addChain(c, f.inet, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
-	masquerade := []expr.Any{&expr.Masq{}}
-	rule(post, saddrIn(f.subnet), iifname(f.bridgeName, whole), oifnameNot(f.bridgeName), masquerade)
-	// The host itself through a published port: from 127.0.0.1 no answer would come back. And a container through a port
-	// that leads to its own network, or to itself: the answer has to come back this way. No input interface is asked for:
-	// br_netfilter, where it is on, bridges such a packet, and gives none here.
-	rule(post, oifname(f.bridgeName, whole), translated(), sourceIsLocal(), masquerade)
-	rule(post, saddrIn(f.subnet), oifname(f.bridgeName, whole), translated(), masquerade)
-	return nil
 }

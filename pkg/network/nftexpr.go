@@ -64,16 +64,8 @@ func iifname(name string, m match) []expr.Any {
 	return nameCondition(expr.MetaKeyIIFNAME, expr.CmpOpEq, name, m)
 }
 
-func oifname(name string, m match) []expr.Any {
-	return nameCondition(expr.MetaKeyOIFNAME, expr.CmpOpEq, name, m)
-}
-
 func iifnameNot(name string) []expr.Any {
 	return nameCondition(expr.MetaKeyIIFNAME, expr.CmpOpNeq, name, whole)
-}
-
-func oifnameNot(name string) []expr.Any {
-	return nameCondition(expr.MetaKeyOIFNAME, expr.CmpOpNeq, name, whole)
 }
 
 // Offsets in an IPv4 header (RFC 791).
@@ -82,7 +74,6 @@ const (
 	offsetDestination = 16
 )
 
-func saddrIn(p netip.Prefix) []expr.Any { return addrIn(offsetSource, p) }
 func daddrIn(p netip.Prefix) []expr.Any { return addrIn(offsetDestination, p) }
 
 // addrIn is for inet tables: it first makes sure that the packet is IPv4.

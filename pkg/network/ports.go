@@ -23,7 +23,8 @@ type published struct {
 
 // conflict is a port of the host that another container has, in docker's words.
 func conflict(host netip.Addr, port uint16) error {
-	return fmt.Errorf("Bind for %s failed: port is already allocated%w", netip.AddrPortFrom(host, port), silent{errdefs.ErrAlreadyExists}) //nolint:staticcheck // docker's words
+	//nolint:staticcheck // docker's words
+	return fmt.Errorf("Bind for %s failed: port is already allocated%w", netip.AddrPortFrom(host, port), silent{errdefs.ErrAlreadyExists})
 }
 
 // silent gives an error a kind without adding words to it.
@@ -32,23 +33,22 @@ type silent struct{ kind error }
 func (silent) Error() string   { return "" }
 func (s silent) Unwrap() error { return s.kind }
 
-// Publish takes the ports of the host that are asked for, leads them to ep, and returns them in the order of reqs, with
+// Publish takes the ports of the host that are asked for, leads them to the container's address target, behind the host's
+// end of its link, and returns them in the order of reqs, with
 // the sockets that keep them from others: copies of these that live elsewhere keep the ports over a kill of the daemon.
 // The sockets stay n's. A container publishes once; Unpublish gives the ports back. Errors: AlreadyExists where a
 // container or a process of the host has a port, InvalidArgument where an address is not the host's; nothing is taken then.
-func (n *Network) Publish(ctx context.Context, key triton.ContainerKey, ep triton.Endpoint, reqs []triton.PortRequest) ([]triton.PublishedPort, []*os.File, error) {
+func (n *Network) Publish(
+	ctx context.Context, key triton.ContainerKey, target netip.Addr, link string, reqs []triton.PortRequest,
+) ([]triton.PublishedPort, []*os.File, error) {
 	if err := ctx.Err(); err != nil || len(reqs) == 0 {
 		return nil, nil, err
 	}
-	target, err := netip.ParsePrefix(ep.Address)
-	if err != nil {
-		return nil, nil, fmt.Errorf("publish ports of %s: its address %q: %w: %w", key, ep.Address, err, errdefs.ErrInvalidArgument)
-	}
-	all, err := n.reserveAll(key, target.Addr(), reqs)
+	all, err := n.reserveAll(key, target, reqs)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err = n.hairpin(ep); err == nil {
+	if err = n.hairpin(link); err == nil {
 		err = n.rules.publish(forwardsOf(all))
 	}
 	if err != nil {
@@ -68,14 +68,39 @@ func (n *Network) Publish(ctx context.Context, key triton.ContainerKey, ep trito
 
 // hairpin lets the bridge send a container's packet back to it: to a port of the host that leads to the container itself.
 // Such a packet is routed and needs no leave, but br_netfilter, where it is on, has it bridged.
-func (n *Network) hairpin(ep triton.Endpoint) error {
-	link, err := n.host.LinkByName(ep.HostLink)
+func (n *Network) hairpin(name string) error {
+	link, err := n.host.LinkByName(name)
 	if err != nil {
-		return fmt.Errorf("look up %s: %w", ep.HostLink, err)
+		return fmt.Errorf("look up %s: %w", name, err)
 	}
 	if err := n.host.LinkSetHairpin(link, true); err != nil {
-		return fmt.Errorf("let packets return through %s: %w", ep.HostLink, err)
+		return fmt.Errorf("let packets return through %s: %w", name, err)
 	}
+	return nil
+}
+
+// Retarget leads the published ports of a container to another address of it: that of the network which now has its
+// default route.
+func (n *Network) Retarget(ctx context.Context, key triton.ContainerKey, target netip.Addr, link string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	n.ports.Lock()
+	defer n.ports.Unlock()
+	all := n.published[key]
+	if len(all) == 0 || all[0].forward.target.Addr() == target {
+		return nil
+	}
+	if err := errors.Join(n.hairpin(link), n.rules.unpublish(forwardsOf(all))); err != nil {
+		return fmt.Errorf("lead the ports of %s elsewhere: %w", key, err)
+	}
+	for i := range all {
+		all[i].forward.target = netip.AddrPortFrom(target, all[i].Port)
+	}
+	if err := n.rules.publish(forwardsOf(all)); err != nil {
+		return fmt.Errorf("lead the ports of %s elsewhere: %w", key, err)
+	}
+	n.forgetFlows(all)
 	return nil
 }
 
@@ -145,7 +170,7 @@ func bindError(proto string, host netip.Addr, port uint16, err error) error {
 	if errors.As(err, &no) {
 		err = errors.New(no.Error())
 	}
-	return fmt.Errorf("failed to bind host port %s/%s: %w%w", netip.AddrPortFrom(host, port), proto, err, silent{kind}) //nolint:staticcheck // docker's words
+	return fmt.Errorf("failed to bind host port %s/%s: %w%w", netip.AddrPortFrom(host, port), proto, err, silent{kind})
 }
 
 // free asks whether no container has the port. The kernel would refuse it as well, but names no container.
@@ -213,10 +238,11 @@ func (n *Network) Unpublish(ctx context.Context, key triton.ContainerKey) error 
 // them meanwhile; they are n's from now on. It returns the ports that another process has taken: they still lead to the
 // container, but the other process would get them back should the container end. It must be called before Reconcile,
 // which makes the rules.
-func (n *Network) KeepPublished(key triton.ContainerKey, ep triton.Endpoint, ports []triton.PublishedPort, held []*os.File) ([]triton.PublishedPort, error) {
-	target, err := netip.ParsePrefix(ep.Address)
-	if err != nil {
-		return nil, fmt.Errorf("keep the ports of %s: its address %q: %w", key, ep.Address, err)
+func (n *Network) KeepPublished(
+	key triton.ContainerKey, target netip.Addr, ports []triton.PublishedPort, held []*os.File,
+) ([]triton.PublishedPort, error) {
+	if !target.Is4() {
+		return nil, fmt.Errorf("keep the ports of %s: no address %s: %w", key, target, errdefs.ErrInvalidArgument)
 	}
 	n.ports.Lock()
 	defer n.ports.Unlock()
@@ -228,7 +254,7 @@ func (n *Network) KeepPublished(key triton.ContainerKey, ep triton.Endpoint, por
 			return nil, fmt.Errorf("keep port %d/%s of %s: %w", port.HostPort, port.Proto, key, errors.Join(err, errdefs.ErrInvalidArgument))
 		}
 		p := published{PublishedPort: port, forward: forward{
-			proto: uint8(t.proto), host: port.HostIP, hostPort: port.HostPort, target: netip.AddrPortFrom(target.Addr(), port.Port),
+			proto: uint8(t.proto), host: port.HostIP, hostPort: port.HostPort, target: netip.AddrPortFrom(target, port.Port),
 		}}
 		if p.sock = takeSocket(held, port); p.sock == nil {
 			if p.sock, _, err = reserve(port.Proto, port.HostIP, port.HostPort); err != nil {

@@ -22,6 +22,8 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 )
 
+func addr(ep triton.Endpoint) netip.Addr { return netip.MustParsePrefix(ep.Address).Addr() }
+
 func newKey() triton.ContainerKey { return triton.ContainerKey{Tenant: "default", ID: triton.NewID()} }
 
 func tcp(port, host uint16, at ...string) triton.PortRequest {
@@ -35,7 +37,7 @@ func tcp(port, host uint16, at ...string) triton.PortRequest {
 func publish(t testing.TB, n *Network, ep triton.Endpoint, reqs ...triton.PortRequest) (triton.ContainerKey, []triton.PublishedPort) {
 	t.Helper()
 	key := newKey()
-	ports, _, err := n.Publish(t.Context(), key, ep, reqs)
+	ports, _, err := n.Publish(t.Context(), key, addr(ep), ep.HostLink, reqs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +172,7 @@ func TestKernelPortsHaveOneOwner(t *testing.T) {
 	refused := func(want string, reqs ...triton.PortRequest) {
 		t.Helper()
 		key := newKey()
-		_, _, err := n.Publish(t.Context(), key, a, reqs)
+		_, _, err := n.Publish(t.Context(), key, addr(a), a.HostLink, reqs)
 		if !errdefs.IsAlreadyExists(err) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
@@ -186,14 +188,15 @@ func TestKernelPortsHaveOneOwner(t *testing.T) {
 	if _, err := net.Listen("tcp4", ":8080"); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("a process of the host took a published port: %v", err)
 	}
-	if _, _, err := n.Publish(t.Context(), newKey(), a, []triton.PortRequest{tcp(80, 8084, "203.0.113.9")}); !errdefs.IsInvalidArgument(err) {
+	if _, _, err := n.Publish(t.Context(), newKey(), addr(a), a.HostLink, []triton.PortRequest{tcp(80, 8084, "203.0.113.9")}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("an address that is not the host's: got %v", err)
 	}
 	// UDP has ports of its own, and what was refused with others is free.
 	publish(t, n, a, triton.PortRequest{Port: 80, Proto: triton.ProtoUDP, HostFirst: 8080, HostLast: 8080}, tcp(80, 8082))
 	// Another instance on this machine is a process like any other.
 	two := open(t, testConfig(t, netip.MustParsePrefix("172.31.0.0/24")))
-	if _, _, err := two.Publish(t.Context(), newKey(), take(t, two, Bridged), []triton.PortRequest{tcp(80, 8080)}); !errdefs.IsAlreadyExists(err) {
+	c := take(t, two, Bridged)
+	if _, _, err := two.Publish(t.Context(), newKey(), addr(c), c.HostLink, []triton.PortRequest{tcp(80, 8080)}); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("another instance: got %v", err)
 	}
 }
@@ -212,7 +215,7 @@ func TestKernelRangesAndFreePorts(t *testing.T) {
 	if diff := cmp.Diff([]uint16{8100, 8101, 8102}, got); diff != "" {
 		t.Errorf("ports of a range (-want +got):\n%s", diff)
 	}
-	if _, _, err := n.Publish(t.Context(), newKey(), a, []triton.PortRequest{span}); !errdefs.IsAlreadyExists(err) {
+	if _, _, err := n.Publish(t.Context(), newKey(), addr(a), a.HostLink, []triton.PortRequest{span}); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("a range that is used up: got %v", err)
 	}
 	_, ports := publish(t, n, a, tcp(80, 0))
@@ -315,7 +318,7 @@ func TestKernelPublishedPortOutlivesTheDaemon(t *testing.T) {
 	within(t, a, func() (err error) { l, err = net.Listen("tcp4", ":81"); return err })
 	defer l.Close()
 	key := newKey()
-	ports, socks, err := n.Publish(t.Context(), key, a, []triton.PortRequest{tcp(81, 8081), tcp(81, 8082), tcp(81, 8083, "127.0.0.1")})
+	ports, socks, err := n.Publish(t.Context(), key, addr(a), a.HostLink, []triton.PortRequest{tcp(81, 8081), tcp(81, 8082), tcp(81, 8083, "127.0.0.1")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +352,7 @@ func TestKernelPublishedPortOutlivesTheDaemon(t *testing.T) {
 	}
 	t.Cleanup(func() { next.Purge(context.Background()) })
 	echo(t, client, server)
-	lost, err := next.KeepPublished(key, a, ports, kept)
+	lost, err := next.KeepPublished(key, addr(a), ports, kept)
 	if err != nil || len(lost) != 1 || lost[0].HostPort != 8082 {
 		t.Errorf("lost: got %v (%v), want 8082", lost, err)
 	}
@@ -367,7 +370,7 @@ func TestKernelPublishedPortOutlivesTheDaemon(t *testing.T) {
 	if got := len(elements(t, next, mapAnyAddress)) + len(elements(t, next, mapOneAddress)); got != 3 {
 		t.Errorf("got %d ports after reconciliation, want 3", got)
 	}
-	if _, _, err := next.Publish(t.Context(), newKey(), a, []triton.PortRequest{tcp(80, 8081)}); err == nil || !strings.Contains(err.Error(), "port is already allocated") {
+	if _, _, err := next.Publish(t.Context(), newKey(), addr(a), a.HostLink, []triton.PortRequest{tcp(80, 8081)}); err == nil || !strings.Contains(err.Error(), "port is already allocated") {
 		t.Errorf("a kept port was given to another: %v", err)
 	}
 	if err := next.Unpublish(t.Context(), key); err != nil {

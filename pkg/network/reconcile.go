@@ -53,6 +53,16 @@ func (n *Network) Reconcile(ctx context.Context, keep []triton.Endpoint) error {
 		}
 		members = append(members, m)
 	}
+	n.segs.Lock()
+	for _, att := range n.attached {
+		m, err := memberOf(asEndpoint(att))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+			continue
+		}
+		members = append(members, m)
+	}
+	n.segs.Unlock()
 	select {
 	case <-n.ready: // members of later endpoints are known already
 		errs = append(errs, n.rules.renew())
@@ -73,6 +83,17 @@ func (n *Network) removeUnowned(ctx context.Context, keep []triton.Endpoint) err
 	for _, ep := range keep {
 		owned[ep.HostLink] = true // also where its slot could not be reserved
 	}
+	n.segs.Lock()
+	known := map[string]bool{}
+	bridges := []*bridge{n.bridge}
+	for link := range n.attached {
+		owned[link] = true
+	}
+	for id, s := range n.segments {
+		known[n.segmentAlias(id)] = true
+		bridges = append(bridges, s.bridge)
+	}
+	n.segs.Unlock()
 	pinned, err := n.pins.slots()
 	if err != nil {
 		return err
@@ -83,7 +104,8 @@ func (n *Network) removeUnowned(ctx context.Context, keep []triton.Endpoint) err
 			errs = append(errs, n.pins.remove(slot))
 		}
 	}
-	errs = append(errs, n.removeLinks(ctx, func(name string) bool { return !owned[name] }))
+	errs = append(errs, n.removeStrayBridges(func(alias string) bool { return known[alias] }))
+	errs = append(errs, n.removeLinks(ctx, bridges, func(name string) bool { return !owned[name] }))
 	return errors.Join(errs...)
 }
 
@@ -95,10 +117,10 @@ const (
 )
 
 // removeLinks waits until the ports that match are gone, and deletes those that stay.
-func (n *Network) removeLinks(ctx context.Context, match func(name string) bool) error {
+func (n *Network) removeLinks(ctx context.Context, bridges []*bridge, match func(name string) bool) error {
 	deadline := time.Now().Add(lingering)
 	for {
-		ports, err := n.bridge.ports(ctx, n.host)
+		ports, err := portsOf(ctx, n.host, bridges)
 		if err != nil {
 			return err
 		}
@@ -178,7 +200,8 @@ func (n *Network) restore(ep triton.Endpoint) error {
 // changed. Containers must have ended. It also closes n. After a daemon was killed, Open and Purge clean up after it.
 func (n *Network) Purge(ctx context.Context) error {
 	errs := []error{n.Close(), n.pins.purge()}
-	errs = append(errs, n.removeLinks(ctx, func(string) bool { return true }))
+	errs = append(errs, n.removeStrayBridges(func(string) bool { return false }))
+	errs = append(errs, n.removeLinks(ctx, []*bridge{n.bridge}, func(string) bool { return true }))
 	errs = append(errs, n.rules.remove(), n.bridge.purge(n.host, n.cfg.Instance))
 	return errors.Join(errs...)
 }

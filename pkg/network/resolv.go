@@ -6,6 +6,12 @@ import (
 	"strings"
 )
 
+// madeByUs begins a resolv.conf that nobody has changed.
+const madeByUs = "# Made by Triton when the container starts.\n"
+
+// embeddedResolver is where containers in users' networks ask for names, as in docker.
+var embeddedResolver = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 11}), 53)
+
 // publicResolvers answer where the host has no resolver that a container can reach, as in docker.
 func publicResolvers() []string { return []string{"8.8.8.8", "8.8.4.4"} }
 
@@ -54,7 +60,7 @@ func (c *resolvConf) keepReachable() {
 
 func (c *resolvConf) bytes() []byte {
 	var b strings.Builder
-	b.WriteString("# Made by Triton when the container starts.\n")
+	b.WriteString(madeByUs)
 	for _, s := range c.nameservers {
 		b.WriteString("nameserver " + s + "\n")
 	}

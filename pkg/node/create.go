@@ -41,13 +41,17 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	if err := n.checkJoins(tenant, &spec); err != nil {
 		return fail(err)
 	}
-	warnings, err := checkPorts(&spec)
+	networks, err := n.resolveMemberships(tenant, spec.Networks)
+	if err != nil {
+		return fail(err)
+	}
+	warnings, err := n.checkPorts(&spec, tenant, networks)
 	if err != nil {
 		return fail(err)
 	}
 	rec := Record{
 		Key: key, Name: name, Created: n.cfg.Now().UTC(), Spec: spec, Desired: triton.StatusCreated, Node: n.cfg.Name,
-		Endpoint: triton.Endpoint{Slot: -1},
+		Endpoint: triton.Endpoint{Slot: -1}, Networks: networks,
 	}
 	c, err := n.acquire(ctx, rec)
 	for generated && errdefs.IsAlreadyExists(err) { // another create picked the same name in the meantime
@@ -123,16 +127,16 @@ func endpointKind(s *triton.Spec) (network.Kind, bool) {
 	switch s.NetworkMode {
 	case triton.ModeHost:
 		return 0, false
-	case triton.ModeNone:
-		if user {
-			return network.Isolated, true
-		}
-		return network.IsolatedHostUser, true
-	default:
+	case "", triton.ModeBridge, triton.ModeDefault:
 		if user {
 			return network.Bridged, true
 		}
 		return network.BridgedHostUser, true
+	default: // none; or a user's network, whose interface comes at the start
+		if user {
+			return network.Isolated, true
+		}
+		return network.IsolatedHostUser, true
 	}
 }
 

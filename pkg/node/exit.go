@@ -63,6 +63,7 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	remains.Go(func() {
 		n.deleteTask(ctx, c, task)
 		n.removeCgroup(c)
+		n.detachAll(ctx, c)
 	})
 	if remove {
 		if err := n.removeLocked(ctx, c, remains.Wait); err != nil && !errors.Is(err, errAlreadyRemoving) {

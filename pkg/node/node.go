@@ -70,6 +70,10 @@ type Node struct {
 	byID  map[triton.ContainerKey]*container
 	names map[nameKey]triton.ContainerKey
 
+	nets *netIndex
+	// joining is read-held while a container joins a network, held while one is removed.
+	joining sync.RWMutex
+
 	observed observedRing
 	changes  atomic.Uint64
 
@@ -89,7 +93,7 @@ func New(cfg Config) *Node {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Node{
 		cfg: cfg, log: cfg.Log, intent: intent{cfg.Cluster},
-		byID: map[triton.ContainerKey]*container{}, names: map[nameKey]triton.ContainerKey{},
+		byID: map[triton.ContainerKey]*container{}, names: map[nameKey]triton.ContainerKey{}, nets: newNetIndex(),
 		ctx: ctx, cancel: cancel,
 	}
 }

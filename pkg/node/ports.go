@@ -27,11 +27,15 @@ func (n *Node) publishPorts(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	rec := c.rec
 	c.mu.Unlock()
+	c.mu.Lock()
+	at, ok := gatewayOf(&rec, c.attached)
+	c.mu.Unlock()
 	reqs := portRequests(&rec.Spec)
-	if len(reqs) == 0 || rec.Endpoint.Address == "" {
+	if len(reqs) == 0 || !ok {
 		return nil
 	}
-	ports, socks, err := n.cfg.Network.Publish(ctx, c.key, rec.Endpoint, reqs)
+	n.defaultHostIP(&rec, at, reqs)
+	ports, socks, err := n.cfg.Network.Publish(ctx, c.key, at.address, at.link, reqs)
 	if err != nil {
 		return fmt.Errorf("failed to set up container networking: driver failed programming external connectivity on endpoint %s (%s): %w",
 			rec.Name, rec.Key.ID, err)
@@ -48,6 +52,19 @@ func (n *Node) publishPorts(ctx context.Context, c *container) error {
 		return fmt.Errorf("keep the ports of %s: %w", c.key, err)
 	}
 	return nil
+}
+
+// defaultHostIP fills in the address of the host that the network has its ports published at.
+func (n *Node) defaultHostIP(rec *Record, at place, reqs []triton.PortRequest) {
+	r := n.nets.named(rec.Key.Tenant, at.name)
+	if r == nil || !r.Spec.HostIP.IsValid() {
+		return
+	}
+	for i := range reqs {
+		if !reqs[i].HostIP.IsValid() {
+			reqs[i].HostIP = r.Spec.HostIP
+		}
+	}
 }
 
 // portRequests are the ports that were asked for, and with -P all exposed ones besides, in a fixed order.
@@ -105,7 +122,11 @@ func (n *Node) keepPorts(ctx context.Context, c *container) {
 	if err != nil {
 		n.log.Error("nobody held the published ports", "container", c.key, "err", err)
 	}
-	lost, err := n.cfg.Network.KeepPublished(c.key, c.rec.Endpoint, ports, held)
+	at, ok := gatewayOf(&c.rec, c.attached)
+	if !ok {
+		n.log.Error("published ports lead nowhere", "container", c.key)
+	}
+	lost, err := n.cfg.Network.KeepPublished(c.key, at.address, ports, held)
 	if err != nil {
 		n.log.Error("published ports not kept", "container", c.key, "err", err)
 		return
@@ -150,7 +171,7 @@ func removePorts(dir string) error {
 }
 
 // checkPorts refuses what can never be published, and warns of what has no effect.
-func checkPorts(s *triton.Spec) ([]string, error) {
+func (n *Node) checkPorts(s *triton.Spec, tenant triton.Tenant, networks []triton.Membership) ([]string, error) {
 	for _, r := range s.Ports {
 		if err := network.CheckProtocol(r.Proto); err != nil {
 			return nil, kindf(errdefs.ErrInvalidArgument, "%v", err)
@@ -158,6 +179,13 @@ func checkPorts(s *triton.Spec) ([]string, error) {
 	}
 	if len(s.Ports) > 0 && (s.NetworkMode == triton.ModeHost || s.NetworkMode == triton.ModeNone) {
 		return []string{fmt.Sprintf("Published ports are discarded when using %s network mode", s.NetworkMode)}, nil
+	}
+	leadsOut := func(m triton.Membership) bool {
+		r := n.nets.get(triton.NetworkKey{Tenant: tenant, ID: m.Network})
+		return r == nil || !r.Spec.Internal
+	}
+	if len(s.Ports) > 0 && userMode(s) && !slices.ContainsFunc(networks, leadsOut) {
+		return []string{"Published ports are discarded: the container is in internal networks only"}, nil
 	}
 	return nil, nil
 }

@@ -30,10 +30,14 @@ func (n *Node) Reconcile(ctx context.Context) error {
 	for _, b := range bad {
 		n.log.Error("record ignored: an operator must look at it", "key", b.key, "err", b.err)
 	}
+	if err := n.openNetworks(ctx); err != nil {
+		return err
+	}
 	var keep []triton.Endpoint
 	for _, r := range recs {
 		c := newContainer(n.cfg.DataRoot, r.Record, r.revision)
 		n.insert(c)
+		n.keepAttached(c)
 		n.keepPorts(ctx, c)
 		if r.Endpoint.Slot >= 0 {
 			keep = append(keep, r.Endpoint)
@@ -97,6 +101,7 @@ func (n *Node) recover(ctx context.Context, c *container) error {
 	}
 	if found.Task == nil || found.Exit != nil || !found.Started {
 		n.unpublishPorts(ctx, c) // no container in any network
+		n.detachAll(ctx, c)
 	}
 	switch {
 	case found.Task != nil && found.Exit == nil && !found.Started:

@@ -22,6 +22,9 @@ type Record struct {
 	IDs      triton.IDRange      `json:"ids,omitzero"`
 	Desired  triton.Status       `json:"desired"` // running or exited; created before the first start
 	Node     string              `json:"node"`
+	// Networks are those that the container is in besides the default one, which Endpoint tells. Spec.Networks is where
+	// it began.
+	Networks []triton.Membership `json:"networks,omitempty"`
 }
 
 // intent reads and writes Records. Names are keys of their own, so that one transaction makes a name unique per tenant.

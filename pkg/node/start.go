@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -63,6 +62,13 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 		}
 	}()
 	if err = n.restoreEndpoint(ctx, c); err != nil { // its address, reserved at create
+		return err
+	}
+	if err = n.attachNetworks(ctx, c); err != nil { // its addresses in networks of users
+		return err
+	}
+	undo.add(func() { n.detachAll(ctx, c) })
+	if err = n.writeNames(c); err != nil {
 		return err
 	}
 	if err = n.publishPorts(ctx, c); err != nil { // its ports of the host
@@ -176,13 +182,6 @@ func (n *Node) restoreEndpoint(ctx context.Context, c *container) error {
 		c.rec.Endpoint = ep
 		c.mu.Unlock()
 		n.changed()
-	}
-	if strings.HasPrefix(rec.Spec.NetworkMode, triton.ContainerModePrefix) {
-		return nil // shares the files of the container it joins
-	}
-	s := &rec.Spec
-	if err := n.cfg.Network.Files(c.dataDir, s.Hostname, s.Domainname, rec.Endpoint, s); err != nil {
-		return fmt.Errorf("write network files of %s: %w", c.key, err)
 	}
 	return nil
 }

@@ -11,6 +11,9 @@ type Container struct {
 	Spec    Spec
 	State   State
 	Network Endpoint
+	// Networks are those besides the default one, as intended; Attached as they are while the container runs.
+	Networks []Membership
+	Attached []Attachment
 	// Published are the ports of the host that lead to the container; none while it does not run.
 	Published []PublishedPort
 	IDs       IDRange // zero: host ids

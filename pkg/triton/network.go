@@ -1,6 +1,10 @@
 package triton
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
 
 // PortRequest is a port of a container that was asked to be published: docker run -p.
 type PortRequest struct {
@@ -26,3 +30,84 @@ const (
 	ProtoUDP  = "udp"
 	ProtoSCTP = "sctp"
 )
+
+// NetworkKey identifies a user's network. ID has the form that NewID gives.
+type NetworkKey struct {
+	Tenant Tenant `json:"tenant"`
+	ID     string `json:"id"`
+}
+
+// String gives tenant/short-id, for logs.
+func (k NetworkKey) String() string { return string(k.Tenant) + "/" + ShortID(k.ID) }
+
+// NetworkSpec is what a user wants a network to be. Nothing in it changes after the network was made.
+type NetworkSpec struct {
+	Name    string                `json:"name"`
+	Subnet  netip.Prefix          `json:"subnet,omitzero"`  // IPv4; zero in a request: any
+	IPRange netip.Prefix          `json:"ipRange,omitzero"` // what is handed out of Subnet; zero: all
+	Gateway netip.Addr            `json:"gateway,omitzero"` // zero in a request: the first address
+	Aux     map[string]netip.Addr `json:"aux,omitempty"`    // never handed out
+	// Chosen says that the user asked for Subnet. Only then may containers ask for addresses, as in docker.
+	Chosen       bool              `json:"chosen,omitempty"`
+	MTU          int               `json:"mtu,omitempty"` // bytes; 0: as the default network
+	Internal     bool              `json:"internal,omitempty"`
+	Attachable   bool              `json:"attachable,omitempty"` // shown only
+	NoICC        bool              `json:"noICC,omitempty"`      // containers do not reach one another
+	NoMasquerade bool              `json:"noMasquerade,omitempty"`
+	HostIP       netip.Addr        `json:"hostIP,omitzero"` // where ports are published that name no address
+	Options      map[string]string `json:"options,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+}
+
+// AuxAddresses lists the addresses of Aux.
+func (s *NetworkSpec) AuxAddresses() []netip.Addr {
+	list := make([]netip.Addr, 0, len(s.Aux))
+	for _, a := range s.Aux {
+		list = append(list, a)
+	}
+	return list
+}
+
+// Membership is how a container is to take part in a network: intent. Network is a user's network by id, or ModeBridge.
+type Membership struct {
+	Network  string     `json:"network"`
+	Name     string     `json:"name"` // of the network, when the container joined it
+	Aliases  []string   `json:"aliases,omitempty"`
+	Links    []string   `json:"links,omitempty"`    // container:alias, by name
+	Address  netip.Addr `json:"address,omitzero"`   // zero: any
+	MAC      string     `json:"mac,omitempty"`      // "": derived from the address
+	Priority int        `json:"priority,omitempty"` // the highest gives the default route
+}
+
+// NetworkLeft is Endpoint.Network of a container that was made in the default network and has left it.
+const NetworkLeft = "left"
+
+// DNSNames are what a container is called in a network that it is a member of, as docker shows it: its name, its aliases,
+// its short id and its host name. The first answers the question for the address's name.
+func (c *Container) DNSNames(m *Membership) []string {
+	names := append([]string{c.Name}, m.Aliases...)
+	for _, more := range []string{ShortID(c.Key.ID), c.Spec.Hostname} {
+		if more != "" && !slices.Contains(names, more) {
+			names = append(names, more)
+		}
+	}
+	return names
+}
+
+// Attachment is a container's place in a user's network while it runs.
+type Attachment struct {
+	Network   string       `json:"network"` // id
+	Address   netip.Prefix `json:"address"`
+	Gateway   netip.Addr   `json:"gateway,omitzero"` // zero: the network is internal
+	MAC       string       `json:"mac"`
+	HostLink  string       `json:"hostLink"`  // the host's end of the veth pair
+	Interface string       `json:"interface"` // the container's end
+}
+
+// NetworkInfo is everything known of a user's network.
+type NetworkInfo struct {
+	Key     NetworkKey
+	Created time.Time
+	Spec    NetworkSpec
+	Link    string // the bridge on the host
+}

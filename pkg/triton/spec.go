@@ -23,6 +23,12 @@ type Spec struct {
 	ExposedPorts []string      `json:"exposedPorts,omitempty"`
 	Ports        []PortRequest `json:"ports,omitempty"`
 	PublishAll   bool          `json:"publishAll,omitempty"`
+	// Networks are the users' networks to join at first; the one that NetworkMode names comes first.
+	Networks []Membership `json:"networks,omitempty"`
+	// BridgePriority is the default network's priority for the default route.
+	BridgePriority int `json:"bridgePriority,omitempty"`
+	// Links are those of the default network: container:alias, by id.
+	Links []string `json:"links,omitempty"`
 	// ImageVolumes are the VOLUME paths of the image.
 	ImageVolumes []string `json:"imageVolumes,omitempty"`
 	// ImageHealthcheck is the test of the image's HEALTHCHECK. It is not run yet, and create says so.
@@ -41,7 +47,7 @@ type Spec struct {
 	ContainerIDFile string    `json:"containerIDFile,omitempty"`
 	Log             LogConfig `json:"log"`
 
-	NetworkMode  string   `json:"networkMode,omitempty"` // bridge (also "" and default), none, host, container:ID
+	NetworkMode  string   `json:"networkMode,omitempty"` // bridge (also "" and default), none, host, container:ID, a user's network
 	PidMode      string   `json:"pidMode,omitempty"`     // "", host, container:ID
 	IpcMode      string   `json:"ipcMode,omitempty"`     // "", none, private, shareable, host, container:ID
 	UTSMode      string   `json:"utsMode,omitempty"`     // "", host

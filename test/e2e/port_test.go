@@ -346,7 +346,11 @@ func TestPublishedPortOutlivesTheDaemon(t *testing.T) {
 	eventually(t, 10*time.Second, "the port of the one that ended is free", func() bool {
 		return u.docker(t, "run", "--rm", "-p", fmt.Sprintf("%d:80", first+1), images.True).Code == 0
 	})
-	u.ok(t, "rm", "-f", "pour", "short")
+	// Reset, not closed: a socket that waits for answers would keep its network namespace.
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Error(err)
+	}
 	conn.Close()
 	<-done
+	u.ok(t, "rm", "-f", "pour", "short")
 }

@@ -1,0 +1,329 @@
+package dockerapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// networkRules says what becomes of each field of POST /networks/create.
+func networkRules() ruleTable {
+	const at = "IPAM.Config[]."
+	return ruleTable{
+		"Name":                    {kind: mapped},
+		"Internal":                {kind: mapped},
+		"Attachable":              {kind: mapped},
+		"Options":                 {kind: mapped},
+		"Labels":                  {kind: mapped},
+		at + "Subnet":             {kind: mapped},
+		at + "IPRange":            {kind: mapped},
+		at + "Gateway":            {kind: mapped},
+		at + "AuxiliaryAddresses": {kind: mapped},
+		"Driver":                  {kind: refused, also: []string{`"bridge"`, `"default"`}, why: "bridge is"},
+		"Scope":                   {kind: refused, also: []string{`"local"`}, why: "networks are those of one machine"},
+		"EnableIPv4":              {kind: refused, also: []string{"true"}},
+		"EnableIPv6":              {kind: refused, why: "containers have IPv4 only"},
+		"IPAM.Driver":             {kind: refused, also: []string{`"default"`}},
+		"IPAM.Options":            {kind: refused},
+		"Ingress":                 {kind: refused},
+		"ConfigOnly":              {kind: refused},
+		"ConfigFrom.Network":      {kind: refused},
+		// Older clients only.
+		"CheckDuplicate": {kind: harmless, why: "names are always unique"},
+	}
+}
+
+// connectRules says what becomes of each field of POST /networks/{id}/connect.
+func connectRules() ruleTable {
+	t := ruleTable{"Container": {kind: mapped}}
+	for path, r := range endpointRules("EndpointConfig.") {
+		t[path] = r
+	}
+	return t
+}
+
+// disconnectRules says what becomes of each field of POST /networks/{id}/disconnect.
+func disconnectRules() ruleTable {
+	return ruleTable{
+		"Container": {kind: mapped},
+		"Force":     {kind: harmless, why: "an endpoint is always removed"},
+	}
+}
+
+// decodeRuled reads a body by its rules.
+func decodeRuled(c *call, table ruleTable, into any) error {
+	raw, err := c.body()
+	if err != nil {
+		return err
+	}
+	tree, err := decodeTree(raw)
+	if err != nil {
+		return err
+	}
+	if err := buildRules(table).check(tree, ""); err != nil {
+		return err
+	}
+	return decodeTyped(tree, into)
+}
+
+// networkName is docker's rule.
+var validNetworkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+
+func (s *Server) createNetwork(ctx context.Context, c *call) error {
+	var req network.CreateRequest
+	if err := decodeRuled(c, networkRules(), &req); err != nil {
+		return err
+	}
+	spec, err := networkSpec(&req)
+	if err != nil {
+		return err
+	}
+	key, err := s.Backend.CreateNetwork(ctx, c.tenant, spec)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusCreated, network.CreateResponse{ID: key.ID})
+}
+
+func networkSpec(req *network.CreateRequest) (triton.NetworkSpec, error) {
+	spec := triton.NetworkSpec{Name: req.Name, Internal: req.Internal, Attachable: req.Attachable, Labels: req.Labels}
+	if !validNetworkName.MatchString(req.Name) {
+		return spec, invalid("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", req.Name)
+	}
+	if req.EnableIPv4 != nil && !*req.EnableIPv4 {
+		return spec, invalid("EnableIPv4: false is not supported by this version of triton: containers have IPv4 only")
+	}
+	if req.IPAM != nil {
+		if err := mapIPAM(&spec, req.IPAM.Config); err != nil {
+			return spec, err
+		}
+	}
+	return spec, mapNetworkOptions(&spec, req.Options)
+}
+
+func mapIPAM(spec *triton.NetworkSpec, configs []network.IPAMConfig) error {
+	if len(configs) == 0 {
+		return nil
+	}
+	if len(configs) > 1 {
+		return invalid("IPAM.Config: more than one subnet is not supported by this version of triton")
+	}
+	cfg := configs[0]
+	if !cfg.Subnet.IsValid() {
+		if cfg.IPRange.IsValid() || cfg.Gateway.IsValid() || len(cfg.AuxAddress) > 0 {
+			return invalid("invalid network config:\ninvalid subnet: invalid CIDR block notation")
+		}
+		return nil
+	}
+	const shortest, longest = 8, 29 // a /30 has no address for a container but one
+	switch {
+	case !cfg.Subnet.Addr().Is4():
+		return invalid("IPAM.Config.Subnet: %s: only IPv4 is supported by this version of triton", cfg.Subnet)
+	case cfg.Subnet.Masked() != cfg.Subnet:
+		return invalid("invalid network config:\ninvalid subnet %s: it should be %s", cfg.Subnet, cfg.Subnet.Masked())
+	case cfg.Subnet.Bits() < shortest || cfg.Subnet.Bits() > longest:
+		return invalid("IPAM.Config.Subnet: %s: lengths of %d to %d are supported by this version of triton", cfg.Subnet, shortest, longest)
+	case cfg.IPRange.IsValid() && (cfg.IPRange.Bits() < cfg.Subnet.Bits() || !cfg.Subnet.Contains(cfg.IPRange.Addr())):
+		return invalid("invalid network config:\ninvalid ip-range %s: parent subnet %s doesn't contain ip-range", cfg.IPRange, cfg.Subnet)
+	case cfg.Gateway.IsValid() && !cfg.Subnet.Contains(cfg.Gateway):
+		return invalid("invalid network config:\ninvalid gateway %s: parent subnet %s doesn't contain this address", cfg.Gateway, cfg.Subnet)
+	}
+	for _, name := range sortedKeys(cfg.AuxAddress) {
+		if !cfg.Subnet.Contains(cfg.AuxAddress[name]) {
+			return invalid("invalid network config:\ninvalid auxiliary address %s: parent subnet %s doesn't contain this address", name, cfg.Subnet)
+		}
+	}
+	spec.Chosen = true
+	spec.Subnet, spec.IPRange, spec.Gateway, spec.Aux = cfg.Subnet, cfg.IPRange, cfg.Gateway, cfg.AuxAddress
+	return nil
+}
+
+// The options of docker's bridge driver that are honoured.
+const (
+	optICC        = "com.docker.network.bridge.enable_icc"
+	optMasquerade = "com.docker.network.bridge.enable_ip_masquerade"
+	optHostIP     = "com.docker.network.bridge.host_binding_ipv4"
+	optMTU        = "com.docker.network.driver.mtu"
+)
+
+func mapNetworkOptions(spec *triton.NetworkSpec, options map[string]string) error {
+	spec.Options = options
+	for _, name := range sortedKeys(options) {
+		value := options[name]
+		wrong := invalid("Options: %s: invalid value %q", name, value)
+		switch name {
+		case optICC, optMasquerade:
+			on, err := strconv.ParseBool(value)
+			if err != nil {
+				return wrong
+			}
+			if name == optICC {
+				spec.NoICC = !on
+			} else {
+				spec.NoMasquerade = !on
+			}
+		case optHostIP:
+			addr, err := netip.ParseAddr(value)
+			if err != nil || !addr.Is4() {
+				return wrong
+			}
+			spec.HostIP = addr
+		case optMTU:
+			const least, most = 68, 65535 // of IPv4, and of a veth
+			mtu, err := strconv.Atoi(value)
+			if err != nil || mtu < least || mtu > most {
+				return wrong
+			}
+			spec.MTU = mtu
+		default:
+			return invalid("Options: %s is not supported by this version of triton", name)
+		}
+	}
+	return nil
+}
+
+func (s *Server) connectNetwork(ctx context.Context, c *call) error {
+	var req network.ConnectRequest
+	if err := decodeRuled(c, connectRules(), &req); err != nil {
+		return err
+	}
+	ref, err := s.networkRef(ctx, c.tenant, c.vars["id"])
+	if err != nil {
+		return err
+	}
+	key, err := s.Backend.ResolveContainer(ctx, c.tenant, req.Container)
+	if err != nil {
+		return err
+	}
+	m, err := membershipOf(ref, req.EndpointConfig)
+	if err != nil {
+		return err
+	}
+	if err := s.Backend.ConnectNetwork(ctx, key, m); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) disconnectNetwork(ctx context.Context, c *call) error {
+	var req network.DisconnectRequest
+	if err := decodeRuled(c, disconnectRules(), &req); err != nil {
+		return err
+	}
+	ref, err := s.networkRef(ctx, c.tenant, c.vars["id"])
+	if err != nil {
+		return err
+	}
+	key, err := s.Backend.ResolveContainer(ctx, c.tenant, req.Container)
+	if err != nil {
+		return err
+	}
+	if err := s.Backend.DisconnectNetwork(ctx, key, ref); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) removeNetwork(ctx context.Context, c *call) error {
+	ref, err := s.networkRef(ctx, c.tenant, c.vars["id"])
+	if err != nil {
+		return err
+	}
+	if err := s.Backend.RemoveNetwork(ctx, c.tenant, ref); err != nil {
+		return err
+	}
+	return c.noContent()
+}
+
+// membershipOf reads what an endpoint's settings ask for. ref is a network's name or id.
+func membershipOf(ref string, ep *network.EndpointSettings) (triton.Membership, error) {
+	m := triton.Membership{Network: ref, Name: ref}
+	if ep == nil {
+		return m, nil
+	}
+	m.Priority = ep.GwPriority
+	m.Aliases = append(m.Aliases, ep.Aliases...) // none is none, be it null or an empty list
+	for _, alias := range ep.Aliases {
+		if strings.ContainsAny(alias, " \t\r\n") || alias == "" {
+			return m, invalid("invalid endpoint settings:\ninvalid alias %q", alias)
+		}
+	}
+	for _, link := range ep.Links {
+		name, alias, err := parseLink(link)
+		if err != nil {
+			return m, err
+		}
+		m.Links = append(m.Links, name+":"+alias)
+	}
+	if len(ep.MacAddress) > 0 {
+		const multicast = 1
+		if len(ep.MacAddress) != 6 || ep.MacAddress[0]&multicast != 0 {
+			return m, invalid("invalid MAC address %s", ep.MacAddress)
+		}
+		m.MAC = ep.MacAddress.String()
+	}
+	if ep.IPAMConfig != nil {
+		m.Address = ep.IPAMConfig.IPv4Address.Unmap()
+		if m.Address.IsValid() && !m.Address.Is4() {
+			return m, invalid("invalid IPv4 address: %s", m.Address)
+		}
+	}
+	if ref == triton.ModeBridge {
+		switch {
+		case m.Address.IsValid():
+			return m, invalid("invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only")
+		case len(m.Aliases) > 0:
+			return m, invalid("invalid config for network bridge: invalid endpoint settings:\n" +
+				"network-scoped alias is supported only for containers in user defined networks")
+		case m.MAC != "":
+			return m, invalid("EndpointsConfig[bridge].MacAddress is not supported by this version of triton: addresses are assigned")
+		case len(m.Links) > 0:
+			return m, invalid("EndpointsConfig[bridge].Links is not supported by this version of triton: use HostConfig.Links")
+		}
+	}
+	return m, nil
+}
+
+// parseLink reads name or name:alias.
+func parseLink(text string) (name, alias string, err error) {
+	name, alias, _ = strings.Cut(text, ":")
+	name = strings.TrimPrefix(name, "/")
+	if i := strings.LastIndex(alias, "/"); i >= 0 { // as inspect shows it: /db:/web/alias
+		alias = alias[i+1:]
+	}
+	if alias == "" {
+		alias = name
+	}
+	if name == "" || strings.ContainsAny(text, " \t\r\n") {
+		return "", "", invalid("bad format for links: %s", text)
+	}
+	return name, alias, nil
+}
+
+func (s *Server) pruneNetworks(ctx context.Context, c *call) error {
+	f, err := parseFilters(c.query.Get("filters"), "label", "label!", "until")
+	if err != nil {
+		return err
+	}
+	until, err := f.until(s.Now())
+	if err != nil {
+		return err
+	}
+	gone, err := s.Backend.PruneNetworks(ctx, c.tenant, func(n triton.NetworkInfo) bool {
+		return f.labels("label", n.Spec.Labels) && !f.anyLabel("label!", n.Spec.Labels) && (until.IsZero() || n.Created.Before(until))
+	})
+	if err != nil {
+		return fmt.Errorf("prune networks: %w", err)
+	}
+	return c.json(http.StatusOK, network.PruneReport{NetworksDeleted: gone})
+}

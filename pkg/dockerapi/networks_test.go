@@ -1,0 +1,101 @@
+package dockerapi
+
+import (
+	"encoding/json"
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+func TestEveryFieldOfANetworkBodyHasARule(t *testing.T) {
+	checkTableAgainstType(t, networkRules(), reflect.TypeFor[network.CreateRequest](), "CheckDuplicate")
+	checkTableAgainstType(t, connectRules(), reflect.TypeFor[network.ConnectRequest]())
+	checkTableAgainstType(t, disconnectRules(), reflect.TypeFor[network.DisconnectRequest]())
+}
+
+// netSpecFrom does what createNetwork does with a body.
+func netSpecFrom(body string) (triton.NetworkSpec, error) {
+	tree, err := decodeTree([]byte(body))
+	if err != nil {
+		return triton.NetworkSpec{}, err
+	}
+	if err := buildRules(networkRules()).check(tree, ""); err != nil {
+		return triton.NetworkSpec{}, err
+	}
+	var req network.CreateRequest
+	if err := decodeTyped(tree, &req); err != nil {
+		return triton.NetworkSpec{}, err
+	}
+	return networkSpec(&req)
+}
+
+func TestNetworkSpecOfARequest(t *testing.T) {
+	got, err := netSpecFrom(`{"Name":"n","Driver":"bridge","Internal":true,"Attachable":true,"CheckDuplicate":true,"Labels":{"a":"b"},
+		"IPAM":{"Driver":"default","Config":[{"Subnet":"10.9.0.0/24","IPRange":"10.9.0.128/25","Gateway":"10.9.0.9","AuxiliaryAddresses":{"x":"10.9.0.7"}}]},
+		"Options":{"com.docker.network.bridge.enable_icc":"false","com.docker.network.bridge.enable_ip_masquerade":"0",
+		"com.docker.network.bridge.host_binding_ipv4":"127.0.0.1","com.docker.network.driver.mtu":"1400"}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := triton.NetworkSpec{
+		Name: "n", Internal: true, Attachable: true, Labels: map[string]string{"a": "b"}, Chosen: true, NoICC: true, NoMasquerade: true, MTU: 1400,
+		Subnet: netip.MustParsePrefix("10.9.0.0/24"), IPRange: netip.MustParsePrefix("10.9.0.128/25"), Gateway: netip.MustParseAddr("10.9.0.9"),
+		Aux: map[string]netip.Addr{"x": netip.MustParseAddr("10.9.0.7")}, HostIP: netip.MustParseAddr("127.0.0.1"), Options: got.Options,
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(got.Options) != 4 {
+		t.Errorf("options are not kept: %v", got.Options)
+	}
+}
+
+func TestNetworksThatAreRefused(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"Name":"a b"}`:                                                                     `invalid network name "a b": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`,
+		`{"Name":"n","Driver":"macvlan"}`:                                                    `Driver: "macvlan" is not supported by this version of triton: bridge is`,
+		`{"Name":"n","EnableIPv6":true}`:                                                     "EnableIPv6: true is not supported by this version of triton: containers have IPv4 only",
+		`{"Name":"n","EnableIPv4":false}`:                                                    "EnableIPv4: false is not supported by this version of triton: containers have IPv4 only",
+		`{"Name":"n","Scope":"swarm"}`:                                                       `Scope: "swarm" is not supported by this version of triton: networks are those of one machine`,
+		`{"Name":"n","ConfigOnly":true}`:                                                     "ConfigOnly: true is not supported by this version of triton",
+		`{"Name":"n","Options":{"com.docker.x":"1"}}`:                                        "Options: com.docker.x is not supported by this version of triton",
+		`{"Name":"n","Options":{"` + optMTU + `":"x"}}`:                                      `Options: com.docker.network.driver.mtu: invalid value "x"`,
+		`{"Name":"n","IPAM":{"Options":{"a":"b"}}}`:                                          `IPAM.Options: {"a":"b"} is not supported by this version of triton`,
+		`{"Name":"n","IPAM":{"Config":[{"Subnet":"::/64"}]}}`:                                "IPAM.Config.Subnet: ::/64: only IPv4 is supported by this version of triton",
+		`{"Name":"n","IPAM":{"Config":[{"Subnet":"10.0.0.1/24"}]}}`:                          "invalid network config:\ninvalid subnet 10.0.0.1/24: it should be 10.0.0.0/24",
+		`{"Name":"n","IPAM":{"Config":[{"Gateway":"10.0.0.1"}]}}`:                            "invalid network config:\ninvalid subnet: invalid CIDR block notation",
+		`{"Name":"n","IPAM":{"Config":[{"Subnet":"10.0.0.0/24","Gateway":"10.0.1.1"}]}}`:     "invalid network config:\ninvalid gateway 10.0.1.1: parent subnet 10.0.0.0/24 doesn't contain this address",
+		`{"Name":"n","IPAM":{"Config":[{"Subnet":"10.0.0.0/24","IPRange":"10.0.0.0/16"}]}}`:  "invalid network config:\ninvalid ip-range 10.0.0.0/16: parent subnet 10.0.0.0/24 doesn't contain ip-range",
+		`{"Name":"n","IPAM":{"Config":[{"Subnet":"10.0.0.0/24"},{"Subnet":"10.1.0.0/24"}]}}`: "IPAM.Config: more than one subnet is not supported by this version of triton",
+	} {
+		_, err := netSpecFrom(body)
+		got := ""
+		if err != nil {
+			got = messageOf(err)
+		}
+		if got != want || statusOf(err) != 400 {
+			t.Errorf("%s: got %q (%d), want %q", body, got, statusOf(err), want)
+		}
+	}
+}
+
+func FuzzNetworkBody(f *testing.F) {
+	f.Add([]byte(`{"Name":"n","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","IPRange":"10.9.0.128/25","Gateway":"10.9.0.9"}]},"Options":{"com.docker.network.driver.mtu":"1400"}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		spec, err := netSpecFrom(string(body))
+		if err != nil {
+			return
+		}
+		if spec.Chosen && (!spec.Subnet.Addr().Is4() || spec.Gateway.IsValid() && !spec.Subnet.Contains(spec.Gateway)) {
+			t.Errorf("accepted %+v", spec)
+		}
+		if _, err := json.Marshal(spec); err != nil {
+			t.Error(err)
+		}
+	})
+}

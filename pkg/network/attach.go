@@ -1,0 +1,213 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// AttachRequest says how a container is to take part in a user's network.
+type AttachRequest struct {
+	Network   string     // id
+	Address   netip.Addr // zero: any
+	MAC       string     // "": derived from the address
+	Interface string     // in the container
+}
+
+// addressPatience is how long Attach waits for an address that a container gives back just now: its link takes 30 ms to go.
+const addressPatience = 500 * time.Millisecond
+
+// Attach gives a container an interface in a user's network, be it running or not yet. Errors: NotFound for no such network,
+// and as of an address (see pool.take).
+func (n *Network) Attach(ctx context.Context, key triton.ContainerKey, ep triton.Endpoint, req AttachRequest) (triton.Attachment, error) {
+	if err := ctx.Err(); err != nil {
+		return triton.Attachment{}, err
+	}
+	s, err := n.segmentOf(req.Network)
+	if err != nil {
+		return triton.Attachment{}, err
+	}
+	addr, err := n.takeAddress(ctx, s, req.Address)
+	if err != nil {
+		return triton.Attachment{}, err
+	}
+	att := triton.Attachment{
+		Network: req.Network, Address: netip.PrefixFrom(addr, s.spec.Subnet.Bits()), MAC: req.MAC,
+		HostLink: newLinkName(), Interface: req.Interface,
+	}
+	if !s.spec.Internal {
+		att.Gateway = s.spec.Gateway
+	}
+	if att.MAC == "" {
+		att.MAC = hardwareAddr(addr).String()
+	}
+	if err := n.joinSegment(s, ep, att); err != nil {
+		return att, errors.Join(fmt.Errorf("attach %s to network %s: %w", key, triton.ShortID(s.id), err), n.Detach(context.WithoutCancel(ctx), att))
+	}
+	return att, nil
+}
+
+// takeAddress waits a moment for a certain address that is in use.
+func (n *Network) takeAddress(ctx context.Context, s *segment, want netip.Addr) (netip.Addr, error) {
+	deadline := time.Now().Add(addressPatience)
+	for {
+		addr, err := s.addrs.take(want)
+		if !errdefs.IsAlreadyExists(err) || time.Now().After(deadline) {
+			return addr, err
+		}
+		select {
+		case <-time.After(lingerFor):
+		case <-ctx.Done():
+			return addr, ctx.Err()
+		}
+	}
+}
+
+// asEndpoint is the part of an attachment that an Endpoint has as well.
+func asEndpoint(att triton.Attachment) triton.Endpoint {
+	return triton.Endpoint{HostLink: att.HostLink, Address: att.Address.String(), MAC: att.MAC}
+}
+
+func (n *Network) joinSegment(s *segment, ep triton.Endpoint, att triton.Attachment) error {
+	ns, err := os.Open(ep.NetNS)
+	if err != nil {
+		return fmt.Errorf("open the namespace of slot %d: %w", ep.Slot, err)
+	}
+	defer ns.Close()
+	if err := n.allow(asEndpoint(att)); err != nil {
+		return err
+	}
+	n.keepLink(att)
+	if err := s.bridge.connect(n.host, ns, asEndpoint(att), att.Interface); err != nil {
+		return err
+	}
+	if s.spec.NoICC {
+		if err := n.isolate(att.HostLink); err != nil {
+			return err
+		}
+	}
+	if err := s.bridge.address(ns, asEndpoint(att), att.Interface); err != nil {
+		return err
+	}
+	return s.bridge.sync(n.host, att.HostLink)
+}
+
+// isolate keeps a port from talking to the other isolated ports of its bridge.
+func (n *Network) isolate(link string) error {
+	l, err := n.host.LinkByName(link)
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", link, err)
+	}
+	if err := n.host.LinkSetIsolated(l, true); err != nil {
+		return fmt.Errorf("isolate %s: %w", link, err)
+	}
+	return nil
+}
+
+func (n *Network) keepLink(att triton.Attachment) {
+	n.segs.Lock()
+	defer n.segs.Unlock()
+	n.attached[att.HostLink] = att
+}
+
+// KeepAttachment takes up what an earlier daemon attached. It must be called after AddSegment of its network, and before
+// Reconcile, which removes what is not kept.
+func (n *Network) KeepAttachment(att triton.Attachment) error {
+	s, err := n.segmentOf(att.Network)
+	if err != nil {
+		return err
+	}
+	if _, err := s.addrs.take(att.Address.Addr()); err != nil {
+		return fmt.Errorf("keep address %s: %w", att.Address, err)
+	}
+	n.keepLink(att)
+	return nil
+}
+
+// Detach takes a container's interface away and frees its address; one that is gone is no error.
+func (n *Network) Detach(ctx context.Context, att triton.Attachment) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := n.rules.drop(att.HostLink)
+	link, lerr := n.host.LinkByName(att.HostLink)
+	switch {
+	case errors.As(lerr, new(netlink.LinkNotFoundError)):
+	case lerr != nil:
+		err = errors.Join(err, fmt.Errorf("look up %s: %w", att.HostLink, lerr))
+	default:
+		if derr := n.host.LinkDel(link); derr != nil && !errors.Is(derr, unix.ENODEV) {
+			err = errors.Join(err, fmt.Errorf("remove link %s: %w", att.HostLink, derr))
+		}
+	}
+	if err != nil {
+		return err // the address stays taken: it may still be answered for
+	}
+	if s, serr := n.segmentOf(att.Network); serr == nil {
+		s.addrs.put(att.Address.Addr())
+	}
+	n.segs.Lock()
+	defer n.segs.Unlock()
+	delete(n.attached, att.HostLink)
+	return nil
+}
+
+// Strip takes the interface in the default network away from an endpoint that was made with one. It returns what is left.
+func (n *Network) Strip(ctx context.Context, ep triton.Endpoint) (triton.Endpoint, error) {
+	if err := ctx.Err(); err != nil || ep.HostLink == "" {
+		return ep, err
+	}
+	link, err := n.host.LinkByName(ep.HostLink)
+	if err == nil {
+		err = n.host.LinkDel(link)
+	}
+	if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) && !errors.Is(err, unix.ENODEV) {
+		return ep, fmt.Errorf("remove link %s: %w", ep.HostLink, err)
+	}
+	if err := n.rules.drop(ep.HostLink); err != nil {
+		return ep, err
+	}
+	n.leases.strip(ep.Slot)
+	ep.Network, ep.HostLink, ep.Address, ep.Gateway, ep.MAC = triton.NetworkLeft, "", "", "", ""
+	return ep, nil
+}
+
+// SetGateway makes a container's default route lead to gateway, or nowhere where that is the zero Addr.
+func (n *Network) SetGateway(ctx context.Context, ep triton.Endpoint, gateway netip.Addr) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ns, err := os.Open(ep.NetNS)
+	if err != nil {
+		return fmt.Errorf("open the namespace of slot %d: %w", ep.Slot, err)
+	}
+	defer ns.Close()
+	return inNetNS(ns, func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return fmt.Errorf("open netlink: %w", err)
+		}
+		defer h.Close()
+		all := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
+		if !gateway.IsValid() {
+			if err := h.RouteDel(&netlink.Route{Dst: all}); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("remove the default route of slot %d: %w", ep.Slot, err)
+			}
+			return nil
+		}
+		if err := h.RouteReplace(&netlink.Route{Dst: all, Gw: gateway.AsSlice()}); err != nil {
+			return fmt.Errorf("set the default route of slot %d: %w", ep.Slot, err)
+		}
+		return nil
+	})
+}

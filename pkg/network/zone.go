@@ -1,0 +1,153 @@
+package network
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// zone is a bridge as the rules see it.
+type zone struct {
+	bridge   string
+	subnet   netip.Prefix
+	internal bool // nothing passes between it and anything but the host
+	unmasked bool // what leaves keeps its address
+}
+
+// The sets that tell zones apart, so that the number of rules a packet meets does not grow with their number.
+const (
+	setBridges  = "bridges"  // ifname
+	setInternal = "internal" // ifname
+	setMasked   = "masked"   // ifname: what leaves from there is masqueraded
+	setWithin   = "within"   // ifname . ifname: a bridge and itself
+	setSubnets  = "subnets"  // intervals of IPv4
+)
+
+type zoneSets struct {
+	bridges, internal, masked, within, subnets *nftables.Set
+}
+
+func ifnameKey(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}
+
+// addZones adds the sets with what they hold.
+func (f *firewall) addZones(c *nftables.Conn) (zoneSets, error) {
+	names := func(name string) *nftables.Set {
+		return &nftables.Set{Table: f.inet, Name: name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
+	}
+	s := zoneSets{
+		bridges: names(setBridges), internal: names(setInternal), masked: names(setMasked),
+		within: &nftables.Set{Table: f.inet, Name: setWithin, Concatenation: true,
+			KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)},
+		subnets: &nftables.Set{Table: f.inet, Name: setSubnets, Interval: true, KeyType: nftables.TypeIPAddr},
+	}
+	content := map[*nftables.Set][]nftables.SetElement{}
+	add := func(set *nftables.Set, key []byte) {
+		content[set] = append(content[set], nftables.SetElement{Key: key})
+	}
+	for _, z := range f.zones {
+		name := ifnameKey(z.bridge)
+		add(s.bridges, name)
+		add(s.within, append(ifnameKey(z.bridge), name...))
+		if z.internal {
+			add(s.internal, name)
+		}
+		if !z.unmasked && !z.internal {
+			add(s.masked, name)
+		}
+		end := addressAt(z.subnet, 1<<(32-z.subnet.Bits()))
+		content[s.subnets] = append(content[s.subnets], nftables.SetElement{Key: addrBytes(z.subnet.Addr())},
+			nftables.SetElement{Key: addrBytes(end), IntervalEnd: true})
+	}
+	for _, set := range []*nftables.Set{s.bridges, s.internal, s.masked, s.within, s.subnets} {
+		if err := c.AddSet(set, content[set]); err != nil {
+			return s, fmt.Errorf("add set %s: %w", set.Name, err)
+		}
+	}
+	return s, nil
+}
+
+// addInet adds what concerns routed packets. Each base chain accepts what it does not know: no rule here touches a
+// packet that neither comes from nor goes to a bridge of the instance, nor to a port that it has published.
+func (f *firewall) addInet(c *nftables.Conn, counts map[string]expr.Counter) error {
+	for _, name := range []string{dropRoutedIn, dropCross, dropForwardIn, dropLoopback, dropInternal} {
+		addCounter(c, f.inet, name, counts)
+	}
+	sets, err := f.addZones(c)
+	if err != nil {
+		return err
+	}
+	if err := f.addPublished(c); err != nil {
+		return err
+	}
+	f.addRaw(c, sets)
+	rule := func(chain *nftables.Chain, parts ...[]expr.Any) { addRule(c, f.inet, chain, parts...) }
+
+	forward := addChain(c, f.inet, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
+	// Bridged packets come by where net.bridge.bridge-nf-call-iptables is on, which is the kernel's default.
+	rule(forward, bothIn(sets.within, present), verdict(expr.VerdictAccept))
+	rule(forward, nameIn(expr.MetaKeyIIFNAME, sets.internal), countedDrop(dropInternal))
+	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.internal), countedDrop(dropInternal))
+	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.bridges), established(), verdict(expr.VerdictAccept))
+	// Others' translations lead to containers as well: only what was published is let through.
+	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.bridges), translated(), isIPv4(), f.toTarget(), verdict(expr.VerdictAccept))
+	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.bridges), countedDrop(dropForwardIn))
+
+	post := addChain(c, f.inet, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
+	masquerade := []expr.Any{&expr.Masq{}}
+	rule(post, isIPv4(), nameIn(expr.MetaKeyIIFNAME, sets.masked), bothIn(sets.within, absent), masquerade)
+	// The host itself through a published port: from 127.0.0.1 no answer would come back. And a container through a port
+	// that leads to its own network, or to itself: the answer has to come back this way. No input interface is asked for:
+	// br_netfilter, where it is on, bridges such a packet, and gives none here.
+	rule(post, nameIn(expr.MetaKeyOIFNAME, sets.bridges), translated(), sourceIsLocal(), masquerade)
+	rule(post, nameIn(expr.MetaKeyOIFNAME, sets.bridges), translated(), addressIn(offsetSource, sets.subnets), masquerade)
+	return nil
+}
+
+// addRaw keeps packets out that are for a container's own address and do not come from its own network. Answers to
+// masqueraded packets still carry the host's address here; packets of the host itself come from lo.
+func (f *firewall) addRaw(c *nftables.Conn, sets zoneSets) {
+	rule := func(chain *nftables.Chain, parts ...[]expr.Any) { addRule(c, f.inet, chain, parts...) }
+	guard := c.AddChain(&nftables.Chain{Name: "guard", Table: f.inet})
+	for _, z := range f.zones {
+		rule(guard, iifname(z.bridge, whole), daddrIn(z.subnet), verdict(expr.VerdictReturn))
+	}
+	rule(guard, iifname(bridgePrefix, prefix), countedDrop(dropCross))
+	rule(guard, iifnameNot("lo"), countedDrop(dropRoutedIn))
+
+	raw := addChain(c, f.inet, "raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
+	rule(raw, nameIn(expr.MetaKeyIIFNAME, sets.bridges), daddrIn(loopback), countedDrop(dropLoopback))
+	rule(raw, addressIn(offsetDestination, sets.subnets), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: guard.Name}})
+}
+
+// loopback is what route_localnet on the bridges lets in.
+var loopback = netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
+
+// nameIn matches packets whose interface, of the kind that key says, is in a set of names.
+func nameIn(key expr.MetaKey, s *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: key, Register: regKey}, &expr.Lookup{SourceRegister: regKey, SetName: s.Name, SetID: s.ID}}
+}
+
+// bothIn matches packets by the pair of the interfaces they come and go by.
+func bothIn(s *nftables.Set, m membership) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: regKey},
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: regKey + unix.IFNAMSIZ/4},
+		&expr.Lookup{SourceRegister: regKey, SetName: s.Name, SetID: s.ID, Invert: m == absent},
+	}
+}
+
+// addressIn matches IPv4 packets by an address of theirs.
+func addressIn(offset uint32, s *nftables.Set) []expr.Any {
+	return append(isIPv4(),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: net.IPv4len},
+		&expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID})
+}

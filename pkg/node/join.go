@@ -1,0 +1,262 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/tritond/triton/pkg/network"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// attachedFile is the node's note of the interfaces that a container has in users' networks, in its data directory.
+const attachedFile = "networks.json"
+
+// ownsNetwork reports whether a container has a network namespace that more networks can be joined to.
+func ownsNetwork(s *triton.Spec) bool {
+	return s.NetworkMode != triton.ModeHost && !strings.HasPrefix(s.NetworkMode, triton.ContainerModePrefix)
+}
+
+// userMode reports whether a container's first network is one that a user made.
+func userMode(s *triton.Spec) bool {
+	return ownsNetwork(s) && s.NetworkMode != "" && !predefined(s.NetworkMode)
+}
+
+// resolveMemberships puts ids where a request has names. A network that does not exist is no error before the start, as in
+// docker.
+func (n *Node) resolveMemberships(tenant triton.Tenant, ms []triton.Membership) ([]triton.Membership, error) {
+	ms = slices.Clone(ms)
+	for i := range ms {
+		if ms[i].Network == triton.ModeBridge {
+			continue
+		}
+		r, err := n.findNetwork(tenant, ms[i].Network)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		ms[i].Network, ms[i].Name = r.Key.ID, r.Spec.Name
+		if slices.ContainsFunc(ms[:i], func(o triton.Membership) bool { return o.Network == ms[i].Network }) {
+			return nil, kindf(errdefs.ErrInvalidArgument, "network %s is named twice", r.Spec.Name)
+		}
+		if err := checkMembership(r, &ms[i]); err != nil {
+			return nil, err
+		}
+	}
+	return ms, nil
+}
+
+// checkMembership has docker's conditions for an address of one's own choice.
+func checkMembership(r *networkRecord, m *triton.Membership) error {
+	if !m.Address.IsValid() {
+		return nil
+	}
+	if !r.Spec.Chosen {
+		return kindf(errdefs.ErrInvalidArgument, "invalid endpoint settings:\n"+
+			"user specified IP address is supported only when connecting to networks with user configured subnets")
+	}
+	if !r.Spec.Subnet.Contains(m.Address) {
+		return kindf(errdefs.ErrInvalidArgument, "invalid endpoint settings:\nno configured subnet contains IP address %s", m.Address)
+	}
+	return nil
+}
+
+// attachNetworks gives a container that starts its interfaces in users' networks.
+func (n *Node) attachNetworks(ctx context.Context, c *container) error {
+	c.mu.Lock()
+	ms := slices.Clone(c.rec.Networks)
+	c.mu.Unlock()
+	for _, m := range ms {
+		if err := n.attachOne(ctx, c, m); err != nil {
+			n.detachAll(ctx, c)
+			return fmt.Errorf("failed to set up container networking: %w", err)
+		}
+	}
+	if len(ms) == 0 {
+		return nil
+	}
+	return n.setGateway(ctx, c)
+}
+
+// attachOne gives a container an interface in one network and notes it.
+func (n *Node) attachOne(ctx context.Context, c *container, m triton.Membership) error {
+	n.joining.RLock()
+	defer n.joining.RUnlock()
+	var r *networkRecord
+	id := m.Network
+	if id != triton.ModeBridge {
+		var err error
+		if r, err = n.findNetwork(c.key.Tenant, m.Network); err != nil && m.Name != "" {
+			r, err = n.findNetwork(c.key.Tenant, m.Name) // it was made anew
+		}
+		if r == nil {
+			return err
+		}
+		id = r.Key.ID
+	}
+	c.mu.Lock()
+	ep, have := c.rec.Endpoint, c.attached
+	c.mu.Unlock()
+	att, err := n.cfg.Network.Attach(ctx, c.key, ep, network.AttachRequest{Network: id, Address: m.Address, MAC: m.MAC, Interface: freeInterface(ep, have)})
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.attached = append(slices.Clone(c.attached), att)
+	have = c.attached
+	c.mu.Unlock()
+	n.changed()
+	if err := writeAttached(c.dataDir, have); err != nil {
+		return err
+	}
+	if r != nil {
+		n.publish(n.networkEvent("connect", r, map[string]string{"container": c.key.ID}))
+	}
+	return nil
+}
+
+// freeInterface is the first of eth0, eth1, … that a container does not have.
+func freeInterface(ep triton.Endpoint, have []triton.Attachment) string {
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("eth%d", i)
+		if i == 0 && ep.HostLink != "" || slices.ContainsFunc(have, func(a triton.Attachment) bool { return a.Interface == name }) {
+			continue
+		}
+		return name
+	}
+}
+
+// detachAll takes all interfaces in users' networks away. What fails is reported, and done by the next reconciliation.
+func (n *Node) detachAll(ctx context.Context, c *container) {
+	c.mu.Lock()
+	have := c.attached
+	c.mu.Unlock()
+	for _, att := range have {
+		if err := n.detachOne(context.WithoutCancel(ctx), c, att); err != nil {
+			n.log.Error("network not left", "container", c.key, "network", att.Network, "err", err)
+		}
+	}
+}
+
+func (n *Node) detachOne(ctx context.Context, c *container, att triton.Attachment) error {
+	if err := n.cfg.Network.Detach(ctx, att); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.attached = slices.DeleteFunc(slices.Clone(c.attached), func(a triton.Attachment) bool { return a.HostLink == att.HostLink })
+	left := c.attached
+	c.mu.Unlock()
+	n.changed()
+	if r := n.nets.get(triton.NetworkKey{Tenant: c.key.Tenant, ID: att.Network}); r != nil {
+		n.publish(n.networkEvent("disconnect", r, map[string]string{"container": c.key.ID}))
+	}
+	return writeAttached(c.dataDir, left)
+}
+
+// place is one of a container's networks as far as choosing the default route goes.
+type place struct {
+	name     string
+	priority int
+	address  netip.Addr
+	gateway  netip.Addr
+	link     string
+}
+
+// gatewayOf is the network that a container's default route leads to, and its published ports come from: the one of the
+// highest priority, of equal ones the first by name. False: no network leads out.
+func gatewayOf(rec *Record, attached []triton.Attachment) (place, bool) {
+	var all []place
+	if p, err := netip.ParsePrefix(rec.Endpoint.Address); err == nil {
+		gw, _ := netip.ParseAddr(rec.Endpoint.Gateway)
+		all = append(all, place{name: triton.ModeBridge, priority: rec.Spec.BridgePriority, address: p.Addr(), gateway: gw, link: rec.Endpoint.HostLink})
+	}
+	for _, att := range attached {
+		if !att.Gateway.IsValid() {
+			continue
+		}
+		at := place{address: att.Address.Addr(), gateway: att.Gateway, link: att.HostLink, name: att.Network}
+		for _, m := range rec.Networks {
+			if m.Network == att.Network {
+				at.name, at.priority = m.Name, m.Priority
+			}
+		}
+		all = append(all, at)
+	}
+	if len(all) == 0 {
+		return place{}, false
+	}
+	return slices.MinFunc(all, func(a, b place) int {
+		return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.name, b.name))
+	}), true
+}
+
+// setGateway makes the default route what the container's networks say.
+func (n *Node) setGateway(ctx context.Context, c *container) error {
+	c.mu.Lock()
+	rec, attached := c.rec, c.attached
+	c.mu.Unlock()
+	at, _ := gatewayOf(&rec, attached)
+	return n.cfg.Network.SetGateway(ctx, rec.Endpoint, at.gateway)
+}
+
+// keepAttached takes up the interfaces that a container had when the last daemon died.
+func (n *Node) keepAttached(c *container) {
+	have, err := readAttached(c.dataDir)
+	if err != nil {
+		n.log.Error("networks of a container unreadable", "container", c.key, "err", err)
+		return
+	}
+	var kept []triton.Attachment
+	for _, att := range have {
+		if err := n.cfg.Network.KeepAttachment(att); err != nil {
+			n.log.Error("network of a container not kept", "container", c.key, "network", att.Network, "err", err)
+			continue
+		}
+		kept = append(kept, att)
+	}
+	c.mu.Lock()
+	c.attached = kept
+	c.mu.Unlock()
+}
+
+func writeAttached(dir string, have []triton.Attachment) error {
+	path := filepath.Join(dir, attachedFile)
+	if len(have) == 0 {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget networks: %w", err)
+		}
+		return nil
+	}
+	b, err := json.Marshal(have)
+	if err != nil {
+		return fmt.Errorf("encode networks: %w", err)
+	}
+	return replaceFile(path, b)
+}
+
+func readAttached(dir string) ([]triton.Attachment, error) {
+	b, err := os.ReadFile(filepath.Join(dir, attachedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read networks: %w", err)
+	}
+	var have []triton.Attachment
+	if err := json.Unmarshal(b, &have); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", filepath.Join(dir, attachedFile), err)
+	}
+	return have, nil
+}

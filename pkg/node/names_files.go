@@ -1,0 +1,79 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/tritond/triton/pkg/network"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// writeNames writes a container's hosts, hostname and resolv.conf before it starts.
+func (n *Node) writeNames(c *container) error {
+	c.mu.Lock()
+	rec := c.rec
+	c.mu.Unlock()
+	if strings.HasPrefix(rec.Spec.NetworkMode, triton.ContainerModePrefix) {
+		return nil // shares the files of the container it joins
+	}
+	names := n.namesOf(c)
+	var err error
+	if names.Hosts, err = n.linkedHosts(&rec); err != nil {
+		return err
+	}
+	if err := n.cfg.Network.Files(c.dataDir, names, &rec.Spec); err != nil {
+		return fmt.Errorf("write network files of %s: %w", c.key, err)
+	}
+	return nil
+}
+
+// updateNames is writeNames for a container that runs.
+func (n *Node) updateNames(c *container) error {
+	c.mu.Lock()
+	spec := c.rec.Spec
+	c.mu.Unlock()
+	if err := n.cfg.Network.UpdateFiles(c.dataDir, n.namesOf(c), &spec); err != nil {
+		return fmt.Errorf("update network files of %s: %w", c.key, err)
+	}
+	return nil
+}
+
+// namesOf gathers what a container's files of names say of itself.
+func (n *Node) namesOf(c *container) network.Names {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &c.rec.Spec
+	names := network.Names{Hostname: s.Hostname, Domainname: s.Domainname, Owner: c.rec.Endpoint.IDs.Base}
+	if p, err := netip.ParsePrefix(c.rec.Endpoint.Address); err == nil {
+		names.Addresses = append(names.Addresses, p.Addr())
+	}
+	for _, att := range c.attached {
+		names.Addresses = append(names.Addresses, att.Address.Addr())
+		names.Embedded = names.Embedded || att.Network != triton.ModeBridge
+	}
+	return names
+}
+
+// linkedHosts are the lines of hosts for links of the default network: alias, name and short id of the other container.
+func (n *Node) linkedHosts(rec *Record) ([]network.Host, error) {
+	var hosts []network.Host
+	for _, link := range rec.Spec.Links {
+		id, alias, _ := strings.Cut(link, ":")
+		other, err := n.get(triton.ContainerKey{Tenant: rec.Key.Tenant, ID: id})
+		if err != nil {
+			return nil, err
+		}
+		other.mu.Lock()
+		name, running, address := other.rec.Name, other.running(), other.rec.Endpoint.Address
+		other.mu.Unlock()
+		p, err := netip.ParsePrefix(address)
+		if !running || err != nil {
+			return nil, kindf(errdefs.ErrFailedPrecondition, "Cannot link to a non running container: /%s AS /%s/%s", name, rec.Name, alias)
+		}
+		hosts = append(hosts, network.Host{Address: p.Addr(), Names: []string{alias, triton.ShortID(id), name}})
+	}
+	return hosts, nil
+}
