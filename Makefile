@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz sched-bench sched-replay clean docker-cli
+.PHONY: help deps build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,7 +61,7 @@ test-race: ## the pure packages under the race detector
 test-kernel: ## tests on this machine's kernel (root)
 	go test $(TAGS) -count=1 -p 1 -run '^TestKernel' ./bpf/... ./cmd/... ./pkg/... ./test/engine/... ./test/images/...
 
-test-e2e: build ## the docker client against the built daemon (root)
+test-e2e: build registry ## the docker client against the built daemon (root)
 	go test $(TAGS) -count=1 -timeout 12m ./test/e2e/...
 
 generate: ## regenerate committed files (BPF objects, tables); needs clang 14
@@ -98,3 +98,8 @@ $(TOOLBIN)/docker: test/tools/go.mod
 	cd test/tools && CGO_ENABLED=0 go build -o $@ -trimpath -gcflags 'github.com/docker/cli/...=-lang=go1.26' \
 		-ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$$(go list -m -f '{{.Version}}' github.com/docker/cli | sed 's/^v//; s/+.*//')" \
 		github.com/docker/cli/cmd/docker
+
+# The registry that pulls and pushes are tested against. Like the client, it is built from a module of its own.
+registry: $(TOOLBIN)/registry
+$(TOOLBIN)/registry: test/tools/go.mod test/tools/registry/main.go
+	cd test/tools && go build -o $@ -trimpath -ldflags "-s -w" ./registry

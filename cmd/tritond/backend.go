@@ -58,12 +58,28 @@ func (b backend) InspectImage(ctx context.Context, tenant triton.Tenant, ref str
 	return b.images.Inspect(ctx, tenant, ref)
 }
 
-func (b backend) LoadImages(ctx context.Context, tenant triton.Tenant, archive io.Reader) ([]string, error) {
-	return b.images.Load(ctx, tenant, archive)
+func (b backend) LoadImages(ctx context.Context, tenant triton.Tenant, archive io.Reader, emit func(triton.ImageProgress) error) ([]string, error) {
+	return b.images.Load(ctx, tenant, archive, emit)
 }
 
-func (b backend) ImportImage(ctx context.Context, tenant triton.Tenant, tar io.Reader, ref, message string, changes []string) (string, error) {
-	return b.images.Import(ctx, tenant, tar, ref, message, changes)
+func (b backend) ImportImage(ctx context.Context, tenant triton.Tenant, tar io.Reader, req triton.ImportRequest) (string, error) {
+	return b.images.Import(ctx, tenant, tar, req)
+}
+
+func (b backend) PullImage(ctx context.Context, tenant triton.Tenant, req triton.PullRequest, emit func(triton.ImageProgress) error) error {
+	return b.images.Pull(ctx, tenant, req, emit)
+}
+
+func (b backend) PushImage(ctx context.Context, tenant triton.Tenant, req triton.PushRequest, emit func(triton.ImageProgress) error) error {
+	return b.images.Push(ctx, tenant, req, emit)
+}
+
+func (b backend) Login(ctx context.Context, auth triton.RegistryAuth) (string, error) {
+	return b.images.Login(ctx, auth)
+}
+
+func (b backend) InspectRemote(ctx context.Context, ref string, auth triton.RegistryAuth) (triton.RegistryImage, error) {
+	return b.images.InspectRemote(ctx, ref, auth)
 }
 
 func (b backend) TagImage(ctx context.Context, tenant triton.Tenant, source, target string) error {

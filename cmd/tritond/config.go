@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/tritond/triton/pkg/image"
 )
 
 // config is everything the daemon can be told. Each flag is also read from TRITOND_<FLAG>, dashes as underscores;
@@ -31,6 +33,9 @@ type config struct {
 	ShimPath     string
 	FavorDynMods bool
 	PerSyscall   bool
+
+	InsecureRegistries hostList
+	RegistryCerts      string
 }
 
 // hostList is the repeatable -H.
@@ -42,6 +47,8 @@ func (h *hostList) Set(s string) error { *h = append(*h, s); return nil }
 const (
 	defaultDataRoot = "/var/lib/tritond"
 	defaultRunRoot  = "/run/tritond"
+	// defaultRegistryCerts is where docker's users have them.
+	defaultRegistryCerts = "/etc/docker/certs.d"
 	// defaultMinFree leaves etcd and containerd room to delete things when the volume is full.
 	defaultMinFree = 256 << 20
 )
@@ -63,6 +70,10 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"serve count, errors and latency of each system call on /metrics: some hundred series more per container")
 	fs.BoolVar(&c.FavorDynMods, "favordynmods", false,
 		"mount cgroup2 with favordynmods: starts are some 9 ms faster, forks and exits a little slower; stays until reboot")
+	fs.Var(&c.InsecureRegistries, "insecure-registry",
+		"HOST, HOST:PORT or network whose registries may have any certificate, or none; repeatable; loopback is always")
+	fs.StringVar(&c.RegistryCerts, "registry-certs", defaultRegistryCerts,
+		"directory with a directory HOST:PORT per registry: *.crt are authorities, NAME.cert and NAME.key a client certificate")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
 }
 
@@ -158,6 +169,9 @@ func (c *config) validate() error {
 		if _, _, err := net.SplitHostPort(c.HTTP); err != nil {
 			bad("--http %q: must be HOST:PORT", c.HTTP)
 		}
+	}
+	if err := (image.RegistryConfig{Insecure: c.InsecureRegistries}).Validate(); err != nil {
+		bad("--insecure-registry: %w", err)
 	}
 	for _, h := range c.Hosts {
 		if err := c.checkHost(h); err != nil {

@@ -138,6 +138,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		d.images, err = image.Open(ctx, image.Config{
 			Root: filepath.Join(cfg.DataRoot, "containerd"), State: filepath.Join(cfg.RunRoot, "containerd"),
 			MinFree: cfg.MinFree, Log: log.With("part", "images"), InUse: d.imageInUse, Running: d.imageRunning, Events: d.imageEvent,
+			Registries: image.RegistryConfig{CertsDir: cfg.RegistryCerts, Insecure: cfg.InsecureRegistries, UserAgent: "triton/" + version},
 		})
 		return err
 	})

@@ -76,10 +76,11 @@ type Images interface {
 	ListImages(ctx context.Context, tenant triton.Tenant) ([]triton.Image, error)
 	// InspectImage finds an image by reference, id or unique id prefix.
 	InspectImage(ctx context.Context, tenant triton.Tenant, ref string) (triton.Image, error)
-	// LoadImages reads a docker or OCI archive, plain or compressed, and returns what `docker load` prints: names or ids.
-	LoadImages(ctx context.Context, tenant triton.Tenant, archive io.Reader) ([]string, error)
-	// ImportImage makes an image of one layer from a root file system's tar; changes are Dockerfile lines.
-	ImportImage(ctx context.Context, tenant triton.Tenant, tar io.Reader, ref, message string, changes []string) (string, error)
+	// LoadImages reads a docker or OCI archive, plain or compressed, and returns what `docker load` prints, a line each.
+	// emit, if not nil, is told of the layers.
+	LoadImages(ctx context.Context, tenant triton.Tenant, archive io.Reader, emit func(triton.ImageProgress) error) ([]string, error)
+	// ImportImage makes an image of one layer from a root file system's tar.
+	ImportImage(ctx context.Context, tenant triton.Tenant, tar io.Reader, req triton.ImportRequest) (string, error)
 	TagImage(ctx context.Context, tenant triton.Tenant, source, target string) error
 	// RemoveImage returns what was untagged and deleted, in docker's order.
 	RemoveImage(ctx context.Context, tenant triton.Tenant, ref string, force bool) ([]ImageRemoval, error)
@@ -115,5 +116,6 @@ type Backend interface {
 	Execs
 	Images
 	Networks
+	Registries
 	System
 }

@@ -109,7 +109,7 @@ func TestCLIRun(t *testing.T) {
 		{name: "not found", args: []string{"run", "--rm", "busybox", "missing"}, err: "executable file not found", code: 127},
 		{name: "not executable", args: []string{"run", "--rm", "busybox", "noexec"}, err: "permission denied", code: 126},
 		{name: "daemon error", args: []string{"run", "--rm", "busybox", "broken"}, err: "the machine is on fire", code: 125},
-		{name: "no image", args: []string{"run", "--rm", "nosuch", "true"}, err: "pulling images is not supported", code: 125},
+		{name: "no image", args: []string{"run", "--rm", "nosuch", "true"}, err: "pull access denied for nosuch", code: 125},
 
 		{name: "refused restart", args: []string{"run", "--restart=always", "busybox", "true"},
 			err: `HostConfig.RestartPolicy.Name: "always" is not supported`, code: 125},

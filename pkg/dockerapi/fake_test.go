@@ -18,6 +18,7 @@ import (
 // fakeBackend runs programs that are goroutines: true, cat, sleep, echo, exit N, stty (prints the terminal's size).
 // Programs "missing" and "noexec" fail to start as runc reports it.
 type fakeBackend struct {
+	fakeRegistries
 	mu         sync.Mutex
 	containers map[triton.ContainerKey]*fakeContainer
 	execs      map[triton.ExecKey]*fakeExec
@@ -475,16 +476,16 @@ func (b *fakeBackend) InspectImage(_ context.Context, tenant triton.Tenant, ref 
 	return triton.Image{}, notFound("No such image: %s", familiarTag(ref))
 }
 
-func (b *fakeBackend) LoadImages(_ context.Context, _ triton.Tenant, archive io.Reader) ([]string, error) {
+func (b *fakeBackend) LoadImages(_ context.Context, _ triton.Tenant, archive io.Reader, _ func(triton.ImageProgress) error) ([]string, error) {
 	raw, err := io.ReadAll(archive)
 	b.loaded = raw
 	if b.loadErr != nil {
 		return nil, b.loadErr
 	}
-	return []string{"busybox:latest", "sha256:" + strings.Repeat("12", 32)}, err
+	return []string{"Loaded image: busybox:latest", "Loaded image ID: sha256:" + strings.Repeat("12", 32)}, err
 }
 
-func (b *fakeBackend) ImportImage(_ context.Context, tenant triton.Tenant, tar io.Reader, ref, message string, changes []string) (string, error) {
+func (b *fakeBackend) ImportImage(_ context.Context, tenant triton.Tenant, tar io.Reader, req triton.ImportRequest) (string, error) {
 	raw, err := io.ReadAll(tar)
 	if err != nil {
 		return "", err
@@ -492,10 +493,10 @@ func (b *fakeBackend) ImportImage(_ context.Context, tenant triton.Tenant, tar i
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	img := triton.Image{
-		ID: "sha256:" + strings.Repeat("34", 32), RepoTags: []string{ref}, Comment: message, Size: int64(len(raw)),
+		ID: "sha256:" + strings.Repeat("34", 32), RepoTags: []string{req.Ref}, Comment: req.Message, Size: int64(len(raw)),
 		OS: "linux", Architecture: "amd64", Created: time.Unix(1800000000, 0),
 	}
-	img.Config.Cmd = changes
+	img.Config.Cmd = req.Changes
 	b.images[tenant] = append(b.images[tenant], img)
 	return img.ID, nil
 }

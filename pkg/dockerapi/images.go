@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -164,23 +163,22 @@ func (s *Server) loadImages(ctx context.Context, c *call) error {
 	if len(c.query.Values["platform"]) > 0 {
 		return invalid("platform: loading single platforms is not supported by this version of triton")
 	}
-	names, err := s.Backend.LoadImages(ctx, c.tenant, c.r.Body)
+	out := &progressStream{c: c}
+	defer out.close()
+	emit := out.emit
+	if c.query.bool("quiet") {
+		emit = nil
+	}
+	lines, err := s.Backend.LoadImages(ctx, c.tenant, c.r.Body, emit)
 	s.imagesChanged()
-	c.w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(c.w)
-	enc.SetEscapeHTML(false)
-	for _, name := range names {
-		what := "Loaded image: "
-		if strings.HasPrefix(name, "sha256:") {
-			what = "Loaded image ID: "
-		}
-		if err := enc.Encode(jsonstream.Message{Stream: what + name + "\n"}); err != nil {
+	for _, line := range lines {
+		if err := out.write(progressLine{Stream: line + "\n"}); err != nil {
 			return err
 		}
 	}
 	if err != nil {
 		s.Log.Info("image load failed", "tenant", c.tenant, "err", err)
-		return enc.Encode(streamError(err))
+		return out.write(streamError(err))
 	}
 	return nil
 }
@@ -197,22 +195,21 @@ func streamError(err error) failedMessage {
 
 // makeImage is POST /images/create: a pull, or an import from the body.
 func (s *Server) makeImage(ctx context.Context, c *call) error {
-	if name := c.query.Get("fromImage"); name != "" {
-		return notBuilt("POST /images/create?fromImage=%s: pulling images is not supported by this version of triton: use docker load or docker import", name)
+	if c.query.Get("fromImage") != "" {
+		return s.pullImage(ctx, c)
 	}
 	source := c.query.Get("fromSrc")
 	if source != "-" {
 		return notBuilt("POST /images/create?fromSrc=%s: only an import from the request body (-) is supported by this version of triton", source)
 	}
-	if c.query.Get("platform") != "" {
-		return invalid("platform: importing for another platform is not supported by this version of triton")
-	}
 	target, err := repoTag(c.query.Get("repo"), c.query.Get("tag"))
 	if err != nil {
 		return err
 	}
-	message := or(c.query.Get("message"), "Imported from "+source)
-	id, err := s.Backend.ImportImage(ctx, c.tenant, c.r.Body, target, message, c.query.Values["changes"])
+	id, err := s.Backend.ImportImage(ctx, c.tenant, c.r.Body, triton.ImportRequest{
+		Ref: target, Message: or(c.query.Get("message"), "Imported from "+source),
+		Changes: c.query.Values["changes"], Platform: c.query.Get("platform"),
+	})
 	s.imagesChanged()
 	if err != nil {
 		return err

@@ -47,8 +47,8 @@ func systemRoutes() []route {
 		{"GET", "/info", groupCore, (*Server).info},
 		{"GET", "/events", groupCore, (*Server).events},
 		{"GET", "/system/df", groupCore, nil},
-		{"POST", "/auth", groupCore, nil},
-		{"GET", "/distribution/{name...}/json", groupCore, nil},
+		{"POST", "/auth", groupCore, (*Server).loginRegistry},
+		{"GET", "/distribution/{name...}/json", groupCore, (*Server).inspectDistribution},
 		{"GET", "/debug/{path...}", groupExperiment, nil},
 		{"OPTIONS", "/{path...}", groupCore, (*Server).options},
 	}
@@ -104,7 +104,7 @@ func imageRoutes() []route {
 		{"GET", "/images/{name...}/attestations", groupCore, nil},
 		{"GET", "/images/{name...}/history", groupCore, nil},
 		{"GET", "/images/{name...}/get", groupCore, nil},
-		{"POST", "/images/{name...}/push", groupCore, nil},
+		{"POST", "/images/{name...}/push", groupCore, (*Server).pushImage},
 		{"POST", "/images/{name...}/tag", groupCore, (*Server).tagImage},
 		{"DELETE", "/images/{name...}", groupCore, (*Server).removeImage},
 	}

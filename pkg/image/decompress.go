@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/therootcompany/xz"
 )
 
 // compression is how a stream is packed.
@@ -28,6 +29,9 @@ const peekSize = 6
 
 // zstdWindow bounds the memory a zstd stream may ask for: 128 MiB is the most that zstd itself unpacks unless told otherwise.
 const zstdWindow = 128 << 20
+
+// xzDictionary bounds the memory an xz stream may ask for: xz -9 uses 64 MiB.
+const xzDictionary = 64 << 20
 
 // sniff tells the compression of a stream by its first bytes.
 func sniff(head []byte) compression {
@@ -73,7 +77,11 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 	case bzipped:
 		return io.NopCloser(bzip2.NewReader(br)), nil
 	case xzipped:
-		return nil, errdefs.ErrNotImplemented.WithMessage("xz compressed archives are not supported: unpack the archive or compress it with gzip or zstd")
+		z, err := xz.NewReader(br, xzDictionary)
+		if err != nil {
+			return nil, fmt.Errorf("read xz header: %w: %w", err, errdefs.ErrInvalidArgument)
+		}
+		return io.NopCloser(z), nil
 	default:
 		return io.NopCloser(br), nil
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -36,6 +37,7 @@ type engine struct {
 	bolt    *bolt.DB
 	backing snapshots.Snapshotter
 
+	blobs   content.Store // below all tenants; only for what is damaged
 	db      *metadata.DB
 	content content.Store
 	layers  snapshots.Snapshotter
@@ -62,6 +64,7 @@ func openEngine(ctx context.Context, root string) (_ *engine, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open content store: %w", err)
 	}
+	e.blobs = blobs
 	// The upper directory label is how a committed layer's path is learnt from Stat.
 	if e.backing, err = overlay.NewSnapshotter(snapshotRoot, overlay.WithUpperdirLabel, overlay.AsynchronousRemove); err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
@@ -93,7 +96,8 @@ func (e *engine) Close() error {
 	return errors.Join(errs...)
 }
 
-// dropLeases ends the leases of loads that a crash cut short, so that the collector takes what they had stored.
+// dropLeases ends the leases of loads that a crash cut short, so that the collector takes what they had stored. Those of
+// pulls stay until they expire: the next pull goes on with what is there.
 // It may run only while no load does.
 func (e *engine) dropLeases(ctx context.Context) error {
 	names, err := e.namespaces(ctx)
@@ -107,6 +111,9 @@ func (e *engine) dropLeases(ctx context.Context) error {
 			return fmt.Errorf("list leases of %s: %w", name, err)
 		}
 		for _, l := range left {
+			if strings.HasPrefix(l.ID, pullLease) {
+				continue
+			}
 			if err := e.leases.Delete(ctx, l); err != nil {
 				return fmt.Errorf("end lease %s of %s: %w", l.ID, name, err)
 			}

@@ -182,7 +182,7 @@ func loadUntilKilled(root string) {
 	if err != nil {
 		panic(err)
 	}
-	_, err = s.Load(context.Background(), tenant, os.Stdin)
+	_, err = s.Load(context.Background(), tenant, os.Stdin, nil)
 	panic(err)
 }
 
@@ -211,7 +211,7 @@ func TestKernelALoadThatIsGivenUpLeavesNothing(t *testing.T) {
 	archive := imagetest.Docker(small("a", "a:1"))
 	ctx, cancel := context.WithCancel(t.Context())
 	in := io.MultiReader(bytes.NewReader(archive[:2000]), readerFunc(func(p []byte) (int, error) { cancel(); return 1, nil }))
-	if _, err := s.Load(ctx, tenant, in); err == nil {
+	if _, err := s.Load(ctx, tenant, in, nil); err == nil {
 		t.Error("a cancelled load succeeded")
 	}
 	if diff := cmp.Diff(before, leftovers(t, s, root)); diff != "" {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/tritond/triton/pkg/image"
 	"github.com/tritond/triton/pkg/image/imagetest"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // blobDirs are made with a tenant's first blob and stay.
@@ -134,7 +135,7 @@ func TestKernelHostileArchivesAreRefusedAndLeaveNothing(t *testing.T) {
 			root := t.TempDir()
 			s := open(t, image.Config{Root: root})
 			before := leftovers(t, s, root)
-			lines, err := s.Load(t.Context(), tenant, bytes.NewReader(archive))
+			lines, err := s.Load(t.Context(), tenant, bytes.NewReader(archive), nil)
 			if !errdefs.IsInvalidArgument(err) {
 				t.Errorf("got %q, %v, want an invalid argument", lines, err)
 			}
@@ -198,7 +199,7 @@ func TestKernelHostileLayersStayInTheirDirectory(t *testing.T) {
 					im.Layers = append([]imagetest.Layer{{Tar: imagetest.Files(map[string]string{"low": "low"})}}, im.Layers...)
 				}
 				s := open(t, image.Config{})
-				_, err := s.Load(t.Context(), tenant, bytes.NewReader(imagetest.Docker(im)))
+				_, err := s.Load(t.Context(), tenant, bytes.NewReader(imagetest.Docker(im)), nil)
 				if err != nil && !errdefs.IsInvalidArgument(err) {
 					t.Errorf("got %v, want success or an invalid argument", err)
 				}
@@ -299,7 +300,7 @@ func TestKernelBombsStopAtTheFloor(t *testing.T) {
 			root := t.TempDir()
 			s := open(t, image.Config{Root: root, MinFree: nearlyFull(t, root)})
 			before := leftovers(t, s, root)
-			_, err := s.Load(t.Context(), tenant, in())
+			_, err := s.Load(t.Context(), tenant, in(), nil)
 			if !errdefs.IsResourceExhausted(err) && !errdefs.IsInvalidArgument(err) {
 				t.Errorf("got %v, want resource exhausted", err)
 			}
@@ -316,7 +317,7 @@ func TestKernelBombsStopAtTheFloor(t *testing.T) {
 		s := open(t, image.Config{Root: root, MinFree: nearlyFull(t, root)})
 		before := leftovers(t, s, root)
 		e := &endless{}
-		if _, err := s.Import(t.Context(), tenant, e, "", "", nil); !errdefs.IsResourceExhausted(err) {
+		if _, err := s.Import(t.Context(), tenant, e, triton.ImportRequest{}); !errdefs.IsResourceExhausted(err) {
 			t.Errorf("got %v, want resource exhausted", err)
 		}
 		if e.written > 80<<20 {

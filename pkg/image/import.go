@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -19,32 +21,40 @@ import (
 )
 
 // Import makes an image of one layer from the tar of a root file system, plain or compressed, and returns its id.
-// ref may be empty: no name. message is the image's comment; changes are Dockerfile lines for its config.
-func (s *Store) Import(ctx context.Context, tenant triton.Tenant, in io.Reader, ref, message string, changes []string) (string, error) {
+func (s *Store) Import(ctx context.Context, tenant triton.Tenant, in io.Reader, req triton.ImportRequest) (string, error) {
 	ctx, err := inTenant(ctx, tenant)
 	if err != nil {
 		return "", err
 	}
 	var tags []reference.NamedTagged
-	if ref != "" {
-		tag, err := parseTarget(ref)
+	if req.Ref != "" {
+		tag, err := parseTarget(req.Ref)
 		if err != nil {
 			return "", err
 		}
 		tags = append(tags, tag)
 	}
-	var config dockerspec.DockerOCIImageConfig
-	if err := applyChanges(&config, changes); err != nil {
+	im := dockerspec.DockerOCIImage{}
+	im.Platform = platforms.DefaultSpec()
+	if req.Platform != "" {
+		if im.Platform, err = platforms.Parse(req.Platform); err != nil {
+			return "", errdefs.ErrInvalidArgument.WithMessage(err.Error())
+		}
+	}
+	if im.OS != runtime.GOOS {
+		return "", errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("operating system %q is not supported", im.OS))
+	}
+	if err := applyChanges(&im.Config, req.Changes); err != nil {
 		return "", err
 	}
 	var id string
 	err = s.leased(ctx, func(ctx context.Context) error {
-		b, err := s.importLayer(ctx, in, config, message)
+		b, err := s.importLayer(ctx, in, im, req.Message)
 		if err != nil {
 			return err
 		}
 		b.tags, id = tags, b.id.String()
-		ready, err := s.prepare(ctx, tenant, b)
+		ready, err := s.prepare(ctx, tenant, b, unpackSteps{})
 		if err != nil {
 			return err
 		}
@@ -68,7 +78,7 @@ func (s *Store) emitImport(tenant triton.Tenant, b *bundle) {
 }
 
 // importLayer stores the unpacked tar as a layer, and a config and a manifest about it.
-func (s *Store) importLayer(ctx context.Context, in io.Reader, config dockerspec.DockerOCIImageConfig, message string) (*bundle, error) {
+func (s *Store) importLayer(ctx context.Context, in io.Reader, im dockerspec.DockerOCIImage, message string) (*bundle, error) {
 	z, err := decompress(in)
 	if err != nil {
 		return nil, readError(err)
@@ -86,7 +96,7 @@ func (s *Store) importLayer(ctx context.Context, in io.Reader, config dockerspec
 	if err != nil {
 		return nil, err
 	}
-	configJSON, err := json.Marshal(importedImage(config, message, layer))
+	configJSON, err := json.Marshal(importedImage(im, message, layer))
 	if err != nil {
 		return nil, fmt.Errorf("encode image config: %w", err)
 	}
@@ -103,13 +113,10 @@ func (s *Store) importLayer(ctx context.Context, in io.Reader, config dockerspec
 	return &b, err
 }
 
-// importedImage is the config of an image whose one layer is not packed, so that its digest is its diff id.
-func importedImage(config dockerspec.DockerOCIImageConfig, message string, diffID digest.Digest) dockerspec.DockerOCIImage {
+// importedImage completes the config of an image whose one layer is not packed, so that its digest is its diff id.
+func importedImage(im dockerspec.DockerOCIImage, message string, diffID digest.Digest) dockerspec.DockerOCIImage {
 	now := time.Now().UTC()
-	here := platforms.DefaultSpec()
-	im := dockerspec.DockerOCIImage{Config: config}
 	im.Created = &now
-	im.OS, im.Architecture, im.Variant = here.OS, here.Architecture, here.Variant
 	im.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}}
 	im.History = []ocispec.History{{Created: &now, Comment: message}}
 	return im

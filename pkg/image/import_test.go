@@ -3,6 +3,7 @@ package image_test
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,13 +18,15 @@ import (
 
 func TestKernelImportMakesAnImageOfOneLayer(t *testing.T) {
 	root := imagetest.Files(map[string]string{"etc/motd": "hello"})
-	for name, in := range map[string][]byte{"plain": root, "gzip": gzipped(root), "zstd": zstandard(root)} {
+	for name, in := range map[string][]byte{
+		"plain": root, "gzip": gzipped(root), "zstd": zstandard(root), "xz": packed(t, "xz", root), "bzip2": packed(t, "bzip2", root),
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, image.Config{})
-			id, err := s.Import(t.Context(), tenant, bytes.NewReader(in), "mine", "from a test", []string{
+			id, err := s.Import(t.Context(), tenant, bytes.NewReader(in), triton.ImportRequest{Ref: "mine", Message: "from a test", Changes: []string{
 				`CMD ["cat", "/etc/motd"]`, "ENV GREETING=hello NAME='big world'\nENV BOTH=\"$GREETING $NAME\"", "WORKDIR /srv", "WORKDIR data",
 				"USER 1000:1000", "EXPOSE 80 53/udp 8000-8002", "LABEL a=1 b=\"2 3\"", `VOLUME ["/data"]`, "STOPSIGNAL SIGINT", "ENTRYPOINT exec env",
-			})
+			}})
 			if err != nil {
 				t.Fatalf("import: %v", err)
 			}
@@ -83,21 +86,39 @@ func TestKernelImportRefusesAndLeavesNothing(t *testing.T) {
 		"substitution":     {in: good, changes: []string{"ENV a=${b:-c}"}, want: "unsupported substitution"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := s.Import(t.Context(), tenant, bytes.NewReader(c.in), c.ref, "", c.changes)
+			_, err := s.Import(t.Context(), tenant, bytes.NewReader(c.in), triton.ImportRequest{Ref: c.ref, Changes: c.changes})
 			if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want an invalid argument with %q", err, c.want)
 			}
 		})
 	}
 	for _, c := range []string{"HEALTHCHECK NONE", "ONBUILD RUN x"} {
-		if _, err := s.Import(t.Context(), tenant, bytes.NewReader(good), "", "", []string{c}); !errdefs.IsNotImplemented(err) {
+		if _, err := s.Import(t.Context(), tenant, bytes.NewReader(good), triton.ImportRequest{Changes: []string{c}}); !errdefs.IsNotImplemented(err) {
 			t.Errorf("%s: got %v, want not implemented", c, err)
 		}
 	}
-	if _, err := s.Import(t.Context(), tenant, strings.NewReader("\xfd7zXZ\x00 and more"), "", "", nil); !errdefs.IsNotImplemented(err) {
-		t.Errorf("xz: got %v, want not implemented", err)
+	if _, err := s.Import(t.Context(), tenant, strings.NewReader("\xfd7zXZ\x00 and more"), triton.ImportRequest{}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("damaged xz: got %v, want invalid argument", err)
+	}
+	for platform, want := range map[string]string{"windows/amd64": "operating system", "no/such/thing/at-all": "platform"} {
+		_, err := s.Import(t.Context(), tenant, bytes.NewReader(good), triton.ImportRequest{Platform: platform})
+		if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), want) {
+			t.Errorf("platform %s: got %v, want an invalid argument with %q", platform, err, want)
+		}
 	}
 	if diff := cmp.Diff(before, leftovers(t, s, root)); diff != "" {
 		t.Errorf("left behind (-before +after):\n%s", diff)
 	}
+}
+
+// packed pipes data through a program.
+func packed(t *testing.T, program string, data []byte) []byte {
+	t.Helper()
+	cmd := exec.Command(program, "-c")
+	cmd.Stdin = bytes.NewReader(data)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", program, err)
+	}
+	return out
 }

@@ -22,7 +22,8 @@ import (
 
 // Load reads an archive of `docker save` or an OCI layout in a tar, plain or compressed, and returns what `docker load`
 // prints, a line each. Either all images of the archive appear, at once, or none. Bad archives are ErrInvalidArgument.
-func (s *Store) Load(ctx context.Context, tenant triton.Tenant, in io.Reader) ([]string, error) {
+// emit, if not nil, is told of the layers as they are unpacked, from this goroutine.
+func (s *Store) Load(ctx context.Context, tenant triton.Tenant, in io.Reader, emit func(triton.ImageProgress) error) ([]string, error) {
 	ctx, err := inTenant(ctx, tenant)
 	if err != nil {
 		return nil, err
@@ -35,7 +36,7 @@ func (s *Store) Load(ctx context.Context, tenant triton.Tenant, in io.Reader) ([
 		}
 		ready := make([]prepared, len(all))
 		for i := range all {
-			if ready[i], err = s.prepare(ctx, tenant, &all[i]); err != nil {
+			if ready[i], err = s.prepare(ctx, tenant, &all[i], loadSteps(&all[i], emit)); err != nil {
 				return fmt.Errorf("image %s: %w", all[i].id, err)
 			}
 		}
@@ -82,8 +83,8 @@ type prepared struct {
 }
 
 // prepare unpacks a bundle's layers and stores its manifest.
-func (s *Store) prepare(ctx context.Context, tenant triton.Tenant, b *bundle) (prepared, error) {
-	chain, size, err := s.unpack(ctx, tenant, b)
+func (s *Store) prepare(ctx context.Context, tenant triton.Tenant, b *bundle, steps unpackSteps) (prepared, error) {
+	chain, size, err := s.unpackBy(ctx, tenant, b, steps)
 	if err != nil {
 		return prepared{}, err
 	}
@@ -91,6 +92,31 @@ func (s *Store) prepare(ctx context.Context, tenant triton.Tenant, b *bundle) (p
 		return prepared{}, err
 	}
 	return prepared{bundle: b, chain: chain, size: size}, nil
+}
+
+// loadSteps tells emit how unpacking goes on, as often as docker does.
+func loadSteps(b *bundle, emit func(triton.ImageProgress) error) unpackSteps {
+	if emit == nil {
+		return unpackSteps{}
+	}
+	var last time.Time
+	tell := func(i int, n int64) {
+		// A client that is gone ends the context; what cannot be written is nothing more.
+		_ = emit(triton.ImageProgress{ID: shortDigest(b.config.RootFS.DiffIDs[i]), Status: "Loading layer", Current: n, Total: b.layers[i].Size})
+	}
+	return unpackSteps{
+		read: func(i int, n int64) {
+			if now := time.Now(); now.Sub(last) >= barEvery {
+				last = now
+				tell(i, n)
+			}
+		},
+		after: func(i int, existed bool) {
+			if !existed {
+				tell(i, b.layers[i].Size)
+			}
+		},
+	}
 }
 
 // leased runs fn with a lease: what fn stores stays while fn runs, and only what images refer to stays afterwards.
@@ -222,4 +248,6 @@ const (
 	actionTag    = "tag"
 	actionUntag  = "untag"
 	actionDelete = "delete"
+	actionPull   = "pull"
+	actionPush   = "push"
 )

@@ -157,7 +157,7 @@ func TestKernelConcurrentLoadsOfTheSameImage(t *testing.T) {
 	errs := make(chan error, 8)
 	for range cap(errs) {
 		wg.Go(func() {
-			_, err := s.Load(context.Background(), tenant, bytes.NewReader(archive))
+			_, err := s.Load(context.Background(), tenant, bytes.NewReader(archive), nil)
 			errs <- err
 		})
 	}
@@ -228,7 +228,7 @@ func TestKernelTenantsDoNotSeeEachOther(t *testing.T) {
 	// The same name and the same layers, but a config of its own.
 	theirs := small("secret", "mine:1")
 	theirs.Config.User = "stranger"
-	if _, err := s.Load(t.Context(), stranger, bytes.NewReader(imagetest.Docker(theirs))); err != nil {
+	if _, err := s.Load(t.Context(), stranger, bytes.NewReader(imagetest.Docker(theirs)), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := s.Inspect(t.Context(), tenant, "mine:1"); err != nil || got.ID != im.ID() {
@@ -241,7 +241,7 @@ func TestKernelTenantsWithDashesAreKeptApart(t *testing.T) {
 	im := small("a", "a:1")
 	all := []triton.Tenant{"a-b", "a--b", "a---b", "ab"}
 	for i, tenant := range all {
-		if _, err := s.Load(t.Context(), tenant, bytes.NewReader(imagetest.Docker(im))); err != nil {
+		if _, err := s.Load(t.Context(), tenant, bytes.NewReader(imagetest.Docker(im)), nil); err != nil {
 			t.Fatalf("%s: %v", tenant, err)
 		}
 		if _, err := s.Prepare(t.Context(), triton.ContainerKey{Tenant: tenant, ID: triton.NewID()}, im.ID(), noIDs); err != nil {
@@ -262,7 +262,7 @@ func TestKernelKnowingADiffIDIsNotHavingTheLayer(t *testing.T) {
 	load(t, s, imagetest.Docker(victim))
 	for name, tar := range map[string][]byte{"plain": []byte("not the layer"), "packed": gzipped([]byte("not the layer"))} {
 		thief := imagetest.Image{Layers: []imagetest.Layer{{Tar: victim.Layers[0].Tar, Pack: func([]byte) []byte { return tar }}}}
-		if _, err := s.Load(t.Context(), tenant, bytes.NewReader(imagetest.Docker(thief))); !errdefs.IsInvalidArgument(err) {
+		if _, err := s.Load(t.Context(), tenant, bytes.NewReader(imagetest.Docker(thief)), nil); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: got %v, want invalid argument", name, err)
 		}
 	}

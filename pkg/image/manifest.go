@@ -24,6 +24,8 @@ type bundle struct {
 	manifestJSON []byte
 	layers       []ocispec.Descriptor // of content, lowest first, as many as config.RootFS.DiffIDs
 	tags         []reference.NamedTagged
+	// digests are the names by digest that registries know the image by, and what is behind them: a manifest or an index.
+	digests map[string]ocispec.Descriptor
 }
 
 // bundles finds the images of an archive. A layout's index is preferred, because it has the manifests as they were
@@ -315,13 +317,16 @@ func (a *archive) document(ctx context.Context, from shelf, d ocispec.Descriptor
 	return from.Get(ctx, d.Digest)
 }
 
+// annotationAttests marks what buildkit puts beside images in an index: statements about them.
+const annotationAttests = "vnd.docker.reference.type"
+
 // forThisMachine leaves out attestations, and what other platforms are for if there is something for this one; what is
 // best comes first. A single image is taken whatever it says, as docker does.
 func forThisMachine(all []ocispec.Descriptor) []ocispec.Descriptor {
 	here := platforms.DefaultStrict()
 	var candidates, matching []ocispec.Descriptor
 	for _, d := range all {
-		if _, attests := d.Annotations["vnd.docker.reference.type"]; attests {
+		if _, attests := d.Annotations[annotationAttests]; attests {
 			continue
 		}
 		candidates = append(candidates, d)

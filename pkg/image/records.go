@@ -17,6 +17,7 @@ import (
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/tritond/triton/pkg/triton"
@@ -72,6 +73,12 @@ func (s *Store) put(ctx context.Context, rec images.Image) error {
 	return nil
 }
 
+// digestRecord makes the record of a name by digest; target is what a registry has under it.
+func digestRecord(name string, target ocispec.Descriptor, anchor images.Image) images.Image {
+	target.Annotations, target.Data, target.URLs, target.Platform = nil, nil, nil, nil
+	return images.Image{Name: name, Target: target, Labels: map[string]string{labelID: anchor.Name}}
+}
+
 // publish makes images and their names visible, all at once, calls tell, and returns what docker prints.
 func (s *Store) publish(ctx context.Context, all []prepared, tell func()) ([]string, error) {
 	s.names.Lock()
@@ -111,6 +118,11 @@ func (s *Store) publishOne(ctx context.Context, p prepared) (moved []string, err
 			return nil, err
 		}
 	}
+	for name, target := range p.digests {
+		if err := s.put(ctx, digestRecord(name, target, a)); err != nil {
+			return nil, err
+		}
+	}
 	return moved, nil
 }
 
@@ -118,6 +130,8 @@ func (s *Store) publishOne(ctx context.Context, p prepared) (moved []string, err
 type found struct {
 	anchor images.Image
 	tags   []reference.NamedTagged // sorted
+	// digests are the names by digest, sorted.
+	digests []reference.Canonical
 }
 
 // index is a tenant's images as they were at one moment. Nobody changes it once it is made.
@@ -125,6 +139,7 @@ type index struct {
 	generation uint64
 	byID       map[string]*found
 	byTag      map[string]*found
+	byDigest   map[string]*found // by name@digest
 }
 
 // changed makes every index that was read before stale. It is called after each change of records, with s.names held.
@@ -157,7 +172,7 @@ func (s *Store) images(ctx context.Context) (*index, error) {
 
 // newIndex sorts records by what they stand for.
 func newIndex(recs []images.Image) (*index, error) {
-	ix := &index{byID: map[string]*found{}, byTag: map[string]*found{}}
+	ix := &index{byID: map[string]*found{}, byTag: map[string]*found{}, byDigest: map[string]*found{}}
 	for _, r := range recs {
 		if isAnchor(r) {
 			ix.byID[r.Name] = &found{anchor: r}
@@ -172,13 +187,18 @@ func newIndex(recs []images.Image) (*index, error) {
 		if err != nil {
 			return nil, fmt.Errorf("name %q in the store: %w", r.Name, err)
 		}
-		if tagged, ok := named.(reference.NamedTagged); ok {
-			f.tags = append(f.tags, tagged)
-			ix.byTag[tagged.String()] = f
+		switch named := named.(type) {
+		case reference.Canonical:
+			f.digests = append(f.digests, named)
+			ix.byDigest[named.String()] = f
+		case reference.NamedTagged:
+			f.tags = append(f.tags, named)
+			ix.byTag[named.String()] = f
 		}
 	}
 	for _, f := range ix.byID {
 		slices.SortFunc(f.tags, func(a, b reference.NamedTagged) int { return strings.Compare(a.String(), b.String()) })
+		slices.SortFunc(f.digests, func(a, b reference.Canonical) int { return strings.Compare(a.String(), b.String()) })
 	}
 	return ix, nil
 }
@@ -228,6 +248,11 @@ func (ix *index) byName(ref reference.Reference) *found {
 	digested, ok := named.(reference.Canonical)
 	if !ok {
 		return ix.byTag[reference.TagNameOnly(named).String()]
+	}
+	if canonical, err := reference.WithDigest(reference.TrimNamed(named), digested.Digest()); err == nil {
+		if f := ix.byDigest[canonical.String()]; f != nil {
+			return f
+		}
 	}
 	for _, f := range ix.byTag {
 		for _, t := range f.tags {
@@ -337,10 +362,31 @@ func (s *Store) describe(ctx context.Context, f *found) (triton.Image, error) {
 	for _, t := range f.tags {
 		im.RepoTags = append(im.RepoTags, reference.FamiliarString(t))
 	}
+	for _, d := range f.digests {
+		im.RepoDigests = append(im.RepoDigests, reference.FamiliarString(d))
+	}
 	for _, d := range c.RootFS.DiffIDs {
 		im.DiffIDs = append(im.DiffIDs, d.String())
 	}
 	return im, nil
+}
+
+// manifestOf reads an image's manifest.
+func (s *Store) manifestOf(ctx context.Context, f *found) (ocispec.Manifest, error) {
+	var m ocispec.Manifest
+	d := f.anchor.Target.Digest
+	raw, err := contentShelf{s.eng.content}.Get(ctx, d)
+	if errdefs.IsNotFound(err) {
+		return m, damageError(d)
+	}
+	if err != nil {
+		return m, fmt.Errorf("read manifest of image %s: %w", f.anchor.Name, err)
+	}
+	if digest.FromBytes(raw) != d || json.Unmarshal(raw, &m) != nil {
+		s.dropDamaged(ctx, d)
+		return m, damageError(d)
+	}
+	return m, nil
 }
 
 // imageConfig copies what an image says about how to run it.

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -69,8 +70,8 @@ func (s *Store) Remove(ctx context.Context, tenant triton.Tenant, ref string, fo
 	if r.all, r.running, err = s.users(ctx, tenant, f.anchor.Name); err != nil {
 		return nil, err
 	}
-	if tag := f.tagOf(ref); tag != nil {
-		err = r.byName(ctx, ref, tag)
+	if name := f.nameOf(ref); name != nil {
+		err = r.byName(ctx, ref, name)
 	} else {
 		err = r.byID(ctx)
 	}
@@ -92,18 +93,47 @@ func (s *Store) users(ctx context.Context, tenant triton.Tenant, id string) (all
 	return all, running, nil
 }
 
-// tagOf gives the tag that ref is, or nil if it is an id or a digest.
-func (f *found) tagOf(ref string) reference.NamedTagged {
+// nameOf gives the name, by tag or digest, that ref is, or nil if it is an id.
+func (f *found) nameOf(ref string) reference.Named {
 	parsed, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return nil
 	}
-	for _, t := range f.tags {
-		if t.String() == reference.TagNameOnly(parsed).String() {
-			return t
+	want := reference.TagNameOnly(parsed).String()
+	if d, ok := parsed.(reference.Digested); ok {
+		if c, err := reference.WithDigest(reference.TrimNamed(parsed), d.Digest()); err == nil {
+			want = c.String()
+		}
+	}
+	for _, n := range f.names() {
+		if n.String() == want {
+			return n
 		}
 	}
 	return nil
+}
+
+// names are all names of an image: tags, then those by digest.
+func (f *found) names() []reference.Named {
+	var all []reference.Named
+	for _, t := range f.tags {
+		all = append(all, t)
+	}
+	for _, d := range f.digests {
+		all = append(all, d)
+	}
+	return all
+}
+
+// single says whether all names are of one repository, with one tag at most.
+func (f *found) single() bool {
+	all := f.names()
+	for _, n := range all {
+		if n.Name() != all[0].Name() {
+			return false
+		}
+	}
+	return len(f.tags) <= 1
 }
 
 // removing is one call of Remove. Its rules and texts are those of moby's daemon/images/image_delete.go.
@@ -116,18 +146,35 @@ type removing struct {
 	done         []Removal
 }
 
-// byName removes one name, and the image if it was the last.
-func (r *removing) byName(ctx context.Context, ref string, tag reference.NamedTagged) error {
-	if len(r.found.tags) > 1 {
-		return r.untag(ctx, tag)
+// byName removes one name, and the image if it was the last. With the last tag in a repository go its names by digest there.
+func (r *removing) byName(ctx context.Context, ref string, name reference.Named) error {
+	gone, left := []reference.Named{name}, 0
+	_, isTag := name.(reference.NamedTagged)
+	lastTag := isTag && !slices.ContainsFunc(r.found.tags, func(t reference.NamedTagged) bool {
+		return t.Name() == name.Name() && t.String() != name.String()
+	})
+	for _, n := range r.found.names() {
+		_, byDigest := n.(reference.Canonical)
+		switch {
+		case n.String() == name.String():
+		case lastTag && byDigest && n.Name() == name.Name():
+			gone = append(gone, n)
+		default:
+			left++
+		}
 	}
-	if !r.force && len(r.all) > 0 {
+	if !r.force && len(r.all) > 0 && r.found.single() {
 		return errdefs.ErrConflict.WithMessage(fmt.Sprintf(
 			"conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
 			ref, triton.ShortID(r.all[0]), r.shortID()))
 	}
-	if err := r.untag(ctx, tag); err != nil {
-		return err
+	for _, n := range gone {
+		if err := r.untag(ctx, n); err != nil {
+			return err
+		}
+	}
+	if left > 0 {
+		return nil
 	}
 	// By force the name goes even if the image has to stay for a running container.
 	if r.conflict(false) == nil {
@@ -138,11 +185,11 @@ func (r *removing) byName(ctx context.Context, ref string, tag reference.NamedTa
 
 // byID removes the image and all its names.
 func (r *removing) byID(ctx context.Context) error {
-	if err := r.conflict(len(r.found.tags) > 1); err != nil {
+	if err := r.conflict(!r.found.single()); err != nil {
 		return err
 	}
-	for _, t := range r.found.tags {
-		if err := r.untag(ctx, t); err != nil {
+	for _, n := range r.found.names() {
+		if err := r.untag(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -172,14 +219,14 @@ func (r *removing) shortID() string {
 	return triton.ShortID(strings.TrimPrefix(r.found.anchor.Name, chainAlgorithm))
 }
 
-func (r *removing) untag(ctx context.Context, tag reference.NamedTagged) error {
-	if err := r.store.eng.images.Delete(ctx, tag.String()); err != nil {
-		return fmt.Errorf("remove name %s: %w", tag, err)
+func (r *removing) untag(ctx context.Context, name reference.Named) error {
+	if err := r.store.eng.images.Delete(ctx, name.String()); err != nil {
+		return fmt.Errorf("remove name %s: %w", name, err)
 	}
 	r.store.changed()
 	id := r.found.anchor.Name
 	r.store.emit(r.tenant, actionUntag, id, id, r.store.labelsOf(ctx, r.found))
-	r.done = append(r.done, Removal{Untagged: reference.FamiliarString(tag)})
+	r.done = append(r.done, Removal{Untagged: reference.FamiliarString(name)})
 	return nil
 }
 

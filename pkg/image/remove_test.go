@@ -226,7 +226,7 @@ func TestKernelEventsTellWhatHappened(t *testing.T) {
 	if _, err := s.Remove(t.Context(), tenant, "a:1", false); err == nil {
 		t.Error("removed twice")
 	}
-	imported, err := s.Import(t.Context(), tenant, strings.NewReader(string(im.Layers[0].Tar)), "i:2", "", []string{"LABEL team=red"})
+	imported, err := s.Import(t.Context(), tenant, strings.NewReader(string(im.Layers[0].Tar)), triton.ImportRequest{Ref: "i:2", Changes: []string{"LABEL team=red"}})
 	if err != nil {
 		t.Fatal(err)
 	}

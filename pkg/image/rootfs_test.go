@@ -262,7 +262,7 @@ func TestKernelPrepareRacesWithRemoveAndCollect(t *testing.T) {
 	wg.Go(func() {
 		defer close(stop)
 		for range 8 {
-			if _, err := s.Load(t.Context(), tenant, bytes.NewReader(archive)); err != nil {
+			if _, err := s.Load(t.Context(), tenant, bytes.NewReader(archive), nil); err != nil {
 				t.Errorf("load: %v", err)
 			}
 			if _, err := s.Remove(t.Context(), tenant, "a:1", true); err != nil {
@@ -391,10 +391,10 @@ func TestKernelBelowTheFloorOnlyRemovingWorks(t *testing.T) {
 	if _, err := s.Prepare(t.Context(), newKey(), im.ID(), noIDs); !errdefs.IsResourceExhausted(err) {
 		t.Errorf("prepare: got %v, want resource exhausted", err)
 	}
-	if _, err := s.Load(t.Context(), tenant, bytes.NewReader(imagetest.Docker(im))); !errdefs.IsResourceExhausted(err) {
+	if _, err := s.Load(t.Context(), tenant, bytes.NewReader(imagetest.Docker(im)), nil); !errdefs.IsResourceExhausted(err) {
 		t.Errorf("load: got %v, want resource exhausted", err)
 	}
-	if _, err := s.Import(t.Context(), tenant, bytes.NewReader(im.Layers[0].Tar), "", "", nil); !errdefs.IsResourceExhausted(err) {
+	if _, err := s.Import(t.Context(), tenant, bytes.NewReader(im.Layers[0].Tar), triton.ImportRequest{}); !errdefs.IsResourceExhausted(err) {
 		t.Errorf("import: got %v, want resource exhausted", err)
 	}
 	if _, err := s.Rootfs(t.Context(), key); err != nil {

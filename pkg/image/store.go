@@ -32,6 +32,8 @@ type Config struct {
 	Running func(ctx context.Context, tenant triton.Tenant, imageID string) ([]string, error)
 	// Events is told of load, import, tag, untag and delete, after the fact. It must not block. nil: nobody.
 	Events func(triton.Event)
+	// Registries says how registries are spoken to.
+	Registries RegistryConfig
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -41,7 +43,7 @@ func (c Config) Validate() error {
 	if !filepath.IsAbs(c.Root) {
 		return fmt.Errorf("image root %q: must be an absolute path: %w", c.Root, errdefs.ErrInvalidArgument)
 	}
-	return nil
+	return c.Registries.Validate()
 }
 
 // Store is the images and container file systems of one machine. Its methods may be called by any goroutine.
@@ -57,6 +59,8 @@ type Store struct {
 	names sync.Mutex
 	// collecting lets one collection run at a time.
 	collecting sync.Mutex
+	// pulls are those under way.
+	pulls flights
 	// unpacking holds one lock per chain of layers that is being unpacked.
 	unpacking keyedMutex
 	// generation counts changes of records; indexes caches what was read of them, by namespace.
@@ -98,6 +102,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // Close waits for what runs in the background and closes the databases. Containers' file systems stay usable.
 func (s *Store) Close() error {
+	s.pulls.close()
 	s.jan.close()
 	return s.eng.Close()
 }

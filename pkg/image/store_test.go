@@ -39,7 +39,7 @@ func open(t testing.TB, cfg image.Config) *image.Store {
 // load loads an archive that must load.
 func load(t testing.TB, s *image.Store, archive []byte) []string {
 	t.Helper()
-	lines, err := s.Load(t.Context(), tenant, bytes.NewReader(archive))
+	lines, err := s.Load(t.Context(), tenant, bytes.NewReader(archive), nil)
 	if err != nil {
 		t.Fatalf("load: %v", err)
 	}

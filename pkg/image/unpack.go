@@ -42,14 +42,44 @@ const (
 // all files in it. Every layer's bytes are hashed, also where the snapshot exists: who names a diff id must have the layer.
 // The context carries tenant and lease.
 func (s *Store) unpack(ctx context.Context, tenant triton.Tenant, b *bundle) (chain string, size int64, err error) {
+	return s.unpackBy(ctx, tenant, b, unpackSteps{})
+}
+
+// unpackSteps lets a pull take part in unpacking; i counts layers. Each may be nil.
+type unpackSteps struct {
+	before  func(i int) error         // waits until the layer is stored
+	read    func(i int, n int64)      // is told how many of the blob's bytes were read
+	refetch func(i int) error         // stores the layer again, after its blob was damaged
+	after   func(i int, existed bool) // existed: it was unpacked already
+}
+
+// unpackBy is unpack in company.
+func (s *Store) unpackBy(ctx context.Context, tenant triton.Tenant, b *bundle, steps unpackSteps) (chain string, size int64, err error) {
 	chains := identity.ChainIDs(append([]digest.Digest(nil), b.config.RootFS.DiffIDs...))
 	for i, l := range b.layers {
-		parent := chain
-		chain = chains[i].String()
-		n, err := s.unpackLayer(ctx, tenant, layer{blob: l, diffID: b.config.RootFS.DiffIDs[i], parent: parent, chain: chain})
+		if steps.before != nil {
+			if err := steps.before(i); err != nil {
+				return "", 0, err
+			}
+		}
+		one := layer{blob: l, diffID: b.config.RootFS.DiffIDs[i], parent: chain, chain: chains[i].String()}
+		if steps.read != nil {
+			one.read = func(n int64) { steps.read(i, n) }
+		}
+		n, existed, err := s.unpackLayer(ctx, tenant, one)
+		if err != nil && steps.refetch != nil && ctx.Err() == nil && s.damaged(ctx, l) {
+			s.dropDamaged(ctx, l.Digest)
+			if err = steps.refetch(i); err == nil {
+				n, existed, err = s.unpackLayer(ctx, tenant, one)
+			}
+		}
 		if err != nil {
 			return "", 0, fmt.Errorf("layer %d: %w", i, err)
 		}
+		if steps.after != nil {
+			steps.after(i, existed)
+		}
+		chain = one.chain
 		size += n
 	}
 	return chain, size, nil
@@ -59,12 +89,13 @@ func (s *Store) unpack(ctx context.Context, tenant triton.Tenant, b *bundle) (ch
 type layer struct {
 	blob   ocispec.Descriptor
 	diffID digest.Digest
-	parent string // chain below; empty for the lowest layer
-	chain  string // chain with this layer on top
+	parent string        // chain below; empty for the lowest layer
+	chain  string        // chain with this layer on top
+	read   func(n int64) // is told how many bytes of the blob were read; may be nil
 }
 
-// unpackLayer returns the size of the layer's files. Loads that need the same layer wait for the first.
-func (s *Store) unpackLayer(ctx context.Context, tenant triton.Tenant, l layer) (int64, error) {
+// unpackLayer returns the size of the layer's files, and whether it was there. Loads that need the same layer wait for the first.
+func (s *Store) unpackLayer(ctx context.Context, tenant triton.Tenant, l layer) (size int64, existed bool, err error) {
 	defer s.unpacking.lock(string(tenant) + "/" + l.chain)()
 	key := "unpack-" + triton.NewID()
 	// With this label Prepare finds a chain that exists, and takes it into the lease in the same transaction.
@@ -72,18 +103,19 @@ func (s *Store) unpackLayer(ctx context.Context, tenant triton.Tenant, l layer) 
 	mounts, err := s.eng.layers.Prepare(ctx, key, l.parent, target)
 	if errdefs.IsAlreadyExists(err) {
 		if err := s.verify(ctx, l); err != nil {
-			return 0, err
+			return 0, true, err
 		}
 		info, err := s.eng.layers.Stat(ctx, l.chain)
 		if err != nil {
-			return 0, fmt.Errorf("look at unpacked layer: %w", err)
+			return 0, true, fmt.Errorf("look at unpacked layer: %w", err)
 		}
-		return strconv.ParseInt(info.Labels[labelSize], 10, 64)
+		size, err = strconv.ParseInt(info.Labels[labelSize], 10, 64)
+		return size, true, err
 	}
 	if err != nil {
-		return 0, fmt.Errorf("prepare directory: %w", err)
+		return 0, false, fmt.Errorf("prepare directory: %w", err)
 	}
-	size, err := s.apply(ctx, l, mounts)
+	size, err = s.apply(ctx, l, mounts)
 	if err == nil {
 		err = s.eng.layers.Commit(ctx, l.chain, key, target, snapshots.WithLabels(map[string]string{
 			snapshots.LabelSnapshotRef: l.chain,
@@ -98,9 +130,9 @@ func (s *Store) unpackLayer(ctx context.Context, tenant triton.Tenant, l layer) 
 		if e := s.eng.layers.Remove(context.WithoutCancel(ctx), key); e != nil && !errdefs.IsNotFound(e) {
 			err = errors.Join(err, e)
 		}
-		return 0, err
+		return 0, false, err
 	}
-	return size, nil
+	return size, false, nil
 }
 
 // verify hashes a layer that is unpacked already, unless that was done before.
@@ -140,7 +172,11 @@ func (s *Store) readLayer(ctx context.Context, l layer, fn func(io.Reader) error
 		return fmt.Errorf("read layer: %w", err)
 	}
 	defer ra.Close()
-	z, err := decompress(content.NewReader(ra))
+	var packed io.Reader = content.NewReader(ra)
+	if l.read != nil {
+		packed = &tracked{r: packed, tell: l.read}
+	}
+	z, err := decompress(packed)
 	if err != nil {
 		return err
 	}

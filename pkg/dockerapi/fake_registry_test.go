@@ -1,0 +1,63 @@
+package dockerapi
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// fakeRegistries answers for the endpoints that speak to registries, and remembers what it was asked.
+type fakeRegistries struct {
+	mu    sync.Mutex
+	pulls []triton.PullRequest
+	push  []triton.PushRequest
+	auth  []triton.RegistryAuth
+	lines []triton.ImageProgress // what a pull or push says
+	err   error                  // what it ends with
+	token string
+}
+
+func (f *fakeRegistries) PullImage(_ context.Context, _ triton.Tenant, req triton.PullRequest, emit func(triton.ImageProgress) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pulls = append(f.pulls, req)
+	if strings.Contains(req.Ref, "nosuch") {
+		return notFound("pull access denied for nosuch, repository does not exist or may require 'docker login'")
+	}
+	return f.say(emit)
+}
+
+func (f *fakeRegistries) PushImage(_ context.Context, _ triton.Tenant, req triton.PushRequest, emit func(triton.ImageProgress) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.push = append(f.push, req)
+	return f.say(emit)
+}
+
+func (f *fakeRegistries) say(emit func(triton.ImageProgress) error) error {
+	for _, l := range f.lines {
+		if err := emit(l); err != nil {
+			return err
+		}
+	}
+	return f.err
+}
+
+func (f *fakeRegistries) Login(_ context.Context, auth triton.RegistryAuth) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.auth = append(f.auth, auth)
+	return f.token, f.err
+}
+
+func (f *fakeRegistries) InspectRemote(_ context.Context, ref string, auth triton.RegistryAuth) (triton.RegistryImage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.auth = append(f.auth, auth)
+	return triton.RegistryImage{
+		MediaType: "application/vnd.oci.image.index.v1+json", Digest: "sha256:" + ref, Size: 7,
+		Platforms: []triton.Platform{{OS: "linux", Architecture: "arm64", Variant: "v8"}},
+	}, f.err
+}
