@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"sync/atomic"
 	"time"
 
@@ -167,7 +168,9 @@ func (d *daemon) open(ctx context.Context) (err error) {
 // openNode makes the parts that need others.
 func (d *daemon) openNode(ctx context.Context) (err error) {
 	cfg := d.cfg
-	d.telemetry = telemetry.New(telemetry.Config{Node: d.static.Name, Log: d.log.With("part", "telemetry"), Drops: d.probes.Drops, PerSyscall: cfg.PerSyscall})
+	if err := d.openTelemetry(); err != nil {
+		return err
+	}
 	d.runtime, err = runtime.Open(ctx, runtime.Config{
 		Instance: cfg.Instance, ShimPath: cfg.ShimPath, RunRoot: cfg.RunRoot, DataRoot: cfg.DataRoot, Version: version,
 		Generation: d.roots.generation, BootID: d.roots.bootID, ExitMap: probes.ExitMapPath(d.roots.pinDir), Log: d.log.With("part", "runtime"),
@@ -190,6 +193,24 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 		Probes: d.probes, Telemetry: d.telemetry, Cgroups: d.cgroups,
 	})
 	return nil
+}
+
+// openTelemetry makes the store, and gives /metrics what other parts count.
+func (d *daemon) openTelemetry() error {
+	d.telemetry = telemetry.New(telemetry.Config{
+		Node: d.static.Name, Log: d.log.With("part", "telemetry"), Drops: d.probes.Drops, Missing: d.missing, PerSyscall: d.cfg.PerSyscall,
+		Build: telemetry.Build{Version: version, Revision: commit, Go: goruntime.Version()},
+	})
+	return d.telemetry.Register(journalMetrics(d.journal)...)
+}
+
+// missing names the programs that this kernel refused.
+func (d *daemon) missing() []string {
+	var names []string
+	for _, p := range d.probes.Missing() {
+		names = append(names, p.Program)
+	}
+	return names
 }
 
 // imageInUse is asked by the image store, which is opened before the node.

@@ -132,10 +132,17 @@ func TestKernelUsageCounts(t *testing.T) {
 		}
 		return u.CPUTotal >= 20*time.Millisecond && u.CPUUser > 0
 	})
-	u, err := fs.Usage(path)
+	u, more, err := fs.DetailedUsage(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if more.Processes != 1 {
+		t.Errorf("%d processes, want 1", more.Processes)
+	}
+	eventually(t, "page faults, which the kernel adds up every other second", func() bool {
+		_, more, err := fs.DetailedUsage(path)
+		return err == nil && more.PageFaults > 0
+	})
 	if u.Pids != 1 || u.MemoryUsage == 0 || u.MemoryWorkingSet == 0 || u.MemoryPeak < u.MemoryUsage {
 		t.Errorf("implausible use: %+v", u)
 	}

@@ -12,9 +12,13 @@ import (
 
 func TestReadingV1Files(t *testing.T) {
 	u := triton.Usage{MemoryUsage: 1000}
+	var more triton.UsageDetail
 	throttlingV1([]byte("nr_periods 12\nnr_throttled 3\nthrottled_time 4000000\nnr_bursts 0\n"), &u)
 	memoryStatV1([]byte("cache 1\nrss 2\ninactive_file 9\nhierarchical_memory_limit 4096\nhierarchical_memsw_limit 9\n"+
-		"total_cache 300\ntotal_rss 500\ntotal_inactive_file 100\n"), &u)
+		"total_cache 300\ntotal_rss 500\ntotal_inactive_file 100\ntotal_swap 8\ntotal_pgfault 70\ntotal_pgmajfault 2\n"), &u, &more)
+	if want := (triton.UsageDetail{MemorySwap: 8, PageFaults: 70, MajorPageFaults: 2}); more != want {
+		t.Errorf("detail = %+v, want %+v", more, want)
+	}
 	want := triton.Usage{
 		CPUPeriods: 12, CPUThrottled: 3, CPUThrottledTime: 4 * time.Millisecond,
 		MemoryUsage: 1000, MemoryWorkingSet: 900, MemoryRSS: 500, MemoryCache: 300, MemoryLimit: 4096,
@@ -26,7 +30,7 @@ func TestReadingV1Files(t *testing.T) {
 
 func TestReadingV1WithoutLimit(t *testing.T) {
 	u := triton.Usage{}
-	memoryStatV1([]byte("hierarchical_memory_limit 9223372036854771712\n"), &u)
+	memoryStatV1([]byte("hierarchical_memory_limit 9223372036854771712\n"), &u, &triton.UsageDetail{})
 	if u.MemoryLimit != 0 {
 		t.Errorf("limit = %d, want 0 for none", u.MemoryLimit)
 	}
@@ -34,9 +38,13 @@ func TestReadingV1WithoutLimit(t *testing.T) {
 
 func TestReadingV2Files(t *testing.T) {
 	u := triton.Usage{MemoryUsage: 50}
+	var more triton.UsageDetail
 	cpuStat([]byte("usage_usec 30\nuser_usec 20\nsystem_usec 10\ncore_sched.force_idle_usec 0\nnr_periods 5\n"+
 		"nr_throttled 2\nthrottled_usec 700\nnr_bursts 0\nburst_usec 0\n"), &u)
-	memoryStatV2([]byte("anon 11\nfile 22\nkernel 5\ninactive_anon 1\ninactive_file 60\n"), &u)
+	memoryStatV2([]byte("anon 11\nfile 22\nkernel 5\ninactive_anon 1\ninactive_file 60\npgfault 9\npgmajfault 1\n"), &u, &more)
+	if want := (triton.UsageDetail{PageFaults: 9, MajorPageFaults: 1}); more != want {
+		t.Errorf("detail = %+v, want %+v", more, want)
+	}
 	want := triton.Usage{
 		CPUTotal: 30 * time.Microsecond, CPUUser: 20 * time.Microsecond, CPUSystem: 10 * time.Microsecond,
 		CPUPeriods: 5, CPUThrottled: 2, CPUThrottledTime: 700 * time.Microsecond,
@@ -76,8 +84,8 @@ func FuzzReadings(f *testing.F) {
 		var u triton.Usage
 		cpuStat(b, &u)
 		throttlingV1(b, &u)
-		memoryStatV1(b, &u)
-		memoryStatV2(b, &u)
+		memoryStatV1(b, &u, &triton.UsageDetail{})
+		memoryStatV2(b, &u, &triton.UsageDetail{})
 		pressure(b)
 		if u.MemoryWorkingSet > u.MemoryUsage {
 			t.Errorf("working set %d above use %d", u.MemoryWorkingSet, u.MemoryUsage)

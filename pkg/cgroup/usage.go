@@ -10,18 +10,25 @@ import (
 // Usage reads what path has used. It is called each second for every container: ten small files, no allocation. Files
 // that this layout or kernel lacks leave their fields zero; the error is ErrNotFound when the group itself is gone.
 func (f *FS) Usage(path string) (triton.Usage, error) {
+	u, _, err := f.DetailedUsage(path)
+	return u, err
+}
+
+// DetailedUsage is Usage with what only exporters want; it reads one file more.
+func (f *FS) DetailedUsage(path string) (triton.Usage, triton.UsageDetail, error) {
 	path, err := validate(path)
 	if err != nil {
-		return triton.Usage{}, err
+		return triton.Usage{}, triton.UsageDetail{}, err
 	}
 	r := readers.Get().(*reader)
 	defer readers.Put(r)
 	r.err, r.found = nil, false
 	u := triton.Usage{Time: time.Now()}
+	var more triton.UsageDetail
 	if f.mode == V2 {
-		f.usageV2(r, path, &u)
+		f.usageV2(r, path, &u, &more)
 	} else {
-		f.usageV1(r, path, &u)
+		f.usageV1(r, path, &u, &more)
 	}
 	if f.v2 != "" {
 		r.cd(f.v2, path)
@@ -30,31 +37,33 @@ func (f *FS) Usage(path string) (triton.Usage, error) {
 		u.Pressure.IOSome, u.Pressure.IOFull = pressure(r.file("io.pressure"))
 	}
 	if r.err != nil {
-		return triton.Usage{}, fmt.Errorf("read use of control group %s: %w", path, r.err)
+		return triton.Usage{}, triton.UsageDetail{}, fmt.Errorf("read use of control group %s: %w", path, r.err)
 	}
 	if !r.found {
 		_, err := f.IDs(path)
-		return triton.Usage{}, err
+		return triton.Usage{}, triton.UsageDetail{}, err
 	}
-	return u, nil
+	return u, more, nil
 }
 
 // usageV2 reads cgroup2's files (Documentation/admin-guide/cgroup-v2.rst).
-func (f *FS) usageV2(r *reader, path string, u *triton.Usage) {
+func (f *FS) usageV2(r *reader, path string, u *triton.Usage, more *triton.UsageDetail) {
 	r.cd(f.v2, path)
 	cpuStat(r.file("cpu.stat"), u)
 	u.MemoryUsage = number(r.file("memory.current"))
-	memoryStatV2(r.file("memory.stat"), u)
+	memoryStatV2(r.file("memory.stat"), u, more)
+	more.MemorySwap = number(r.file("memory.swap.current"))
 	u.MemoryPeak = number(r.file("memory.peak"))
 	u.MemoryLimit = number(r.file("memory.max"))
 	u.OOMKills = field(r.file("memory.events"), "oom_kill")
 	u.Pids = number(r.file("pids.current"))
 	u.PidsLimit = number(r.file("pids.max"))
+	more.Processes = r.lines("cgroup.procs")
 }
 
 // usageV1 reads v1's controllers, and the processor time from a cgroup2 beside them, which counts it without a controller
 // and in one file.
-func (f *FS) usageV1(r *reader, path string, u *triton.Usage) {
+func (f *FS) usageV1(r *reader, path string, u *triton.Usage, more *triton.UsageDetail) {
 	if f.v2 != "" {
 		r.cd(f.v2, path)
 		cpuStat(r.file("cpu.stat"), u)
@@ -68,13 +77,14 @@ func (f *FS) usageV1(r *reader, path string, u *triton.Usage) {
 	}
 	if r.cd(f.v1Mount("memory"), path) {
 		u.MemoryUsage = number(r.file("memory.usage_in_bytes"))
-		memoryStatV1(r.file("memory.stat"), u)
+		memoryStatV1(r.file("memory.stat"), u, more)
 		u.MemoryPeak = number(r.file("memory.max_usage_in_bytes"))
 		u.OOMKills = field(r.file("memory.oom_control"), "oom_kill")
 	}
 	if r.cd(f.v1Mount("pids"), path) {
 		u.Pids = number(r.file("pids.current"))
 		u.PidsLimit = number(r.file("pids.max"))
+		more.Processes = r.lines("cgroup.procs")
 	}
 }
 
@@ -116,7 +126,7 @@ func throttlingV1(b []byte, u *triton.Usage) {
 const noLimitV1 = 1 << 62
 
 // memoryStatV1 reads the total_ keys of v1's memory.stat, which include the groups below. It needs MemoryUsage.
-func memoryStatV1(b []byte, u *triton.Usage) {
+func memoryStatV1(b []byte, u *triton.Usage, more *triton.UsageDetail) {
 	var inactive uint64
 	for line := (lines{rest: b}); line.next(); {
 		switch string(line.key) {
@@ -124,6 +134,12 @@ func memoryStatV1(b []byte, u *triton.Usage) {
 			u.MemoryRSS = line.value
 		case "total_cache":
 			u.MemoryCache = line.value
+		case "total_swap":
+			more.MemorySwap = line.value
+		case "total_pgfault":
+			more.PageFaults = line.value
+		case "total_pgmajfault":
+			more.MajorPageFaults = line.value
 		case "total_inactive_file":
 			inactive = line.value
 		case "hierarchical_memory_limit":
@@ -136,7 +152,7 @@ func memoryStatV1(b []byte, u *triton.Usage) {
 }
 
 // memoryStatV2 reads cgroup2's memory.stat. It needs MemoryUsage.
-func memoryStatV2(b []byte, u *triton.Usage) {
+func memoryStatV2(b []byte, u *triton.Usage, more *triton.UsageDetail) {
 	var inactive uint64
 	for line := (lines{rest: b}); line.next(); {
 		switch string(line.key) {
@@ -144,6 +160,10 @@ func memoryStatV2(b []byte, u *triton.Usage) {
 			u.MemoryRSS = line.value
 		case "file":
 			u.MemoryCache = line.value
+		case "pgfault":
+			more.PageFaults = line.value
+		case "pgmajfault":
+			more.MajorPageFaults = line.value
 		case "inactive_file":
 			inactive = line.value
 		}

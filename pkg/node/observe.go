@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/tritond/triton/pkg/network"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
@@ -83,13 +85,35 @@ func (n *Node) watch(c *container, ids probes.CgroupIDs) error {
 	c.mu.Lock()
 	name, image := c.rec.Name, c.rec.Spec.Image
 	c.mu.Unlock()
-	path := n.cgroupPath(c.key)
-	n.cfg.Telemetry.Add(c.key, name, image, func() (telemetry.Sample, error) {
-		usage, uerr := n.cfg.Cgroups.Usage(path)
-		totals, perr := n.cfg.Probes.Snapshot(c.key)
-		return sampleOf(usage, totals), errors.Join(uerr, perr)
-	})
+	n.cfg.Telemetry.Add(c.key, name, image, func() (telemetry.Sample, error) { return n.sample(c) })
 	return nil
+}
+
+// sample reads all that telemetry keeps of a running container.
+func (n *Node) sample(c *container) (telemetry.Sample, error) {
+	usage, more, uerr := n.cfg.Cgroups.DetailedUsage(n.cgroupPath(c.key))
+	totals, perr := n.cfg.Probes.Snapshot(c.key)
+	s := sampleOf(usage, totals)
+	s.Detail = more
+	c.mu.Lock()
+	pid, own := c.state.Pid, c.rec.Endpoint.NetNS != ""
+	s.Started = c.state.StartedAt
+	s.Limits = limitsOf(c.rec.Spec.Resources)
+	c.mu.Unlock()
+	var nerr error
+	if own && pid != 0 {
+		s.Network, nerr = network.Counters(pid)
+	}
+	return s, errors.Join(uerr, perr, nerr)
+}
+
+// limitsOf gives the processor limits as the kernel takes them: --cpus is a quota of docker's usual period.
+func limitsOf(r triton.Resources) telemetry.Limits {
+	l := telemetry.Limits{CPUQuota: r.CPUQuota, CPUPeriod: cmp.Or(r.CPUPeriod, 100_000)}
+	if r.NanoCPUs > 0 {
+		l.CPUQuota = r.NanoCPUs * l.CPUPeriod / 1e9
+	}
+	return l
 }
 
 // unwatch takes the final reading and keeps it.
@@ -179,6 +203,9 @@ func (n *Node) observeLive(key triton.ContainerKey) (Observed, bool, error) {
 func sampleOf(u triton.Usage, t probes.Totals) telemetry.Sample {
 	s := telemetry.Sample{
 		Time: t.Last, Usage: u, Durations: t.Durations, RunQueue: t.RunQueue,
+		Block: triton.BlockUsage{
+			Reads: t.BlockReads, Writes: t.BlockWrites, ReadBytes: t.BlockReadBytes, WriteBytes: t.BlockWriteBytes,
+		},
 		Counters: telemetry.Counters{
 			Execs: t.Execs, Exits: t.Exits, Forks: t.Forks, FatalSignals: t.FatalSignals, OOMKills: t.OOMKills,
 			RunQueueNs: t.RunQueue.SumNs,

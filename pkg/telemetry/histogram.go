@@ -1,32 +1,20 @@
 package telemetry
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/tritond/triton/pkg/triton"
 	"google.golang.org/protobuf/proto"
 )
 
-// histogramMetric writes a histogram in both forms: native buckets for a protobuf scrape, and classic buckets for a
-// text scrape. client_golang's constructors give one or the other.
-type histogramMetric struct {
-	desc   *prometheus.Desc
-	labels []*dto.LabelPair
-	hist   triton.Histogram
-}
+// classicExponents are the powers of two seconds that are classic bucket bounds: 1 us to 16 s, factor 64: each bound is a
+// series. They are native bounds too, so the two forms agree exactly.
+var classicExponents = [...]int{-20, -14, -8, -2, 4}
 
-// classicExponents are the powers of two seconds that are classic bucket bounds: 1 us to 16 s, factor 8. They are
-// native bounds too, so the two forms agree exactly.
-var classicExponents = [...]int{-20, -17, -14, -11, -8, -5, -2, 1, 4}
-
-// Desc implements prometheus.Metric.
-func (m histogramMetric) Desc() *prometheus.Desc { return m.desc }
-
-// Write implements prometheus.Metric. The count is the sum of the buckets, as native histograms demand.
-func (m histogramMetric) Write(out *dto.Metric) error {
-	h := m.hist
-	out.Label = m.labels
-	out.Histogram = &dto.Histogram{
+// encodeHistogram gives a histogram in both forms: native buckets for a protobuf scrape, and classic buckets for a text
+// scrape. client_golang's constructors give one or the other. The count is the sum of the buckets, as native histograms
+// demand.
+func encodeHistogram(h triton.Histogram) *dto.Histogram {
+	out := &dto.Histogram{
 		SampleCount:   proto.Uint64(h.Count()),
 		SampleSum:     proto.Float64(float64(h.SumNs) / 1e9),
 		Schema:        proto.Int32(h.Schema),
@@ -34,12 +22,12 @@ func (m histogramMetric) Write(out *dto.Metric) error {
 		ZeroCount:     proto.Uint64(0),
 		Bucket:        classicBuckets(h),
 	}
-	out.Histogram.PositiveSpan, out.Histogram.PositiveDelta = nativeBuckets(h)
-	if len(out.Histogram.PositiveSpan) == 0 {
+	out.PositiveSpan, out.PositiveDelta = nativeBuckets(h)
+	if len(out.PositiveSpan) == 0 {
 		// The wire format's mark of an empty native histogram, without which it would be taken for a classic one.
-		out.Histogram.PositiveSpan = []*dto.BucketSpan{{Offset: proto.Int32(0), Length: proto.Uint32(0)}}
+		out.PositiveSpan = []*dto.BucketSpan{{Offset: proto.Int32(0), Length: proto.Uint32(0)}}
 	}
-	return nil
+	return out
 }
 
 // classicBuckets cumulates h at the classic bounds. +Inf is implied by the count.

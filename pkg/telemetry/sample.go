@@ -11,12 +11,25 @@ type Sample struct {
 	Time  time.Time
 	Usage triton.Usage
 	Counters
+	Network triton.NetworkUsage
+	Block   triton.BlockUsage
+
+	// Started, Limits and Detail are as of now; windows do not keep them.
+	Started time.Time
+	Limits  Limits
+	Detail  triton.UsageDetail
 
 	Durations triton.Histogram // of system calls
 	RunQueue  triton.Histogram // waits for a CPU
 
 	// PerSyscall is by call, in order of numbers; windows do not keep it.
 	PerSyscall []SyscallSample
+}
+
+// Limits are processor limits as the kernel takes them.
+type Limits struct {
+	CPUQuota  int64 // microseconds per period; 0: none
+	CPUPeriod int64 // microseconds
 }
 
 // Counters are the single numbers that the probes count.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -25,8 +27,13 @@ type Config struct {
 	Drops func() map[string]uint64
 	// Missing gives the programs that the kernel refused; nil: none.
 	Missing func() []string
-	Log     *slog.Logger
+	// Build is what triton_build_info tells.
+	Build Build
+	Log   *slog.Logger
 }
+
+// Build names the program that runs.
+type Build struct{ Version, Revision, Go string }
 
 // Source reads a container's state now. It is called by Run alone, from one goroutine at a time. An error that matches
 // errdefs.ErrNotFound means that the container is ending and is not logged.
@@ -35,8 +42,9 @@ type Source func() (Sample, error)
 // Store keeps a window per container and tells subscribers of each new sample. All methods may be called from any
 // goroutine.
 type Store struct {
-	cfg Config
-	log *slog.Logger
+	cfg      Config
+	log      *slog.Logger
+	registry *prometheus.Registry
 
 	mu         sync.RWMutex
 	containers map[triton.ContainerKey]*container
@@ -52,6 +60,7 @@ type Store struct {
 type container struct {
 	key         triton.ContainerKey
 	name, image string
+	labels      []*dto.LabelPair // of its series
 	source      Source
 	window      *window // guarded by Store.mu
 }
@@ -64,12 +73,14 @@ func New(cfg Config) *Store {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Store{
+	s := &Store{
 		cfg: cfg, log: cfg.Log,
 		containers: map[triton.ContainerKey]*container{},
 		subs:       map[*Subscription]struct{}{},
 		passed:     make(chan struct{}),
 	}
+	s.registry = newRegistry(s)
+	return s
 }
 
 // Run samples every container each Interval until ctx is done; it returns nil then.
@@ -95,7 +106,7 @@ func (s *Store) Add(key triton.ContainerKey, name, image string, source Source) 
 	if old := s.containers[key]; old != nil {
 		w = old.window
 	}
-	s.containers[key] = &container{key: key, name: name, image: image, source: source, window: w}
+	s.containers[key] = &container{key: key, name: name, image: image, labels: containerLabelPairs(key, name, image), source: source, window: w}
 }
 
 // Remove forgets a container and its window. Not there is fine.

@@ -23,9 +23,11 @@ const (
 
 // scalars is a sample without its histograms.
 type scalars struct {
-	at       time.Time
+	atNs     int64 // since 1970: a time.Time has thrice the size
 	usage    triton.Usage
 	counters Counters
+	network  triton.NetworkUsage
+	block    triton.BlockUsage
 }
 
 // second is a sample with what each histogram gained since the one before.
@@ -50,14 +52,14 @@ func newWindow() *window {
 
 // add takes a sample. Samples come in order of time.
 func (w *window) add(s Sample) {
-	sc := scalars{at: s.Time, usage: s.Usage, counters: s.Counters}
+	sc := scalars{atNs: s.Time.UnixNano(), usage: s.Usage, counters: s.Counters, network: s.Network, block: s.Block}
 	next := second{scalars: sc}
 	if w.seen { // the first has nothing to compare with
 		next.durations = heatOf(s.Durations.Sub(w.last.Durations))
 		next.runQueue = heatOf(s.RunQueue.Sub(w.last.RunQueue))
 	}
 	w.seconds.push(next)
-	if newest, ok := w.tens.newest(); !ok || s.Time.Sub(newest.at) >= tensApart-time.Second/2 {
+	if newest, ok := w.tens.newest(); !ok || s.Time.Sub(newest.at()) >= tensApart-time.Second/2 {
 		w.tens.push(sc)
 	}
 	w.last, w.seen = s, true
@@ -69,7 +71,7 @@ func (w *window) samples() []Sample {
 	var out []Sample
 	seconds := w.seconds.all()
 	for _, sc := range w.tens.all() {
-		if len(seconds) == 0 || sc.at.Before(seconds[0].at) {
+		if len(seconds) == 0 || sc.atNs < seconds[0].atNs {
 			out = append(out, sc.sample())
 		}
 	}
@@ -81,7 +83,11 @@ func (w *window) samples() []Sample {
 	return out
 }
 
-func (sc scalars) sample() Sample { return Sample{Time: sc.at, Usage: sc.usage, Counters: sc.counters} }
+func (sc scalars) at() time.Time { return time.Unix(0, sc.atNs) }
+
+func (sc scalars) sample() Sample {
+	return Sample{Time: sc.at(), Usage: sc.usage, Counters: sc.counters, Network: sc.network, Block: sc.block}
+}
 
 // heatOf coarsens a histogram to the window's buckets. Counts beyond 2^32 in a second stay at the limit.
 func heatOf(h triton.Histogram) heat {

@@ -34,3 +34,24 @@ type Pressure struct {
 	MemorySome, MemoryFull time.Duration
 	IOSome, IOFull         time.Duration
 }
+
+// UsageDetail is what windows do not keep of a reading, and exporters want.
+type UsageDetail struct {
+	Processes       uint64 // with an own address space; Usage.Pids counts threads
+	MemorySwap      uint64 // bytes
+	PageFaults      uint64
+	MajorPageFaults uint64 // those that waited for a disk
+}
+
+// NetworkUsage is what passed the interfaces of a container's own network namespace, the loopback excepted. It is zero
+// for a container that has none of its own.
+type NetworkUsage struct {
+	RxBytes, RxPackets, RxDropped uint64
+	TxBytes, TxPackets, TxDropped uint64
+}
+
+// BlockUsage is what devices completed of a container's requests.
+type BlockUsage struct {
+	Reads, Writes         uint64 // requests
+	ReadBytes, WriteBytes uint64
+}
