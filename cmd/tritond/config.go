@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/tritond/triton/pkg/image"
+	"github.com/tritond/triton/pkg/telemetry"
 )
 
 // config is everything the daemon can be told. Each flag is also read from TRITOND_<FLAG>, dashes as underscores;
@@ -33,6 +34,7 @@ type config struct {
 	ShimPath     string
 	FavorDynMods bool
 	PerSyscall   bool
+	PyroscopeURL string
 
 	InsecureRegistries hostList
 	RegistryCerts      string
@@ -68,6 +70,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"bytes that must stay free on the data root's volume: below it, new containers and images are refused")
 	fs.BoolVar(&c.PerSyscall, "metrics-per-syscall", false,
 		"serve count, errors and latency of each system call on /metrics: some hundred series more per container")
+	fs.StringVar(&c.PyroscopeURL, "pyroscope-url", "", "Pyroscope server that the daemon uploads profiles of itself to; empty: none")
 	fs.BoolVar(&c.FavorDynMods, "favordynmods", false,
 		"mount cgroup2 with favordynmods: starts are some 9 ms faster, forks and exits a little slower; stays until reboot")
 	fs.Var(&c.InsecureRegistries, "insecure-registry",
@@ -172,6 +175,11 @@ func (c *config) validate() error {
 	}
 	if err := (image.RegistryConfig{Insecure: c.InsecureRegistries}).Validate(); err != nil {
 		bad("--insecure-registry: %w", err)
+	}
+	if c.PyroscopeURL != "" {
+		if err := telemetry.CheckPyroscopeURL(c.PyroscopeURL); err != nil {
+			bad("--pyroscope-url %q: %w", c.PyroscopeURL, err)
+		}
 	}
 	for _, h := range c.Hosts {
 		if err := c.checkHost(h); err != nil {

@@ -51,6 +51,7 @@ type daemon struct {
 	network   *network.Network
 	probes    *probes.Probes
 	telemetry *telemetry.Store
+	profiles  *telemetry.Pyroscope // nil: none are wanted
 	runtime   *runtime.Runtime
 	node      *node.Node
 }
@@ -70,6 +71,9 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.probes.Run(gctx) })
 	g.Go(func() error { return d.telemetry.Run(gctx) })
+	if d.profiles != nil {
+		g.Go(func() error { return d.profiles.Run(gctx) })
+	}
 	g.Go(func() error { return d.network.Run(gctx) })
 	g.Go(func() error { return d.runtime.Run(gctx) })
 	g.Go(func() error { return d.node.Run(gctx) })
@@ -201,7 +205,18 @@ func (d *daemon) openTelemetry() error {
 		Node: d.static.Name, Log: d.log.With("part", "telemetry"), Drops: d.probes.Drops, Missing: d.missing, PerSyscall: d.cfg.PerSyscall,
 		Build: telemetry.Build{Version: version, Revision: commit, Go: goruntime.Version()},
 	})
-	return d.telemetry.Register(journalMetrics(d.journal)...)
+	if err := d.telemetry.Register(journalMetrics(d.journal)...); err != nil {
+		return err
+	}
+	if d.cfg.PyroscopeURL == "" {
+		return nil
+	}
+	var err error
+	d.profiles, err = telemetry.NewPyroscope(telemetry.PyroscopeConfig{URL: d.cfg.PyroscopeURL, Node: d.static.Name, Log: d.log.With("part", "profiles")})
+	if err != nil {
+		return err
+	}
+	return d.telemetry.Register(d.profiles)
 }
 
 // missing names the programs that this kernel refused.
