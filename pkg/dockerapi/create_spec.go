@@ -197,6 +197,9 @@ func (s *Server) createContainer(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := admitSpec(c.tenant, &spec); err != nil {
+		return err
+	}
 	if spec.Image == "" {
 		return invalid("Image: no image specified")
 	}

@@ -27,6 +27,9 @@ func (s *Server) createExec(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := admitExec(c.tenant, &spec); err != nil {
+		return err
+	}
 	id, err := s.Backend.CreateExec(ctx, key, spec)
 	if err != nil {
 		return err

@@ -40,12 +40,12 @@ func (b *fakeBackend) RemoveNetwork(_ context.Context, _ triton.Tenant, ref stri
 	return nil
 }
 
-func (b *fakeBackend) PruneNetworks(_ context.Context, _ triton.Tenant, want func(triton.NetworkInfo) bool) ([]string, error) {
+func (b *fakeBackend) PruneNetworks(_ context.Context, tenant triton.Tenant, want func(triton.NetworkInfo) bool) ([]string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var gone []string
 	for _, n := range b.nets.networks {
-		if want(n) {
+		if n.Key.Tenant == tenant && want(n) {
 			gone = append(gone, n.Spec.Name)
 		}
 	}

@@ -86,6 +86,9 @@ func (s *Server) createNetwork(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := admitNetwork(c.tenant, &spec); err != nil {
+		return err
+	}
 	key, err := s.Backend.CreateNetwork(ctx, c.tenant, spec)
 	if err != nil {
 		return err
