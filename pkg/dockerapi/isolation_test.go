@@ -23,6 +23,8 @@ const (
 	reachExec      reach = "exec"
 	reachImage     reach = "image"
 	reachNetwork   reach = "network"
+	// reachImageName is reachImage where an id is no way to name one.
+	reachImageName reach = "image by name"
 	reachUnbuilt   reach = "unbuilt" // answers 501 or 503 to everybody
 )
 
@@ -33,42 +35,45 @@ var routeReach = map[string]struct {
 	query string
 	body  string
 }{
-	"GET /_ping":                     {reach: reachNothing},
-	"HEAD /_ping":                    {reach: reachNothing},
-	"GET /version":                   {reach: reachNothing},
-	"GET /plugins":                   {reach: reachNothing},
-	"OPTIONS /{path...}":             {reach: reachNothing},
-	"GET /info":                      {reach: reachList},
-	"GET /events":                    {reach: reachList, query: "since=1&until=0s"},
-	"GET /containers/json":           {reach: reachList, query: "all=1"},
-	"GET /images/json":               {reach: reachList, query: "all=1"},
-	"GET /networks":                  {reach: reachList},
-	"POST /networks/prune":           {reach: reachList},
-	"POST /containers/create":        {reach: reachCreate},
-	"POST /images/load":              {reach: reachCreate},
-	"POST /images/create":            {reach: reachCreate},
-	"POST /networks/create":          {reach: reachCreate},
-	"GET /containers/{id}/json":      {reach: reachContainer},
-	"GET /containers/{id}/logs":      {reach: reachContainer, query: "stdout=1&follow=1"},
-	"POST /containers/{id}/resize":   {reach: reachContainer, query: "h=1&w=1"},
-	"POST /containers/{id}/start":    {reach: reachContainer},
-	"POST /containers/{id}/stop":     {reach: reachContainer},
-	"POST /containers/{id}/restart":  {reach: reachContainer},
-	"POST /containers/{id}/kill":     {reach: reachContainer},
-	"POST /containers/{id}/attach":   {reach: reachContainer, query: "stream=1&stdout=1"},
-	"POST /containers/{id}/wait":     {reach: reachContainer},
-	"DELETE /containers/{id}":        {reach: reachContainer},
-	"POST /containers/{id}/exec":     {reach: reachContainer, body: `{"Cmd":["true"]}`},
-	"POST /exec/{id}/start":          {reach: reachExec, body: `{"Detach":true}`},
-	"POST /exec/{id}/resize":         {reach: reachExec, query: "h=1&w=1"},
-	"GET /exec/{id}/json":            {reach: reachExec},
-	"GET /images/{name...}/json":     {reach: reachImage},
-	"POST /images/{name...}/tag":     {reach: reachImage, query: "repo=other&tag=1"},
-	"DELETE /images/{name...}":       {reach: reachImage},
-	"GET /networks/{id}":             {reach: reachNetwork},
-	"DELETE /networks/{id}":          {reach: reachNetwork},
-	"POST /networks/{id}/connect":    {reach: reachNetwork, body: `{"Container":"own"}`},
-	"POST /networks/{id}/disconnect": {reach: reachNetwork, body: `{"Container":"own"}`},
+	"GET /_ping":                       {reach: reachNothing},
+	"HEAD /_ping":                      {reach: reachNothing},
+	"GET /version":                     {reach: reachNothing},
+	"POST /auth":                       {reach: reachNothing}, // asks a registry with what the body says; stores nothing
+	"GET /distribution/{name...}/json": {reach: reachNothing}, // of a registry, not of an image here
+	"GET /plugins":                     {reach: reachNothing},
+	"OPTIONS /{path...}":               {reach: reachNothing},
+	"GET /info":                        {reach: reachList},
+	"GET /events":                      {reach: reachList, query: "since=1&until=0s"},
+	"GET /containers/json":             {reach: reachList, query: "all=1"},
+	"GET /images/json":                 {reach: reachList, query: "all=1"},
+	"GET /networks":                    {reach: reachList},
+	"POST /networks/prune":             {reach: reachList},
+	"POST /containers/create":          {reach: reachCreate},
+	"POST /images/load":                {reach: reachCreate},
+	"POST /images/create":              {reach: reachCreate},
+	"POST /networks/create":            {reach: reachCreate},
+	"GET /containers/{id}/json":        {reach: reachContainer},
+	"GET /containers/{id}/logs":        {reach: reachContainer, query: "stdout=1&follow=1"},
+	"POST /containers/{id}/resize":     {reach: reachContainer, query: "h=1&w=1"},
+	"POST /containers/{id}/start":      {reach: reachContainer},
+	"POST /containers/{id}/stop":       {reach: reachContainer},
+	"POST /containers/{id}/restart":    {reach: reachContainer},
+	"POST /containers/{id}/kill":       {reach: reachContainer},
+	"POST /containers/{id}/attach":     {reach: reachContainer, query: "stream=1&stdout=1"},
+	"POST /containers/{id}/wait":       {reach: reachContainer},
+	"DELETE /containers/{id}":          {reach: reachContainer},
+	"POST /containers/{id}/exec":       {reach: reachContainer, body: `{"Cmd":["true"]}`},
+	"POST /exec/{id}/start":            {reach: reachExec, body: `{"Detach":true}`},
+	"POST /exec/{id}/resize":           {reach: reachExec, query: "h=1&w=1"},
+	"GET /exec/{id}/json":              {reach: reachExec},
+	"GET /images/{name...}/json":       {reach: reachImage},
+	"POST /images/{name...}/tag":       {reach: reachImage, query: "repo=other&tag=1"},
+	"POST /images/{name...}/push":      {reach: reachImageName},
+	"DELETE /images/{name...}":         {reach: reachImage},
+	"GET /networks/{id}":               {reach: reachNetwork},
+	"DELETE /networks/{id}":            {reach: reachNetwork},
+	"POST /networks/{id}/connect":      {reach: reachNetwork, body: `{"Container":"own"}`},
+	"POST /networks/{id}/disconnect":   {reach: reachNetwork, body: `{"Container":"own"}`},
 }
 
 // reachOf returns an endpoint's class; rows that are answered by their group alone are unbuilt without being listed.
@@ -107,6 +112,7 @@ func (s *testServer) furnish(t *testing.T, tenant string) belongings {
 		reachContainer: {id, triton.ShortID(id), tenant + "-web", "/" + tenant + "-web"},
 		reachExec:      {exec},
 		reachImage:     {img.ID, strings.TrimPrefix(img.ID, "sha256:")[:12], tenant + ":private"},
+		reachImageName: {tenant + ":private"},
 		reachNetwork:   {network, triton.ShortID(network), tenant + "-net"},
 	}
 }
@@ -169,7 +175,7 @@ func TestTenantsDoNotMeet(t *testing.T) {
 			objectIsHidden(t, r, of, query, body)
 		}
 	}
-	for _, of := range []reach{reachList, reachContainer, reachExec, reachImage, reachNetwork} {
+	for _, of := range []reach{reachList, reachContainer, reachExec, reachImage, reachImageName, reachNetwork} {
 		if tried[of] == 0 {
 			t.Errorf("no endpoint of class %q was tried", of)
 		}
