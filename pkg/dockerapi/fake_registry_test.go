@@ -61,3 +61,11 @@ func (f *fakeRegistries) InspectRemote(_ context.Context, ref string, auth trito
 		Platforms: []triton.Platform{{OS: "linux", Architecture: "arm64", Variant: "v8"}},
 	}, f.err
 }
+
+// PushImage looks the image up first, as the store does: only the tenant's own can be pushed.
+func (b *fakeBackend) PushImage(ctx context.Context, tenant triton.Tenant, req triton.PushRequest, emit func(triton.ImageProgress) error) error {
+	if _, err := b.InspectImage(ctx, tenant, req.Ref); err != nil {
+		return err
+	}
+	return b.fakeRegistries.PushImage(ctx, tenant, req, emit)
+}
