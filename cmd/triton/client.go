@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,9 +18,13 @@ const defaultHost = "unix:///run/tritond/docker.sock"
 
 // client speaks to the daemon's own HTTP paths over the Docker socket.
 type client struct {
-	http *http.Client
-	base string
+	http   *http.Client
+	base   string
+	tenant string // to act for, as an operator may; "": the caller's own
 }
+
+// tenantHeader is the daemon's auth.TenantHeader.
+const tenantHeader = "X-Triton-Tenant"
 
 // newClient takes an address as docker's -H and DOCKER_HOST have it: unix:///path or tcp://host:port.
 func newClient(host string) (*client, error) {
@@ -41,31 +46,53 @@ func newClient(host string) (*client, error) {
 	return &client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, base: "http://triton"}, nil
 }
 
-// get decodes the JSON of an own path into v. A refusal carries the daemon's message.
+// get decodes the JSON of an own path into v.
 func (c *client) get(ctx context.Context, path string, v any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	return c.do(ctx, http.MethodGet, path, nil, v)
+}
+
+// do sends in (nil: no body) and decodes the answer into out (nil: not read). A refusal carries the daemon's message.
+func (c *client) do(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return err
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.tenant != "" {
+		req.Header.Set(tenantHeader, c.tenant)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask the daemon: %w", err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	if err != nil {
 		return fmt.Errorf("read the daemon's answer: %w", err)
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode >= http.StatusBadRequest {
 		var refusal struct {
 			Message string `json:"message"`
 		}
-		if json.Unmarshal(body, &refusal) == nil && refusal.Message != "" {
+		if json.Unmarshal(answer, &refusal) == nil && refusal.Message != "" {
 			return fmt.Errorf("%s", refusal.Message)
 		}
-		return fmt.Errorf("the daemon answered %s: %s", resp.Status, strings.TrimSpace(string(body)))
+		return fmt.Errorf("the daemon answered %s: %s", resp.Status, strings.TrimSpace(string(answer)))
 	}
-	if err := json.Unmarshal(body, v); err != nil {
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
 		return fmt.Errorf("decode the daemon's answer: %w", err)
 	}
 	return nil

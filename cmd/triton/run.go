@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"slices"
 	"text/tabwriter"
@@ -17,12 +18,14 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-const usage = `Usage: triton [-H HOST] COMMAND
+const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
 
   version              versions of this client and of the daemon
   syscalls CONTAINER   what a container asked of the kernel: calls, errors, latency (also 10 minutes after its end)
+  login                print a link that logs the browser in that opens it first
   probes               what is measured, what this kernel refused, what was dropped
 
+TENANT is whom an operator acts for; default: the caller's own
 HOST is unix:///PATH or tcp://HOST:PORT; default: $DOCKER_HOST, else unix:///run/tritond/docker.sock
 `
 
@@ -31,6 +34,7 @@ func run(args []string) int {
 	fs := flag.NewFlagSet("triton", flag.ContinueOnError)
 	fs.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	host := fs.String("H", "", "address of the daemon")
+	tenant := fs.String("t", "", "tenant to act for")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
@@ -45,6 +49,7 @@ func run(args []string) int {
 	}
 	c, err := newClient(*host)
 	if err == nil {
+		c.tenant = *tenant
 		err = dispatch(c, fs.Args(), os.Stdout)
 	}
 	var wrong usageError
@@ -72,6 +77,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return showVersion(ctx, c, out)
 	case len(args) == 1 && args[0] == "probes":
 		return showProbes(ctx, c, out)
+	case len(args) == 1 && args[0] == "login":
+		return showLogin(ctx, c, out)
 	case len(args) == 2 && args[0] == "syscalls":
 		return showSyscalls(ctx, c, args[1], out)
 	case len(args) == 0:
@@ -87,6 +94,15 @@ func showVersion(ctx context.Context, c *client, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "daemon: %s (%s), instance %s, since %s\n", v.Version, v.Commit, v.Instance, v.Started.Format(time.RFC3339))
+	return nil
+}
+
+func showLogin(ctx context.Context, c *client, out io.Writer) error {
+	var l wire.LoginLink
+	if err := c.do(ctx, http.MethodPost, wire.LoginLinkPath, nil, &l); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, l.Link)
 	return nil
 }
 

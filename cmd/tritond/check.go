@@ -11,7 +11,9 @@ import (
 	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
+	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/host"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // errNotReady ends `tritond check` where something is missing; the table has said what.
@@ -61,7 +63,11 @@ func (d *daemon) welcome(after string) (string, error) {
 		line("docker", "export DOCKER_HOST=%s", h)
 	}
 	if d.cfg.HTTP != "" {
-		line("page", "%s", d.pageLink())
+		link, err := d.loginLink(auth.Caller{Tenant: triton.DefaultTenant, Operator: true, Name: "console"})
+		if err != nil {
+			return "", err
+		}
+		line("page", "%s  (good for one login)", link)
 		line("metrics", "%s/metrics", d.pageURL())
 	}
 	fmt.Fprintf(&b, "changed on this host; `tritond purge` takes it back\n")
@@ -81,6 +87,3 @@ func (d *daemon) welcome(after string) (string, error) {
 
 // pageURL is where --http is served.
 func (d *daemon) pageURL() string { return "http://" + d.cfg.HTTP }
-
-// pageLink is what a person opens first.
-func (d *daemon) pageLink() string { return d.pageURL() + "/" }

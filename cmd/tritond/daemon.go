@@ -17,6 +17,7 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/cgroup"
 	"github.com/tritond/triton/pkg/cluster"
 	"github.com/tritond/triton/pkg/dockerapi"
@@ -54,6 +55,7 @@ type daemon struct {
 	profiles  *telemetry.Pyroscope // nil: none are wanted
 	runtime   *runtime.Runtime
 	node      *node.Node
+	access    *auth.Authority
 }
 
 // serve runs the daemon until ctx is done.
@@ -175,6 +177,7 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	if err := d.openTelemetry(); err != nil {
 		return err
 	}
+	d.access = auth.New(auth.Config{Store: credentials{d.cluster}, Now: time.Now, Log: d.log.With("part", "auth"), Instance: cfg.Instance})
 	d.runtime, err = runtime.Open(ctx, runtime.Config{
 		Instance: cfg.Instance, ShimPath: cfg.ShimPath, RunRoot: cfg.RunRoot, DataRoot: cfg.DataRoot, Version: version,
 		Generation: d.roots.generation, BootID: d.roots.bootID, ExitMap: probes.ExitMapPath(d.roots.pinDir), Log: d.log.With("part", "runtime"),
@@ -238,9 +241,6 @@ func (d *daemon) imageRunning(ctx context.Context, tenant triton.Tenant, id stri
 	return d.node.RunsImage(ctx, tenant, id)
 }
 
-// operator is who calls on a socket that only root can open: the operator, acting for the default tenant.
-func operator(*http.Request) (triton.Tenant, error) { return triton.DefaultTenant, nil }
-
 // bridge describes the default network to the API.
 func (d *daemon) bridge() dockerapi.Bridge {
 	info := d.network.Describe()
@@ -303,16 +303,18 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	own := tritonapi.New(d.ownAPI())
 	docker := dockerapi.New(dockerapi.Config{
 		Backend: backend{Node: d.node, images: d.images, journal: d.journal, info: d.nodeInfo, changes: d.imageChanges.Load},
-		Version: version, Log: d.log.With("part", "api"), Tenant: operator,
+		Version: version, Log: d.log.With("part", "api"), Caller: caller,
 		Bridge: d.bridge(), StorageDriver: d.static.StorageDriver,
-		Extra: func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Operator()) },
+		Extra: func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Handler()) },
 	})
 	for _, h := range d.cfg.Hosts {
 		l, err := listenHost(h)
 		if err != nil {
 			return ls, err
 		}
-		ls = append(ls, &listener{l, docker.HTTPServer(ctx)})
+		server := docker.HTTPServer(ctx)
+		server.Handler = d.access.Local("console", server.Handler)
+		ls = append(ls, &listener{l, server})
 	}
 	if d.cfg.HTTP == "" {
 		return ls, nil
@@ -321,20 +323,11 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	if err != nil {
 		return ls, fmt.Errorf("listen on --http: %w", err)
 	}
-	return append(ls, &listener{l, &http.Server{Handler: d.public(own), ReadHeaderTimeout: headerTimeout}}), nil
+	return append(ls, &listener{l, &http.Server{Handler: d.web(own), ReadHeaderTimeout: headerTimeout}}), nil
 }
 
 // headerTimeout is how long a client may take to send its request's header.
 const headerTimeout = 30 * time.Second
-
-// public is what --http serves without a login: numbers about the machine, nothing a tenant wrote but names and images.
-func (d *daemon) public(own *tritonapi.API) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", d.telemetry.Handler())
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.Handle("GET "+wire.Prefix+"debug/vars", own.Vars())
-	return mux
-}
 
 // listenHost opens one -H. A socket that a killed daemon left is replaced: the lock on the data root says it is ours.
 func listenHost(h string) (net.Listener, error) {

@@ -13,7 +13,7 @@ func (d *daemon) ownAPI() tritonapi.Config {
 		Version: wire.Version{
 			Version: version, Commit: commit, Instance: d.cfg.Instance, Node: d.static.Name, Started: d.static.Started,
 		},
-		Node: d.node, Tenant: operator, Log: d.log.With("part", "api"), Probes: d.probesView, Vars: d.vars,
+		Node: d.node, Log: d.log.With("part", "api"), Probes: d.probesView, Vars: d.vars, LoginLink: d.loginLink,
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -35,11 +36,11 @@ func startServer(t *testing.T, edit ...func(*Config)) *testServer {
 	b := newFakeBackend()
 	cfg := Config{
 		Backend: b, Version: "0.1", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Tenant: func(r *http.Request) (triton.Tenant, error) {
+		Caller: func(r *http.Request) (auth.Caller, error) {
 			if name := r.Header.Get("X-Tenant"); name != "" {
-				return triton.Tenant(name), nil
+				return auth.Caller{Tenant: triton.Tenant(name)}, nil
 			}
-			return triton.DefaultTenant, nil
+			return auth.Caller{Tenant: triton.DefaultTenant, Operator: true}, nil
 		},
 	}
 	for _, f := range edit {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -297,7 +298,7 @@ func list50(tb testing.TB) (http.Handler, *http.Request) {
 		}}
 	}
 	s := New(Config{Backend: back, Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Tenant: func(*http.Request) (triton.Tenant, error) { return triton.DefaultTenant, nil }})
+		Caller: func(*http.Request) (auth.Caller, error) { return auth.Caller{Tenant: triton.DefaultTenant}, nil }})
 	return s.Handler(), httptest.NewRequestWithContext(context.Background(), "GET", "/v1.51/containers/json", nil)
 }
 
@@ -320,7 +321,7 @@ func TestListAnswersAgainWhileNothingChanged(t *testing.T) {
 	now, tenant := testNow, triton.DefaultTenant
 	s := New(Config{
 		Backend: back, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
-		Tenant: func(*http.Request) (triton.Tenant, error) { return tenant, nil },
+		Caller: func(*http.Request) (auth.Caller, error) { return auth.Caller{Tenant: tenant}, nil },
 	})
 	lists := func(path string) int {
 		before := back.lists

@@ -14,18 +14,18 @@ import (
 
 	"github.com/moby/moby/api/types/common"
 
+	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/triton"
 )
 
-// Config is what a Server is made of. Backend, Log and Tenant are required.
+// Config is what a Server is made of. Backend, Log and Caller are required.
 type Config struct {
 	Backend Backend
 	Log     *slog.Logger
 	// Version is the build version, shown in the Server header and by docker version.
 	Version string
-	// Tenant says who calls. It may look at the connection by ConnOf(r.Context()). Its error's kind decides the status
-	// (Unauthenticated: 401).
-	Tenant func(*http.Request) (triton.Tenant, error)
+	// Caller says who calls. Its error's kind decides the status (Unauthenticated: 401).
+	Caller func(*http.Request) (auth.Caller, error)
 	// Bridge describes the default network, for docker network ls and inspect. The zero value leaves its addresses out.
 	Bridge Bridge
 	// StorageDriver is what inspect shows as Driver; empty: overlayfs.
@@ -51,8 +51,8 @@ type Server struct {
 
 // New makes a Server; it panics when a required field of the Config is missing.
 func New(cfg Config) *Server {
-	if cfg.Backend == nil || cfg.Log == nil || cfg.Tenant == nil {
-		panic("dockerapi.New: Backend, Log and Tenant are required")
+	if cfg.Backend == nil || cfg.Log == nil || cfg.Caller == nil {
+		panic("dockerapi.New: Backend, Log and Caller are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -77,6 +77,7 @@ func New(cfg Config) *Server {
 // call is one request on its way to a handler. A handler has no other way to learn whom it serves, so one that forgets
 // the tenant does not compile.
 type call struct {
+	caller  auth.Caller
 	tenant  triton.Tenant
 	version apiVersion
 	vars    map[string]string // from the route's path
@@ -91,12 +92,11 @@ type handler func(*Server, context.Context, *call) error
 // Handler returns the API as an http.Handler.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }
 
-// HTTPServer returns a server for the API with the timeouts and the connection context it needs; the caller serves and
+// HTTPServer returns a server for the API with the timeouts it needs; the caller serves and
 // shuts it down. ctx is the base of every request's context.
 func (s *Server) HTTPServer(ctx context.Context) *http.Server {
 	return &http.Server{
 		Handler:     s.Handler(),
-		ConnContext: ConnContext,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		// A client that opens a connection and says nothing must not hold a descriptor for ever. Bodies have no deadline:
 		// docker load and attach take as long as they take.
@@ -104,19 +104,6 @@ func (s *Server) HTTPServer(ctx context.Context) *http.Server {
 		IdleTimeout:       5 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
-}
-
-type connKey struct{}
-
-// ConnContext is for http.Server.ConnContext: it lets Config.Tenant see the connection of a request.
-func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, c)
-}
-
-// ConnOf returns the connection that ConnContext put into a request's context, or nil. It is for reading credentials only.
-func ConnOf(ctx context.Context) net.Conn {
-	c, _ := ctx.Value(connKey{}).(net.Conn)
-	return c
 }
 
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
@@ -147,12 +134,12 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		version = v
 	}
-	tenant, err := s.Tenant(r)
+	caller, err := s.Caller(r)
 	if err != nil {
 		writeError(w, err)
 		return
 	}
-	s.run(rt, &call{tenant: tenant, version: version, vars: vars, query: query{r.URL.Query()}, r: r, w: w})
+	s.run(rt, &call{caller: caller, tenant: caller.Tenant, version: version, vars: vars, query: query{r.URL.Query()}, r: r, w: w})
 }
 
 // run calls the handler and turns its error into the response, unless one has begun.

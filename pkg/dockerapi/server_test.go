@@ -14,7 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tritond/triton/pkg/triton"
+	"github.com/tritond/triton/pkg/auth"
 )
 
 func TestErrorKindsBecomeStatus(t *testing.T) {
@@ -92,13 +92,10 @@ func TestFailedStart(t *testing.T) {
 	}
 }
 
-func TestTenantDecides(t *testing.T) {
+func TestCallerDecides(t *testing.T) {
 	s := startServer(t, func(c *Config) {
-		c.Tenant = func(r *http.Request) (triton.Tenant, error) {
-			if ConnOf(r.Context()) == nil {
-				t.Error("the request has no connection")
-			}
-			return "", fmt.Errorf("certificate needed: %w", errdefs.ErrUnauthenticated)
+		c.Caller = func(*http.Request) (auth.Caller, error) {
+			return auth.Caller{}, fmt.Errorf("certificate needed: %w", errdefs.ErrUnauthenticated)
 		}
 		c.Extra = func(mux *http.ServeMux) {
 			mux.HandleFunc("GET /triton/v1/x", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "extra") })

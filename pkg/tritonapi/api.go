@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
@@ -25,11 +26,12 @@ type Config struct {
 	Node    Node
 	Probes  func() wire.Probes
 	Vars    func() wire.Vars
-	Tenant  func(*http.Request) (triton.Tenant, error)
-	Log     *slog.Logger
+	// LoginLink makes a link to the page that logs its first user in as c.
+	LoginLink func(c auth.Caller) (string, error)
+	Log       *slog.Logger
 }
 
-// API serves /triton/v1.
+// API serves /triton/v1 to callers that pkg/auth's middleware has put into the context.
 type API struct {
 	cfg Config
 }
@@ -37,39 +39,98 @@ type API struct {
 // New returns an API that shows cfg.
 func New(cfg Config) *API { return &API{cfg} }
 
-// Operator serves every path; the caller has made sure that the client may see what it asks for.
-func (a *API) Operator() http.Handler {
+// access says who may use a route.
+type access string
+
+const (
+	// forTenants: every caller; what it shows is of the caller's tenant or of nobody.
+	forTenants access = "tenants"
+	// forOperator: others get 403, because it is about the machine or about all tenants.
+	forOperator access = "operator"
+)
+
+// route is one path. A test goes over all: one that shows a tenant's objects must have {ref} in its pattern.
+type route struct {
+	pattern string // method and path, as http.ServeMux has it
+	access  access
+	handle  func(*API, http.ResponseWriter, *http.Request, auth.Caller)
+}
+
+// routes lists every path.
+func routes() []route {
+	return []route{
+		{"GET " + wire.Prefix + "version", forTenants, (*API).version},
+		{"GET " + wire.Prefix + "containers/{ref}/observed", forTenants, (*API).observed},
+		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
+		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
+		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
+	}
+}
+
+// Handler serves every path.
+func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+wire.Prefix+"version", func(w http.ResponseWriter, _ *http.Request) { a.reply(w, a.cfg.Version) })
-	mux.HandleFunc("GET "+wire.Prefix+"probes", func(w http.ResponseWriter, _ *http.Request) { a.reply(w, a.cfg.Probes()) })
-	mux.HandleFunc("GET "+wire.Prefix+"containers/{ref}/observed", a.observed)
-	mux.Handle("GET "+wire.Prefix+"debug/vars", a.Vars())
+	for _, r := range routes() {
+		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
+			c, ok := auth.FromContext(req.Context())
+			switch {
+			case !ok:
+				a.refuse(w, http.StatusUnauthorized, "log in first")
+			case r.access == forOperator && !c.Operator:
+				a.refuse(w, http.StatusForbidden, req.URL.Path+" is for operators only")
+			default:
+				r.handle(a, w, req, c)
+			}
+		})
+	}
 	mux.HandleFunc(wire.Prefix, func(w http.ResponseWriter, _ *http.Request) { a.refuse(w, http.StatusNotFound, "page not found") })
 	return mux
 }
 
-// Vars serves the daemon's own size.
-func (a *API) Vars() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { a.reply(w, a.cfg.Vars()) })
+func (a *API) version(w http.ResponseWriter, _ *http.Request, _ auth.Caller) {
+	a.reply(w, a.cfg.Version)
 }
 
-func (a *API) observed(w http.ResponseWriter, r *http.Request) {
-	tenant, err := a.cfg.Tenant(r)
+func (a *API) probes(w http.ResponseWriter, _ *http.Request, _ auth.Caller) {
+	a.reply(w, a.cfg.Probes())
+}
+
+func (a *API) vars(w http.ResponseWriter, _ *http.Request, _ auth.Caller) { a.reply(w, a.cfg.Vars()) }
+
+func (a *API) loginLink(w http.ResponseWriter, _ *http.Request, c auth.Caller) {
+	link, err := a.cfg.LoginLink(c)
 	if err != nil {
-		a.refuse(w, http.StatusUnauthorized, err.Error())
+		a.fail(w, err)
 		return
 	}
-	o, err := a.cfg.Node.Observe(r.Context(), tenant, r.PathValue("ref"))
+	a.reply(w, wire.LoginLink{Link: link})
+}
+
+func (a *API) observed(w http.ResponseWriter, r *http.Request, c auth.Caller) {
+	o, err := a.cfg.Node.Observe(r.Context(), c.Tenant, r.PathValue("ref"))
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	a.reply(w, observedOf(o))
+}
+
+// fail answers with the status of err's kind.
+func (a *API) fail(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
 	switch {
 	case errdefs.IsNotFound(err):
-		a.refuse(w, http.StatusNotFound, err.Error())
+		status = http.StatusNotFound
 	case errdefs.IsInvalidArgument(err):
-		a.refuse(w, http.StatusBadRequest, err.Error())
-	case err != nil:
-		a.refuse(w, http.StatusInternalServerError, err.Error())
-	default:
-		a.reply(w, observedOf(o))
+		status = http.StatusBadRequest
+	case errdefs.IsPermissionDenied(err):
+		status = http.StatusForbidden
+	case errdefs.IsAlreadyExists(err), errdefs.IsFailedPrecondition(err):
+		status = http.StatusConflict
+	case errdefs.IsResourceExhausted(err), errdefs.IsUnavailable(err):
+		status = http.StatusServiceUnavailable
 	}
+	a.refuse(w, status, err.Error())
 }
 
 func (a *API) reply(w http.ResponseWriter, v any) {

@@ -225,7 +225,7 @@ type size struct {
 func (u *under) size(t *testing.T) size {
 	t.Helper()
 	var s size
-	vars := engine.NewAPI("tcp://"+u.tritond.HTTP, 1)
+	vars := engine.NewAPI(u.tritond.Host, 1)
 	defer vars.Close()
 	if err := vars.JSON(t.Context(), http.MethodGet, "/triton/v1/debug/vars", nil, &s); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,10 @@ import (
 )
 
 // API speaks HTTP to an engine's socket, for what the client cannot say (broken requests) or not fast enough.
-type API struct{ client *http.Client }
+type API struct {
+	client *http.Client
+	base   string
+}
 
 // Reply is an answer read to its end.
 type Reply struct {
@@ -28,7 +31,12 @@ func NewAPI(host string, conns int) *API {
 		var d net.Dialer
 		return d.DialContext(ctx, network, address)
 	}
-	return &API{client: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: conns, MaxConnsPerHost: conns}}}
+	base := "http://engine"
+	if network == "tcp" {
+		base = "http://" + address
+	}
+	transport := &http.Transport{DialContext: dial, MaxIdleConnsPerHost: conns, MaxConnsPerHost: conns}
+	return &API{client: &http.Client{Transport: transport}, base: base}
 }
 
 // Close drops idle connections.
@@ -36,7 +44,7 @@ func (a *API) Close() { a.client.CloseIdleConnections() }
 
 // Do sends body (nil: none) as it is, under the given content type, and reads the answer.
 func (a *API) Do(ctx context.Context, method, path, contentType string, body io.Reader) (Reply, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://engine"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
 	if err != nil {
 		return Reply{}, err
 	}

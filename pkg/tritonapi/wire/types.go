@@ -8,6 +8,15 @@ import (
 // Prefix begins every path of this package.
 const Prefix = "/triton/v1/"
 
+// LoginLinkPath makes a login link when it is posted to.
+const LoginLinkPath = Prefix + "login-link"
+
+// LoginLink answers POST LoginLinkPath.
+type LoginLink struct {
+	// Link opens the page; whoever opens it first is logged in.
+	Link string `json:"link"`
+}
+
 // ObservedPath is where a container's observation record is.
 func ObservedPath(ref string) string {
 	return Prefix + "containers/" + url.PathEscape(ref) + "/observed"
