@@ -190,6 +190,11 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	if _, err := d.cgroups.Make(own); err != nil {
 		return err
 	}
+	if dir := d.cgroups.UnifiedDir(own); dir == "" {
+		d.log.Warn("no unified control groups: containers in networks of users know no names of one another")
+	} else if err := d.network.StartResolver(dir, filepath.Join(d.roots.pinDir, "resolver")); err != nil {
+		d.log.Error("containers in networks of users know no names of one another", "err", err)
+	}
 	limits, err := runtime.DetectLimits(d.cgroups, own)
 	if err != nil {
 		return err

@@ -170,6 +170,14 @@ func (f *FS) Dir(controller, path string) string {
 	return mount + clean(path)
 }
 
+// UnifiedDir is the directory of path in the unified hierarchy; empty where there is none.
+func (f *FS) UnifiedDir(path string) string {
+	if f.v2 == "" {
+		return ""
+	}
+	return f.v2 + "/" + strings.TrimPrefix(path, "/")
+}
+
 func (f *FS) v1Mount(controller string) string {
 	for _, h := range f.v1 {
 		if slices.Contains(h.controllers, controller) {

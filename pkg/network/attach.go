@@ -139,6 +139,7 @@ func (n *Network) Detach(ctx context.Context, att triton.Attachment) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	n.names.withdraw(att.Address.Addr())
 	err := n.rules.drop(att.HostLink)
 	link, lerr := n.host.LinkByName(att.HostLink)
 	switch {

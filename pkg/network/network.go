@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/tritond/triton/pkg/network/resolver"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -64,6 +65,10 @@ type Network struct {
 	segments map[string]*segment
 	attached map[string]triton.Attachment // by host link
 
+	names    *names
+	redirect *redirect        // nil: there is no embedded resolver
+	resolver *resolver.Server // nil where redirect is
+
 	ports     sync.Mutex // held while ports are taken or given back
 	published map[triton.ContainerKey][]published
 
@@ -100,6 +105,7 @@ func Open(ctx context.Context, cfg Config) (*Network, error) {
 		segments:  map[string]*segment{},
 		attached:  map[string]triton.Attachment{},
 	}
+	n.names = newNames(n.hostServers)
 	n.bridge = newBridge(cfg, host)
 	n.rules = newFirewall(cfg.Instance, zone{bridge: n.bridge.name, subnet: cfg.Subnet})
 	n.segments[BridgeNetwork] = &segment{
@@ -352,7 +358,7 @@ func (n *Network) Close() error {
 	if already {
 		return nil
 	}
-	var errs error
+	errs := n.closeResolver()
 	for ep, ok := n.takeIdle(); ok; ep, ok = n.takeIdle() {
 		if err := n.unmake(ep); err != nil {
 			errs = errors.Join(errs, err)

@@ -23,6 +23,7 @@ type segment struct {
 	spec   triton.NetworkSpec
 	bridge *bridge
 	addrs  addresses
+	names  netip.AddrPort // where its resolver listens; zero: nowhere
 }
 
 // addresses hands out what a network has. take's errors are pool.take's.
@@ -64,6 +65,9 @@ func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec tr
 	err = s.bridge.setUpSegment(n.host)
 	if err == nil {
 		err = n.rules.addZone(s.zone(), n.isReady())
+	}
+	if err == nil {
+		err = n.serveNames(s)
 	}
 	if err != nil {
 		if s.bridge.made {
@@ -201,6 +205,11 @@ func (n *Network) RemoveSegment(ctx context.Context, key triton.NetworkKey) erro
 	s := n.segments[key.ID]
 	if s == nil {
 		return nil
+	}
+	if n.redirect != nil {
+		if err := n.resolver.Unlisten(s.spec.Gateway); err != nil {
+			return fmt.Errorf("stop the resolver of network %s: %w", key, err)
+		}
 	}
 	if err := errors.Join(s.bridge.remove(n.host), n.rules.dropZone(s.bridge.name)); err != nil {
 		return fmt.Errorf("remove network %s: %w", key, err)

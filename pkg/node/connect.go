@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -98,7 +99,7 @@ func (r *Record) memberOf(id string) bool {
 // networksChanged brings what depends on a running container's networks up to date: its default route, where its
 // published ports lead, and its files of names.
 func (n *Node) networksChanged(ctx context.Context, c *container) error {
-	if err := n.setGateway(ctx, c); err != nil {
+	if err := errors.Join(n.setGateway(ctx, c), n.announce(ctx, c)); err != nil {
 		return err
 	}
 	c.mu.Lock()

@@ -87,7 +87,38 @@ func (n *Node) attachNetworks(ctx context.Context, c *container) error {
 	if len(ms) == 0 {
 		return nil
 	}
-	return n.setGateway(ctx, c)
+	if err := errors.Join(n.setGateway(ctx, c), n.announce(ctx, c)); err != nil {
+		n.detachAll(ctx, c)
+		return fmt.Errorf("failed to set up container networking: %w", err)
+	}
+	return nil
+}
+
+// announce tells the resolver what the container is called, and the container where the resolver is.
+func (n *Node) announce(ctx context.Context, c *container) error {
+	c.mu.Lock()
+	rec, attached := c.rec, c.attached
+	c.mu.Unlock()
+	view := triton.Container{Key: rec.Key, Name: rec.Name, Spec: rec.Spec}
+	for _, att := range attached {
+		i := slices.IndexFunc(rec.Networks, func(m triton.Membership) bool { return m.Network == att.Network || m.Name == att.Network })
+		r := n.nets.get(triton.NetworkKey{Tenant: rec.Key.Tenant, ID: att.Network})
+		if i < 0 || r == nil {
+			continue // the default network has no names
+		}
+		a := network.Announcement{Container: rec.Key.ID, Name: r.Spec.Name, Names: view.DNSNames(&rec.Networks[i]), Links: map[string]string{}}
+		for _, link := range rec.Networks[i].Links {
+			name, alias, _ := strings.Cut(link, ":")
+			a.Links[alias] = name
+		}
+		for _, s := range rec.Spec.DNS {
+			if addr, err := netip.ParseAddr(s); err == nil {
+				a.Upstream = append(a.Upstream, addr)
+			}
+		}
+		n.cfg.Network.Announce(a, att)
+	}
+	return n.cfg.Network.PointResolver(ctx, rec.Endpoint, attached)
 }
 
 // attachOne gives a container an interface in one network and notes it.
@@ -147,6 +178,15 @@ func (n *Node) detachAll(ctx context.Context, c *container) {
 		if err := n.detachOne(context.WithoutCancel(ctx), c, att); err != nil {
 			n.log.Error("network not left", "container", c.key, "network", att.Network, "err", err)
 		}
+	}
+	if len(have) == 0 {
+		return
+	}
+	c.mu.Lock()
+	ep := c.rec.Endpoint
+	c.mu.Unlock()
+	if err := n.cfg.Network.PointResolver(context.WithoutCancel(ctx), ep, nil); err != nil {
+		n.log.Error("resolver not forgotten", "container", c.key, "err", err)
 	}
 }
 

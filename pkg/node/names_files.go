@@ -52,7 +52,7 @@ func (n *Node) namesOf(c *container) network.Names {
 	}
 	for _, att := range c.attached {
 		names.Addresses = append(names.Addresses, att.Address.Addr())
-		names.Embedded = names.Embedded || att.Network != triton.ModeBridge
+		names.Embedded = names.Embedded || att.Network != triton.ModeBridge && n.cfg.Network.Resolves()
 	}
 	return names
 }

@@ -150,7 +150,7 @@ func (n *Node) resume(c *container, found runtime.Found) error {
 		}
 	}
 	n.supervise(c, found.Task)
-	return nil
+	return n.announce(context.WithoutCancel(n.ctx), c)
 }
 
 // endedMeanwhile does what ended does, for an end that no daemon saw. The die event carries the true time, and is not
