@@ -129,7 +129,7 @@ func (d *detail) describe(c *triton.Container, f *ContainerFrame) {
 func (d *detail) fill(window []telemetry.Sample) {
 	for i := 1; i < len(window); i++ {
 		a, b := &window[i-1], &window[i]
-		if len(a.Durations.Counts) == 0 || b.Time.Sub(a.Time) > 2*time.Second {
+		if len(a.Durations.Counts) == 0 || b.Time.Sub(a.Time) > 3*time.Second {
 			continue // every tenth second only, without histograms; or a hole
 		}
 		d.push(columnOf(a, b, b.Durations, b.RunQueue))
