@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: web web-test web-bench help deps build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,22 @@ test-kernel: ## tests on this machine's kernel (root)
 
 test-e2e: build registry ## the docker client against the built daemon (root)
 	go test $(TAGS) -count=1 -timeout 12m ./test/e2e/...
+
+web: web/node_modules ## build the page anew into web/dist (Node 18 or newer, npm)
+	cd web && npm run --silent check && npm run --silent build
+	go run ./web/compress web/dist
+
+web-test: web/node_modules ## the page's unit tests, and the page in chromium against the built daemon (root)
+	cd web && npm test --silent
+	go test $(TAGS) -count=1 -timeout 5m -v ./test/web
+
+web-bench: web/node_modules ## limits of the page with 1,000 made-up containers; MINUTES=10 watches the heap that long
+	go build -o bin/fleet ./test/web/fleet
+	cd web && node build.mjs bench && node .cache/bench/bench.mjs ../bin/fleet $(or $(MINUTES),1)
+
+web/node_modules: web/package-lock.json
+	cd web && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 generate: ## regenerate committed files (BPF objects, tables); needs clang 14
 	go generate ./...

@@ -1,4 +1,4 @@
-// Builds the page: `node build.mjs` into dist/, `node build.mjs test` the unit tests into .cache/test. esbuild alone does it:
+// Builds the page: `node build.mjs` into dist/; with `test`, `browser` or `bench`, what tests it into .cache. esbuild alone does it:
 // it runs on Debian 12's Node 18, needs no plugin for Preact's JSX, and the same input gives the same bytes.
 import { build } from 'esbuild'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -8,8 +8,13 @@ const common = {
   absWorkingDir: here, bundle: true, jsx: 'automatic', jsxImportSource: 'preact', target: 'es2022', charset: 'utf8', legalComments: 'none',
 }
 
-if (process.argv[2] === 'test') {
-  await build({ ...common, entryPoints: ['test/unit.test.ts'], outdir: '.cache/test', outExtension: { '.js': '.mjs' }, platform: 'node', format: 'esm' })
+const tools = { test: 'test/unit.test.ts', browser: '../test/web/browser/page.test.ts', bench: '../test/web/browser/bench.ts' }
+const tool = process.argv[2]
+if (tool) {
+  await build({
+    ...common, entryPoints: [tools[tool]], outdir: '.cache/' + tool, outExtension: { '.js': '.mjs' }, platform: 'node', format: 'esm',
+    external: ['playwright-core', 'axe-core'], nodePaths: ['node_modules'],
+  })
 } else {
   rmSync(here + 'dist', { recursive: true, force: true })
   mkdirSync(here + 'dist/assets', { recursive: true })

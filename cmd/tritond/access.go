@@ -54,8 +54,9 @@ func (d *daemon) loginLink(c auth.Caller) (string, error) {
 	return d.access.LoginLink(d.pageURL(), c)
 }
 
-// web is what --http serves. Without a login: that the daemon lives, its login, and numbers where only this machine can ask.
-func (d *daemon) web(own *tritonapi.API) http.Handler {
+// web is what --http serves. Without a login: that the daemon lives, its login, the page's files, and numbers where only this
+// machine can ask.
+func (d *daemon) web(own *tritonapi.API) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.Handle("GET /metrics", d.access.OpenOnLoopback(d.telemetry.Handler()))
@@ -63,5 +64,5 @@ func (d *daemon) web(own *tritonapi.API) http.Handler {
 	mux.Handle(auth.LoginPath, login)
 	mux.Handle(auth.LogoutPath, login)
 	mux.Handle(wire.Prefix, d.access.Require(own.Handler()))
-	return mux
+	return mux, d.servePage(mux)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/cgroup"
 	"github.com/tritond/triton/pkg/cluster"
+	"github.com/tritond/triton/pkg/dashboard"
 	"github.com/tritond/triton/pkg/dockerapi"
 	"github.com/tritond/triton/pkg/image"
 	"github.com/tritond/triton/pkg/journal"
@@ -56,6 +57,7 @@ type daemon struct {
 	runtime   *runtime.Runtime
 	node      *node.Node
 	access    *auth.Authority
+	page      *dashboard.Hub // nil: no --http
 }
 
 // serve runs the daemon until ctx is done.
@@ -265,6 +267,9 @@ func (d *daemon) imageEvent(e triton.Event) {
 func (d *daemon) close() error {
 	var errs []error
 	add := func(err error) { errs = append(errs, err) }
+	if d.page != nil {
+		add(d.page.Close())
+	}
 	if d.node != nil {
 		add(d.node.Close())
 	}
@@ -328,7 +333,13 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	if err != nil {
 		return ls, fmt.Errorf("listen on --http: %w", err)
 	}
-	return append(ls, &listener{l, &http.Server{Handler: d.web(own), ReadHeaderTimeout: headerTimeout}}), nil
+	ls = append(ls, &listener{l, nil})
+	page, err := d.web(own)
+	if err != nil {
+		return ls, err
+	}
+	ls[len(ls)-1].server = &http.Server{Handler: page, ReadHeaderTimeout: headerTimeout}
+	return ls, nil
 }
 
 // headerTimeout is how long a client may take to send its request's header.

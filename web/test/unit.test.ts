@@ -1,0 +1,134 @@
+// The page's logic without a browser: decoding against the golden messages of pkg/dashboard, the filter against its vectors.
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { bound, Detail, EventList, LogList, plainText, quantile, toColumns, type Second } from '../src/detail'
+import { matches, parseFilter } from '../src/filter'
+import { bytes, duration, rate } from '../src/format'
+import { Table } from '../src/table'
+import { COL, decodeFrame, RESYNC, SNAPSHOT, type ContainerFrame, type EventFrame, type LogFrame, type Reply, type RowMeta, type TableFrame } from '../src/wire'
+
+const data = (name: string) => readFileSync(new URL('../../../pkg/dashboard/testdata/' + name, import.meta.url))
+function frame<T>(name: string): T {
+  const b = data(`wire/${name}.msgpack`)
+  return decodeFrame(b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength) as ArrayBuffer) as unknown as T
+}
+
+/** Bytes as the golden files write them. */
+function plain(v: unknown): unknown {
+  if (v instanceof Uint8Array) return '0x' + Buffer.from(v).toString('hex')
+  if (Array.isArray(v)) return v.map(plain)
+  if (v && typeof v === 'object') return Object.fromEntries(Object.entries(v).map(([k, x]) => [k, plain(x)]))
+  return v
+}
+
+for (const name of ['table-snapshot', 'table-tick', 'container-snapshot', 'container-removed', 'events', 'logs']) {
+  test(`the golden frame ${name} decodes to what Go encoded`, () => {
+    assert.deepEqual(plain(frame(name)), JSON.parse(data(`wire/${name}.json`).toString()))
+  })
+}
+
+test('the golden replies are of the types that the page knows', () => {
+  for (const name of ['hello', 'ok', 'err', 'dropped'] as const) {
+    const r = JSON.parse(data(`wire/reply-${name}.json`).toString()) as Reply
+    assert.equal(r.op, name)
+    switch (r.op) {
+      case 'hello': assert.equal(r.hello.tenant + r.hello.boot, 'tb'); break
+      case 'ok': assert.deepEqual([r.id, r.group, r.resumed], [3, 7, true]); break
+      case 'err': assert.equal(r.code, 'not_found'); break
+      case 'dropped': assert.equal(r.dropped, 12)
+    }
+  }
+})
+
+test('a table follows snapshot, tick and rows that leave', () => {
+  const t = new Table()
+  const snapshot = frame<TableFrame>('table-snapshot')
+  snapshot.k = SNAPSHOT
+  t.apply(snapshot)
+  assert.equal(t.size, 2)
+  assert.equal(t.meta[0]?.name, 'web')
+  assert.equal(t.meta[70000]?.labels?.a, 'ä<b>')
+  assert.equal(t.average(0, COL.cpu), 0.5)
+  assert.ok(Number.isNaN(t.average(0, COL.wait50)), 'an unknown number stays unknown')
+  t.apply(frame<TableFrame>('table-tick'))
+  assert.equal(t.size, 1)
+  assert.equal(t.average(0, COL.syscalls), 12345)
+})
+
+test('a table that lost frames keeps its curve with a hole in it', () => {
+  const t = new Table()
+  const snapshot = frame<TableFrame>('table-snapshot')
+  snapshot.k = SNAPSHOT
+  delete snapshot.h
+  t.apply(snapshot)
+  t.apply({ ...snapshot, k: RESYNC, s: snapshot.s + 4 })
+  const last = [5, 4, 3, 2, 1].map((i) => t.history(0, 60 - i))
+  assert.deepEqual(last, [0.5, NaN, NaN, NaN, 0.5])
+})
+
+test('a container reads seconds, names and the totals of calls', () => {
+  const d = new Detail()
+  d.apply(frame<ContainerFrame>('container-snapshot'))
+  assert.equal(d.meta?.cmd, "sh -c 'sleep 1'")
+  assert.deepEqual(d.calls.map((c) => [c.name, c.total, c.rate, c.errors]), [['read', 60, 10, 1], ['exit_group', 1, Math.fround(0.2), 0]])
+  const s = d.seconds[0]!
+  assert.equal(s.v[COL.cpu], 0.5)
+  assert.equal(s.calls.first, -94)
+  assert.deepEqual([...s.calls.n], [7, 0, 0xffffffff])
+  d.apply(frame<ContainerFrame>('container-snapshot'))
+  assert.equal(d.seconds.length, 1, 'a second that is known is not taken twice')
+  d.apply(frame<ContainerFrame>('container-removed'))
+  assert.ok(d.gone)
+})
+
+test('quantiles are the upper bounds of native buckets, as in Go', () => {
+  const c = { schema: 2, first: -40, n: Uint32Array.of(50, 49, 1) }
+  assert.equal(quantile(c, 0.5), bound(2, -40))
+  assert.equal(quantile(c, 0.99), bound(2, -39))
+  assert.equal(quantile(c, 1), bound(2, -38))
+  assert.ok(Number.isNaN(quantile({ ...c, n: new Uint32Array() }, 0.5)))
+})
+
+test('seconds without a sample are holes, jitter makes none', () => {
+  const at = (t: number, n: number): Second => ({ t, v: new Float32Array(), calls: { schema: 0, first: 0, n: Uint32Array.of(n) }, waits: { schema: 0, first: 0, n: new Uint32Array() } })
+  const samples = [at(10_900, 1), at(12_020, 2), at(12_980, 3), at(14_700, 4), at(20_100, 5), at(20_300, 6)]
+  const got = toColumns(samples, 10, 12).map((c) => c?.calls.n[0] ?? 0)
+  assert.deepEqual(got, [1, 2, 3, 4, 4, 0, 0, 0, 0, 5, 6, 0])
+})
+
+test('events and log lines are bounded, and a snapshot begins anew', () => {
+  const e = new EventList(), l = new LogList()
+  e.apply(frame<EventFrame>('events'))
+  assert.deepEqual([e.rows.length, e.lost, e.rows[0]?.x?.exitCode], [1, 4, '3'])
+  for (let i = 0; i < 800; i++) l.apply(frame<LogFrame>('logs'))
+  assert.deepEqual([l.rows.length, l.base, l.ended], [1000, 600, true])
+  l.apply({ ...frame<LogFrame>('logs'), k: SNAPSHOT })
+  assert.equal(l.rows.length, 2)
+})
+
+test('what a program writes cannot move the cursor or turn text around', () => {
+  assert.equal(plainText('\x1b[31mred\x1b[0m \x1b]0;title\x07x\x1b[2J\r'), 'red x')
+  assert.equal(plainText('a\x08b\u202ec\td'), 'a·b·c\td')
+})
+
+const rows: [Partial<RowMeta>, Record<number, number>][] = [
+  [{ id: 'aa11', name: 'web', image: 'registry/app:2', status: 'running', restarts: 0, labels: { team: 'edge' } }, { [COL.cpu]: 0.75, [COL.memory]: 2 ** 25, [COL.wait99]: 0.004, [COL.syscalls]: 5000 }],
+  [{ id: 'bb22', name: 'db', image: 'pg:16', status: 'running', restarts: 0, labels: { team: 'core-db', note: 'two words' } }, { [COL.cpu]: 0.25, [COL.memory]: 2 ** 27, [COL.wait99]: 0.001, [COL.syscalls]: 900 }],
+  [{ id: 'cc33', name: 'idle', image: 'busybox', status: 'exited', restarts: 3 }, {}],
+]
+test('filters select what the server selects', () => {
+  const vectors = JSON.parse(data('filter.json').toString()) as { q: string; canonical?: string; match?: string[]; error?: boolean }[]
+  for (const v of vectors) {
+    const f = parseFilter(v.q)
+    assert.equal(f.ok, !v.error, v.q)
+    if (!f.ok) continue
+    assert.equal(f.canonical, v.canonical, v.q)
+    const got = rows.filter(([m, vals]) => matches(f.terms, m as RowMeta, (c) => vals[c] ?? NaN)).map(([m]) => m.name)
+    assert.deepEqual(got, v.match, v.q)
+  }
+})
+
+test('numbers read well', () => {
+  assert.deepEqual([bytes(1536), bytes(NaN), duration(0.0000025), duration(0.25), rate(12345), rate(0.001)], ['1.50 KiB', '–', '2.50 µs', '250 ms', '12.3k', '<0.01'])
+})
