@@ -68,9 +68,9 @@ web: web/node_modules ## build the page anew into web/dist (Node 18 or newer, np
 	cd web && npm run --silent check && npm run --silent build
 	go run ./web/compress web/dist
 
-web-test: web/node_modules ## the page's unit tests, and the page in chromium against the built daemon (root)
+web-test: build web/node_modules ## the page's unit tests, and the page in chromium against the built daemon (root)
 	cd web && npm test --silent
-	go test $(TAGS) -count=1 -timeout 5m -v ./test/web
+	go test $(TAGS) -count=1 -timeout 8m -v ./test/web
 
 web-bench: web/node_modules ## limits of the page with 1,000 made-up containers; MINUTES=10 watches the heap that long
 	go build -o bin/fleet ./test/web/fleet

@@ -157,7 +157,7 @@ func (d *detail) add(s telemetry.Sample, f *ContainerFrame) {
 	}
 	d.prev, d.seen = s, true
 	d.calls = append(d.calls, telemetry.Sample{Time: s.Time, PerSyscall: s.PerSyscall})
-	for len(d.calls) > 2 && s.Time.Sub(d.calls[1].Time) >= callWindow {
+	for len(d.calls) > 2 && s.Time.Sub(d.calls[1].Time) >= callWindow-time.Second/2 {
 		d.calls = append(d.calls[:0:0], d.calls[1:]...)
 	}
 	d.table = callsBetween(&d.calls[0], &d.calls[len(d.calls)-1])

@@ -25,10 +25,17 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "address to serve on")
 	n := flag.Int("containers", 1000, "how many containers there are")
+	url := flag.String("url", "", "instead of serving, be clients of the fleet at this address")
+	readers := flag.Int("clients", 50, "with -url: how many")
+	stalled := flag.Int("stalled", 0, "with -url: how many of them never read")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, *listen, *n); err != nil {
+	run := func() error { return serve(ctx, *listen, *n) }
+	if *url != "" {
+		run = func() error { return clients(ctx, *url, *readers, *stalled) }
+	}
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "fleet:", err)
 		os.Exit(1)
 	}

@@ -1,0 +1,282 @@
+// The page in chromium against a real daemon with real containers; see ../page_test.go, which starts both.
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { after, before, test } from 'node:test'
+import { promisify } from 'node:util'
+import type { Browser, Page } from 'playwright-core'
+import { launch, tab, until, type Tab } from './chrome'
+
+const env = (name: string): string => process.env[name] ?? assert.fail(name + ' is not set')
+const link = env('PAGE_LINK'), control = env('PAGE_CONTROL'), fleet = env('PAGE_FLEET')
+const base = link.slice(0, link.indexOf('/#'))
+const axe = readFileSync(createRequire(process.cwd() + '/').resolve('axe-core/axe.min.js'), 'utf8')
+const docker = async (...args: string[]): Promise<string> => (await promisify(execFile)('docker', args)).stdout.trim()
+const hands = async (what: string): Promise<void> => {
+  const r = await fetch(control + '/' + what, { method: 'POST' })
+  assert.ok(r.ok, what + ': ' + (await r.text()))
+}
+
+let browser: Browser
+let main: Tab
+let page: Page
+let busy = '', pace = ''
+
+before(async () => {
+  const run = (...args: string[]) => docker('run', '-d', ...args)
+  ;[busy, pace, browser] = await Promise.all([
+    run('--name', 'busy', '--cpus', '0.5', '--label', 'team=edge', 'programs', 'sh', '-c', 'while :; do :; done'),
+    run('--name', 'pace', 'programs', 'pace', '20000'),
+    launch(),
+  ])
+  main = await tab(browser, base)
+  page = main.page
+})
+after(async () => browser?.close())
+
+const row = (id: string) => page.locator(`.row[data-id="${id}"]`)
+const shot = async (p: Page, name: string): Promise<void> => {
+  const dir = process.env.PAGE_SHOTS
+  if (dir) await p.screenshot({ path: `${dir}/${name}.png` })
+}
+
+async function accessible(p: Page, what: string): Promise<void> {
+  await p.evaluate(axe)
+  const found = await p.evaluate(async () => {
+    const r = await (window as unknown as { axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> } }).axe.run()
+    return r.violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html.slice(0, 120) + ' ' + n.failureSummary.replaceAll('\n', ' ')).slice(0, 3).join(' | ')}`)
+  })
+  assert.deepEqual(found, [], what)
+}
+
+test('without a login there is a way in and nothing else; the link signs in and leaves no token in the URL', async () => {
+  assert.equal((await fetch(base + '/triton/v1/ws')).status, 401)
+  await page.goto(base + '/c')
+  await page.waitForSelector('h1:has-text("Signed out")')
+  await accessible(page, 'signed out')
+  await shot(page, 'signed-out')
+  await page.goto(link)
+  await page.reload() // only the fragment changed
+  await row(busy).waitFor({ timeout: 15_000 })
+  assert.ok(!page.url().includes('login'), page.url())
+})
+
+test('CPU on the page is the CPU of the cgroup within 0.03 core', async () => {
+  const name = env('PAGE_CGROUP') + '/' + busy
+  const file = [`/sys/fs/cgroup/unified/${name}/cpu.stat`, `/sys/fs/cgroup/${name}/cpu.stat`].find(existsSync) ?? assert.fail('no cgroup ' + name)
+  const used = (): { t: number; us: number } => ({ t: performance.now(), us: Number(/usage_usec (\d+)/.exec(readFileSync(file, 'utf8'))?.[1]) })
+  const readings = [used()]
+  const end = Date.now() + 8000
+  while (Date.now() < end) {
+    await new Promise((r) => setTimeout(r, 100))
+    readings.push(used())
+  }
+  const shown = Number(await row(busy).locator('[data-col=cpu]').textContent())
+  // What is shown is the mean of five samples, the newest of which is up to a second and a half old.
+  const now = readings.at(-1)!
+  const rates = [0.2, 0.5, 0.8, 1.1, 1.4].map((late) => {
+    const at = (ms: number) => readings.reduce((a, b) => (Math.abs(b.t - (now.t - ms)) < Math.abs(a.t - (now.t - ms)) ? b : a))
+    const a = at(late * 1000 + 5000), b = at(late * 1000)
+    return (b.us - a.us) / 1000 / (b.t - a.t)
+  })
+  const low = Math.min(...rates) - 0.03, high = Math.max(...rates) + 0.03
+  assert.ok(shown >= low && shown <= high, `shown ${shown}, the cgroup says ${rates.map((r) => r.toFixed(3)).join(' ')}`)
+})
+
+test('a call of 20 ms lands in its bucket, and its rate is the program\'s own', async () => {
+  await page.goto(`${base}/c/${pace.slice(0, 12)}/syscalls`)
+  const cell = (call: string, col: string) => page.locator(`tr[data-call=${call}] td[data-col=${col}]`)
+  await until('five seconds are in the table', 15_000, async () => (await page.locator('caption').textContent())?.includes('last 5 s'))
+  assert.equal(await cell('clock_nanosleep', 'p50').textContent(), '31.3 ms') // (15.6 ms, 31.3 ms]
+  const sleeps = Number(await cell('clock_nanosleep', 'rate').textContent())
+  const lines = (await docker('logs', '-t', '--tail', '12', 'pace')).split('\n').map((l) => ({ t: Date.parse(l.split(' ')[0]!), n: Number(l.split(' ')[1]) }))
+  const a = lines[0]!, b = lines.at(-1)!
+  const own = (b.n - a.n) / (b.t - a.t) * 1000
+  assert.ok(Math.abs(sleeps / own - 1) < 0.15, `the page says ${sleeps}/s, the program ${own.toFixed(1)}/s`)
+  const calls = Number(await cell('getpriority', 'rate').textContent())
+  assert.ok(Math.abs(calls / sleeps - 10) < 0.3, `${calls} calls of getpriority for ${sleeps} sleeps`)
+  assert.equal(await cell('getpriority', 'errors').textContent(), '0')
+  // The same in the map: between 16 and 32 ms there are calls in the last seconds, above a second there are none.
+  const canvas = page.locator('[data-slot=calls] canvas')
+  const box = await canvas.boundingBox()
+  assert.ok(box)
+  const count = async (seconds: number): Promise<number> => {
+    let n = 0
+    for (const back of [2.5, 3.5]) {
+      await page.mouse.move(box.x + box.width * (1 - back / 60), box.y + box.height * (1 - (Math.log2(seconds) + 22) / 26))
+      n += Number((await page.locator('.tip span').last().textContent())?.replace(/\D.*$/, ''))
+    }
+    return n
+  }
+  const near = (await Promise.resolve([0.0195, 0.0215, 0.026])).map((s) => () => count(s))
+  let seen = 0
+  for (const f of near) seen += await f()
+  assert.ok(seen > 20, `${seen} calls of 19 to 26 ms in two seconds`)
+  assert.equal(await count(2), 0)
+})
+
+test('a reload shows the same: filter, order, tab and time are in the URL', async () => {
+  await page.goto(base + '/c')
+  await page.fill('#filter', 'label:team=edge')
+  await until('only one row is left', 5000, async () => (await page.locator('.row[data-id]').count()) === 1)
+  await page.click('button:has-text("Memory")')
+  await page.click('button:has-text("5m")')
+  const url = page.url()
+  await page.reload()
+  await row(busy).waitFor()
+  assert.equal(page.url(), url)
+  assert.equal(await page.locator('.row[data-id]').count(), 1)
+  assert.equal(await page.inputValue('#filter'), 'label:team=edge')
+  assert.equal(await page.locator('[aria-sort=descending]').textContent(), 'Memory▾')
+  await page.fill('#filter', 'cpu:1')
+  assert.match((await page.textContent('#filter-note')) ?? '', /is a number/)
+})
+
+test('the keyboard reaches everything', async () => {
+  await page.goto(base + '/c?sort=name')
+  await row(busy).waitFor()
+  await page.keyboard.press('j')
+  await page.keyboard.press('Enter')
+  await page.waitForURL('**/c/' + busy.slice(0, 12) + '**')
+  await page.keyboard.press('Space')
+  await page.waitForSelector('text=Live')
+  assert.match(page.url(), /[?&]t=\d+/)
+  await page.keyboard.press('[')
+  await page.keyboard.press('Space')
+  assert.doesNotMatch(page.url(), /[?&]t=\d+/)
+  await page.keyboard.press('?')
+  await page.waitForSelector('dialog[open]')
+  await accessible(page, 'help')
+  await page.keyboard.press('Escape')
+  await page.keyboard.press('g')
+  await page.keyboard.press('c')
+  await row(busy).waitFor()
+  await page.keyboard.press('/')
+  assert.equal(await page.evaluate(() => document.activeElement?.id), 'filter')
+})
+
+test('the log follows, and what is in it stays text', async () => {
+  await page.goto(`${base}/c/${pace.slice(0, 12)}/logs`)
+  const lines = page.locator('.lines > div')
+  await lines.first().waitFor()
+  const before = await lines.count()
+  await until('new lines come', 5000, async () => (await lines.count()) > before)
+  assert.match((await lines.last().textContent()) ?? '', /\d+ <b>rounds<\/b>/)
+  assert.equal(await page.locator('.lines b').count(), 0)
+  assert.ok(await page.evaluate(() => {
+    const el = document.querySelector('.lines')!
+    return el.scrollTop + el.clientHeight > el.scrollHeight - 30
+  }), 'the last line is in view')
+})
+
+test('events tell of the start', async () => {
+  await page.goto(`${base}/c/${pace.slice(0, 12)}/events`)
+  await page.waitForSelector('.events td:has-text("start")')
+})
+
+test('a terminal runs a shell and tells its exit code', async () => {
+  await page.goto(`${base}/c/${busy.slice(0, 12)}/exec`)
+  await page.click('text=Open terminal')
+  await page.waitForSelector('.xterm-screen')
+  await until('the shell answers', 10_000, async () => {
+    await page.keyboard.type('echo $((6*7))ab\r')
+    return (await page.locator('.xterm-accessibility').textContent())?.includes('42ab')
+  })
+  await shot(page, 'terminal')
+  await page.keyboard.type('exit 3\r')
+  await page.waitForSelector('text=ended with exit code 3')
+})
+
+test('no accessibility violation in either theme, with data', async () => {
+  for (const theme of ['dark', 'light'] as const) {
+    const t = await tab(browser, base, { theme })
+    await t.context.addCookies(await main.context.cookies())
+    for (const path of ['/c', ...['syscalls', 'events', 'logs', 'exec'].map((x) => `/c/${pace.slice(0, 12)}/${x}`)]) {
+      await t.page.goto(base + path)
+      await t.page.waitForSelector(path === '/c' ? '.row[data-id]' : '.panel > :not([aria-busy])')
+      await accessible(t.page, `${path} ${theme}`)
+      await shot(t.page, `real${path.replaceAll('/', '-').replace(pace.slice(0, 12), 'pace')}-${theme}`)
+    }
+    assert.deepEqual(t.problems, [])
+    await t.context.close()
+  }
+})
+
+test('a kill of the daemon shows, the page comes back by itself, and the time between is a hole', async () => {
+  await page.goto(`${base}/c/${pace.slice(0, 12)}/syscalls`)
+  await until('some seconds are there', 15_000, async () => Number(await page.locator('article').getAttribute('data-seconds')) > 3)
+  await hands('kill')
+  await page.waitForSelector('.pill[data-state=waiting]')
+  await accessible(page, 'disconnected')
+  await until('the data are said to be old', 10_000, async () => /data [4-9] s old/.test((await page.locator('.pill').first().textContent()) ?? ''))
+  await shot(page, 'disconnected')
+  const started = Date.now()
+  await hands('start')
+  const serving = Date.now()
+  await page.waitForSelector('.pill[data-state=live]', { timeout: 15_000 })
+  const back = Date.now() - serving
+  await until('seconds of after are there', 10_000, async () => {
+    const last = Number(await page.locator('[data-slot=calls]').getAttribute('data-last'))
+    return last * 1000 > started + 3000 && /live/.test((await page.locator('.pill').first().textContent()) ?? '')
+  })
+  const holes = Number(await page.locator('.heats').getAttribute('data-holes'))
+  assert.ok(holes >= 3, `${holes} seconds are shown as unknown`)
+  assert.ok(Number(await page.locator('article').getAttribute('data-seconds')) > 3, 'what was known before is still there')
+  assert.ok(back < 11_000, `live ${back} ms after the daemon served`)
+  await shot(page, 'gap')
+})
+
+test('a page that cannot keep up is told what it lost', async () => {
+  await page.goto(base + '/c')
+  await row(busy).waitFor()
+  await page.evaluate(() => {
+    for (const end = Date.now() + 17_000; Date.now() < end; );
+  })
+  await page.waitForSelector('.drops', { timeout: 15_000 })
+  assert.match((await page.textContent('.drops')) ?? '', /^\d+ updates skipped$/)
+})
+
+test('a removed container leaves the table within two seconds', async () => {
+  const id = await docker('run', '-d', '--name', 'brief', 'programs', 'sleep', '100')
+  await row(id).waitFor()
+  await docker('rm', '-f', 'brief')
+  await until('the row leaves', 2500, async () => (await row(id).count()) === 0)
+})
+
+test('another tenant sees nothing, in either theme, and no layout breaks', async () => {
+  for (const theme of ['dark', 'light'] as const) {
+    for (const [width, height] of [[1440, 900], [390, 844]] as const) {
+      const mine = await tab(browser, fleet, { theme, width, height })
+      await mine.page.goto(fleet + '/c#login=acme')
+      await mine.page.waitForSelector('.row[data-id]')
+      const id = await mine.page.locator('.row[data-id]').first().getAttribute('data-id')
+      assert.ok(await mine.page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is wider than the window')
+      const tops = await mine.page.locator('.row[data-id]').evaluateAll((rows) => rows.map((r) => r.getBoundingClientRect().top))
+      assert.ok(tops.every((t, i) => i === 0 || Math.abs(t - tops[i - 1]! - 28) < 0.6), 'rows are 28 pixels apart')
+      await shot(mine.page, `containers-${theme}-${width}`)
+      for (const t of ['syscalls', 'events', 'logs']) {
+        await mine.page.goto(`${fleet}/c/${id?.slice(0, 12)}/${t}`)
+        await mine.page.waitForSelector('.panel table, .panel .lines > div')
+        assert.ok(await mine.page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), t + ' is not wider than the window')
+        await shot(mine.page, `${t}-${theme}-${width}`)
+      }
+      await mine.page.goto(fleet + '/c?q=nothing-has-this-name')
+      await mine.page.waitForSelector('text=Nothing matches')
+      await accessible(mine.page, 'nothing matches ' + theme)
+      await mine.context.close()
+      const other = await tab(browser, fleet, { theme, width, height })
+      await other.page.goto(fleet + '/c#login=other')
+      await other.page.waitForSelector('text=No containers yet')
+      await accessible(other.page, 'empty ' + theme)
+      await shot(other.page, `empty-${theme}-${width}`)
+      await other.page.goto(`${fleet}/c/${id}`)
+      await other.page.waitForSelector('text=There is no such container')
+      await other.context.close()
+    }
+  }
+})
+
+test('the page made no error and no request elsewhere', () => {
+  assert.deepEqual(main.problems, [])
+})
