@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,6 +80,33 @@ func TestTableFollowsNumbersThroughTheFilter(t *testing.T) {
 	b.frame(&out)
 	if len(out.Gone) != 1 || out.N != 0 {
 		t.Errorf("a row that matches no more: gone %v, %d rows", out.Gone, out.N)
+	}
+}
+
+// TestTableBeginsWithTheStoresMinute: a new viewer sees numbers at once, and a curve without a hole at its end.
+func TestTableBeginsWithTheStoresMinute(t *testing.T) {
+	f := newFleet()
+	key := f.add("acme", "web")
+	for n := 1; n <= 3; n++ {
+		f.pass(n)
+		s, _ := f.Last(key)
+		f.window = append(f.window, s)
+	}
+	_, url := f.start(t)
+	b := dial(t, url, "alice")
+	b.say(Request{Op: "sub", ID: 1, Topic: "containers"})
+	b.reply("ok")
+	var snap TableFrame
+	b.frame(&snap)
+	if cpu := cell(&snap, colCPU, 0); cpu != 0.5 {
+		t.Errorf("CPU at once is %v, want 0.5", cpu)
+	}
+	var got []uint16
+	for i := 2 * (historyTicks - 3); i < len(snap.History); i += 2 {
+		got = append(got, binary.LittleEndian.Uint16(snap.History[i:]))
+	}
+	if want := []uint16{unknownCPU, 500, 500}; !slices.Equal(got, want) {
+		t.Errorf("the end of the history is %v, want %v", got, want)
 	}
 }
 

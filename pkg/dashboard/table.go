@@ -42,6 +42,7 @@ type row struct {
 	meta    RowMeta
 	prev    telemetry.Sample
 	seen    bool // prev is set
+	filled  bool // prev and the numbers are of the store's window, and the history has them
 	vals    [tableCols]float32
 	history [historyTicks]uint16 // a ring; at is the oldest
 	at      int
@@ -233,9 +234,10 @@ func (r *row) read(from Telemetry) bool {
 		r.vals = scalarsOf(&r.prev, &s)
 		r.prev = s
 		r.remember(milliCPU(r.vals[colCPU]))
-	default: // nothing new: the store is late, and the numbers stand
+	case !r.filled: // nothing new: the store is late, and the numbers stand
 		r.remember(unknownCPU)
 	}
+	r.filled = false
 	for i, v := range r.vals {
 		if math.Float32bits(v) != math.Float32bits(before[i]) {
 			return true
@@ -270,13 +272,13 @@ func (r *row) fill(window []telemetry.Sample, res time.Duration) {
 			continue
 		}
 		if last != nil && s.Time.Sub(last.Time) < 2*res {
-			vals := scalarsOf(last, s)
-			r.remember(milliCPU(vals[colCPU]))
+			r.vals = scalarsOf(last, s)
+			r.remember(milliCPU(r.vals[colCPU]))
 		}
 		last = s
 	}
 	if last != nil {
-		r.prev, r.seen = *last, true
+		r.prev, r.seen, r.filled = *last, true, true
 	}
 }
 

@@ -57,7 +57,8 @@ export class Table {
     for (let k = 0; k < rows.length; k++) {
       for (let i = 0; i < HISTORY; i++) {
         const v = all[k * HISTORY + i]!
-        this.cpu[rows[k]! * HISTORY + ((this.tick + i) % HISTORY)] = v === UNKNOWN_CPU ? NaN : v / 1000
+        // Its last value is now, which push writes once more in the same place.
+        this.cpu[rows[k]! * HISTORY + ((this.tick + 1 + i) % HISTORY)] = v === UNKNOWN_CPU ? NaN : v / 1000
       }
     }
   }

@@ -50,16 +50,17 @@ async function frames(page: Page, c: CDPSession, seconds: number): Promise<void>
   note('1,000 rows at 1 Hz: frames per second', (f.n / f.ms * 1000).toFixed(1), '>= 58', f.n / f.ms * 1000 >= 58)
   note('frame time, p99', f.p99.toFixed(1) + ' ms', '<= 34 ms', f.p99 <= 34)
   note('longest task', f.longest.toFixed(0) + ' ms', '<= 50 ms', f.longest <= 50)
-  note('main thread', (share * 100).toFixed(1) + ' %', '<= 15 %', share <= 0.15)
+  note('main thread, processor time', (share * 100).toFixed(1) + ' %', '<= 15 %', share <= 0.15)
 }
 
+// No waitForSelector here: the handles that it returns keep their nodes alive.
 async function cycles(page: Page, c: CDPSession, n: number): Promise<void> {
   const around = async () => {
     await page.locator('.row[data-id] a').first().click()
-    await page.waitForSelector('.heats')
+    await page.locator('.heats').first().waitFor()
     for (const t of ['logs', 'events', 'syscalls']) await page.click('#tab-' + t)
     await page.click('.back')
-    await page.waitForSelector('.row[data-id]')
+    await page.locator('.row[data-id]').first().waitFor()
   }
   for (let i = 0; i < 3; i++) await around()
   const before = await settled(c)
@@ -142,12 +143,13 @@ async function main(): Promise<void> {
     await until('the fleet serves', 15_000, () => fetch(base + '/stats').then(() => true, () => false))
     const { page, context, problems } = await tab(browser, base)
     const c = await context.newCDPSession(page)
-    await c.send('Performance.enable')
+    // Time on the processor, not on the wall: what else runs on the machine is no part of it.
+    await c.send('Performance.enable', { timeDomain: 'threadTicks' })
     await page.goto(base + '/c#login=acme')
-    await page.waitForSelector('.row[data-id]')
+    await page.locator('.row[data-id]').first().waitFor()
     await page.goto('about:blank')
     await page.goto(base + '/c')
-    await page.waitForSelector('.row[data-id]')
+    await page.locator('.row[data-id]').first().waitFor()
     const [paint, rows] = await page.evaluate(() => [performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN, performance.now()])
     note('first contentful paint', paint!.toFixed(0) + ' ms', '<= 800 ms', paint! <= 800)
     note('first rows after it', (rows! - paint!).toFixed(0) + ' ms', '<= 500 ms', rows! - paint! <= 500)
