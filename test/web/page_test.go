@@ -43,9 +43,11 @@ func TestPage(t *testing.T) {
 	if res, err := cli.Run(ctx, nil, "load", "-i", set.Programs); err != nil || res.Code != 0 {
 		t.Fatalf("load: %+v, %v", res, err)
 	}
-	link, err := os.ReadFile(filepath.Join(d.RunRoot, "page-login"))
+	login := exec.CommandContext(ctx, filepath.Join(root, "bin", "triton"), "login")
+	login.Env = append(os.Environ(), "DOCKER_HOST="+d.Host)
+	link, err := login.Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("triton login: %v", err)
 	}
 	control := httptest.NewServer(hands(ctx, d))
 	defer control.Close()

@@ -157,13 +157,13 @@ function SignedOut() {
   const token = useSignal('')
   const enter = async (e: SubmitEvent) => {
     e.preventDefault()
-    if (await login(token.value.trim())) connect()
+    if (await login({ token: token.value.trim() })) connect()
     token.value = ''
   }
   return (
     <div class="notice">
       <h1>Signed out</h1>
-      <p>Open the link in the file <code>page-login</code> of the daemon's run root, or paste the token at its end.</p>
+      <p>Open the link that <code>triton login</code> prints on the machine, or paste a token.</p>
       <form onSubmit={enter}>
         <label for="token">Token</label>
         <input id="token" type="password" autocomplete="off" value={token.value} onInput={(e) => (token.value = e.currentTarget.value)} />
