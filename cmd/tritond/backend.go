@@ -88,11 +88,28 @@ func (b backend) TagImage(ctx context.Context, tenant triton.Tenant, source, tar
 
 func (b backend) RemoveImage(ctx context.Context, tenant triton.Tenant, ref string, force bool) ([]dockerapi.ImageRemoval, error) {
 	gone, err := b.images.Remove(ctx, tenant, ref, force)
+	return removals(gone), err
+}
+
+func removals(gone []image.Removal) []dockerapi.ImageRemoval {
 	out := make([]dockerapi.ImageRemoval, len(gone))
 	for i, g := range gone {
 		out[i] = dockerapi.ImageRemoval(g)
 	}
-	return out, err
+	return out
+}
+
+func (b backend) PruneImages(ctx context.Context, tenant triton.Tenant, all bool, pick func(*triton.Image) bool) ([]dockerapi.ImageRemoval, int64, error) {
+	gone, freed, err := b.images.Prune(ctx, tenant, all, pick)
+	return removals(gone), freed, err
+}
+
+func (b backend) SaveImages(ctx context.Context, tenant triton.Tenant, refs []string, platform string, begin func() error, out io.Writer) error {
+	return b.images.Save(ctx, tenant, refs, platform, begin, out)
+}
+
+func (b backend) ImageHistory(ctx context.Context, tenant triton.Tenant, ref string) ([]triton.ImageStep, error) {
+	return b.images.History(ctx, tenant, ref)
 }
 
 func (b backend) NodeInfo(ctx context.Context, tenant triton.Tenant) (triton.NodeInfo, error) {

@@ -81,6 +81,12 @@ type Images interface {
 	LoadImages(ctx context.Context, tenant triton.Tenant, archive io.Reader, emit func(triton.ImageProgress) error) ([]string, error)
 	// ImportImage makes an image of one layer from a root file system's tar.
 	ImportImage(ctx context.Context, tenant triton.Tenant, tar io.Reader, req triton.ImportRequest) (string, error)
+	// SaveImages writes an archive of the images. begin is called before its first byte, when most errors are excluded.
+	SaveImages(ctx context.Context, tenant triton.Tenant, refs []string, platform string, begin func() error, out io.Writer) error
+	// ImageHistory lists the steps an image was made by, the last first.
+	ImageHistory(ctx context.Context, tenant triton.Tenant, ref string) ([]triton.ImageStep, error)
+	// PruneImages removes unused images that pick takes, those with tags only if all, and returns the bytes that went.
+	PruneImages(ctx context.Context, tenant triton.Tenant, all bool, pick func(*triton.Image) bool) ([]ImageRemoval, int64, error)
 	TagImage(ctx context.Context, tenant triton.Tenant, source, target string) error
 	// RemoveImage returns what was untagged and deleted, in docker's order.
 	RemoveImage(ctx context.Context, tenant triton.Tenant, ref string, force bool) ([]ImageRemoval, error)

@@ -2,6 +2,7 @@ package dockerapi
 
 import (
 	"context"
+	"io"
 	"strings"
 	"sync"
 
@@ -17,6 +18,8 @@ type fakeRegistries struct {
 	lines []triton.ImageProgress // what a pull or push says
 	err   error                  // what it ends with
 	token string
+
+	saveErr error // after the first bytes of an archive
 }
 
 func (f *fakeRegistries) PullImage(_ context.Context, _ triton.Tenant, req triton.PullRequest, emit func(triton.ImageProgress) error) error {
@@ -68,4 +71,34 @@ func (b *fakeBackend) PushImage(ctx context.Context, tenant triton.Tenant, req t
 		return err
 	}
 	return b.fakeRegistries.PushImage(ctx, tenant, req, emit)
+}
+
+func (b *fakeBackend) SaveImages(ctx context.Context, tenant triton.Tenant, refs []string, _ string, begin func() error, out io.Writer) error {
+	for _, ref := range refs {
+		if _, err := b.InspectImage(ctx, tenant, ref); err != nil {
+			return err
+		}
+	}
+	if err := begin(); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(out, "archive of "+strings.Join(refs, "+")); err != nil {
+		return err
+	}
+	return b.saveErr
+}
+
+func (b *fakeBackend) ImageHistory(ctx context.Context, tenant triton.Tenant, ref string) ([]triton.ImageStep, error) {
+	img, err := b.InspectImage(ctx, tenant, ref)
+	return []triton.ImageStep{{ID: img.ID, Tags: img.RepoTags, CreatedBy: "CMD", Created: img.Created}, {Size: 5}}, err
+}
+
+func (b *fakeBackend) PruneImages(ctx context.Context, tenant triton.Tenant, all bool, pick func(*triton.Image) bool) (gone []ImageRemoval, freed int64, err error) {
+	list, err := b.ListImages(ctx, tenant)
+	for i := range list {
+		if (all || len(list[i].RepoTags) == 0) && pick(&list[i]) {
+			gone, freed = append(gone, ImageRemoval{Deleted: list[i].ID}), freed+list[i].Size
+		}
+	}
+	return gone, freed, err
 }

@@ -161,7 +161,7 @@ func (s *Server) removeImage(ctx context.Context, c *call) error {
 // loadImages answers as docker does: 200, and what went wrong as a JSON line.
 func (s *Server) loadImages(ctx context.Context, c *call) error {
 	if len(c.query.Values["platform"]) > 0 {
-		return invalid("platform: loading single platforms is not supported by this version of triton")
+		return invalid("platform: loading single platforms is not supported by this version of triton: what fits this machine is loaded")
 	}
 	out := &progressStream{c: c}
 	defer out.close()

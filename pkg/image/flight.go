@@ -85,6 +85,13 @@ func (fs *flights) leave(key string, f *flight) {
 	}
 }
 
+// any says whether anything is under way.
+func (fs *flights) any() bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return len(fs.open) > 0
+}
+
 func (fs *flights) forget(key string, f *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

@@ -129,6 +129,9 @@ func (p *push) run(ctx context.Context, resolver remotes.Resolver) error {
 		if err != nil {
 			return err
 		}
+		if err := p.store.hold(ctx, f, m); err != nil {
+			return err
+		}
 		if p.to, err = resolver.Pusher(ctx, p.ref.String()); err != nil {
 			return err
 		}

@@ -1,5 +1,7 @@
 package triton
 
+import "time"
+
 // RegistryAuth is how a client shows itself to a registry: user and password, or one of the tokens, or nothing.
 // It prints without its secrets.
 type RegistryAuth struct {
@@ -62,6 +64,16 @@ type ImageProgress struct {
 type PushedImage struct {
 	Tag, Digest string
 	Size        int64 // bytes of the manifest
+}
+
+// ImageStep is one step of how an image was made. Steps that made no layer have size 0.
+type ImageStep struct {
+	ID        string // of the image, at its last step only
+	Tags      []string
+	Created   time.Time
+	CreatedBy string
+	Comment   string
+	Size      int64 // bytes of the layer's files
 }
 
 // RegistryImage is what a registry says about a reference, without pulling it.
