@@ -100,7 +100,7 @@ func (p *pull) document(ctx context.Context, d ocispec.Descriptor) ([]byte, erro
 	}
 	raw, err := fetchDocument(ctx, p.from, d)
 	if err != nil {
-		return nil, err
+		return nil, registryError("pull", p.ref, err)
 	}
 	return raw, p.store.putDocument(ctx, d, raw)
 }
@@ -122,7 +122,7 @@ func (p *pull) download(ctx context.Context, d ocispec.Descriptor) error {
 		case errdefs.IsDataLoss(err) && resumed:
 			continue // what an earlier attempt left was bad, and is removed
 		case attempt >= downloadAttempts || !temporary(err):
-			return err
+			return registryError("pull", p.ref, err)
 		}
 		for left := attempt; left > 0; left-- {
 			p.out.say(id, fmt.Sprintf("Retrying in %d second%s", left, map[bool]string{true: "s"}[left > 1]))

@@ -122,9 +122,8 @@ func (p *pull) run(ctx context.Context, auth triton.RegistryAuth) error {
 		old := p.imageOf(ctx)
 		var ready prepared
 		err := p.store.resumable(ctx, "pull-"+digest.FromString(p.ref.String()).Encoded(), func(ctx context.Context) error {
-			ready, err = p.fetch(ctx)
-			if err != nil {
-				return registryError("pull", p.ref, err)
+			if ready, err = p.fetch(ctx); err != nil {
+				return err
 			}
 			return p.publish(ctx, ready)
 		})

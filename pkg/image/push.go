@@ -51,7 +51,7 @@ func (s *Store) Push(ctx context.Context, tenant triton.Tenant, req triton.PushR
 		for _, ref := range refs {
 			p := &push{store: s, tenant: tenant, ref: ref, out: f}
 			if err := p.run(ctx, r.resolver()); err != nil {
-				return registryError("push", ref, err)
+				return err
 			}
 		}
 		return nil
@@ -132,13 +132,13 @@ func (p *push) run(ctx context.Context, resolver remotes.Resolver) error {
 		if err := p.store.hold(ctx, f, m); err != nil {
 			return err
 		}
-		if p.to, err = resolver.Pusher(ctx, p.ref.String()); err != nil {
-			return err
+		if p.to, err = resolver.Pusher(ctx, p.ref.String()); err == nil {
+			err = p.blobs(ctx, m)
 		}
-		if err := p.blobs(ctx, m); err != nil {
-			return err
+		if err == nil {
+			err = p.tag(ctx, f)
 		}
-		return p.tag(ctx, f)
+		return registryError("push", p.ref, err)
 	})
 }
 

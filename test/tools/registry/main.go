@@ -43,7 +43,7 @@ func run() error {
 	if *root == "" {
 		return fmt.Errorf("-root is required")
 	}
-	logrus.SetLevel(logrus.ErrorLevel)
+	logrus.SetLevel(logrus.FatalLevel) // what it refuses is for its clients to say
 	cfg := &configuration.Configuration{
 		Version: configuration.CurrentVersion,
 		Storage: configuration.Storage{
