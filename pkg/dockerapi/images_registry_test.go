@@ -55,6 +55,9 @@ func TestPullErrorIsAStatusUntilTheStreamBegan(t *testing.T) {
 
 func TestPushSaysWhatTheRegistryHas(t *testing.T) {
 	s := startServer(t)
+	mine := busyboxImage()
+	mine.RepoTags = append(mine.RepoTags, "r:5/app:v1")
+	s.b.images[triton.DefaultTenant] = []triton.Image{mine}
 	s.b.lines = []triton.ImageProgress{{Status: "v1: digest: sha256:ab size: 3", Pushed: &triton.PushedImage{Tag: "v1", Digest: "sha256:ab", Size: 3}}}
 	r := s.do(t, "POST", "/images/r:5/app/push?tag=v1&platform="+`%7B%22os%22:%22linux%22,%22architecture%22:%22arm64%22%7D`, "")
 	r.want(t, 200, "")

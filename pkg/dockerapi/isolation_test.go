@@ -48,8 +48,10 @@ var routeReach = map[string]struct {
 	"GET /images/json":                 {reach: reachList, query: "all=1"},
 	"GET /networks":                    {reach: reachList},
 	"POST /networks/prune":             {reach: reachList},
+	"POST /images/prune":               {reach: reachList, query: "filters=%7B%22dangling%22:%5B%22false%22%5D%7D"},
 	"POST /containers/create":          {reach: reachCreate},
 	"POST /images/load":                {reach: reachCreate},
+	"GET /images/get":                  {reach: reachCreate}, // names are in the query: see TestBodiesNameOwnObjectsOnly
 	"POST /images/create":              {reach: reachCreate},
 	"POST /networks/create":            {reach: reachCreate},
 	"GET /containers/{id}/json":        {reach: reachContainer},
@@ -67,6 +69,8 @@ var routeReach = map[string]struct {
 	"POST /exec/{id}/resize":           {reach: reachExec, query: "h=1&w=1"},
 	"GET /exec/{id}/json":              {reach: reachExec},
 	"GET /images/{name...}/json":       {reach: reachImage},
+	"GET /images/{name...}/history":    {reach: reachImage},
+	"GET /images/{name...}/get":        {reach: reachImage},
 	"POST /images/{name...}/tag":       {reach: reachImage, query: "repo=other&tag=1"},
 	"POST /images/{name...}/push":      {reach: reachImageName},
 	"DELETE /images/{name...}":         {reach: reachImage},
@@ -242,6 +246,9 @@ func TestBodiesNameOwnObjectsOnly(t *testing.T) {
 		}
 	}
 	for _, ref := range theirs[reachImage] {
+		if r := s.do(t, "GET", "/images/get?names="+own[reachImage][0]+"&names="+ref, "", "X-Tenant", "globex"); r.status != 404 {
+			t.Errorf("an archive with another tenant's image %s: got %d %s, want 404", ref, r.status, r.body)
+		}
 		if r := s.do(t, "POST", "/containers/create", `{"Image":"`+ref+`"}`, "X-Tenant", "globex"); r.status != 404 {
 			t.Errorf("a container of another tenant's image %s: got %d %s, want 404", ref, r.status, r.body)
 		}
