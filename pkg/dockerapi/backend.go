@@ -119,6 +119,7 @@ type System interface {
 // Backend is all that the API is served from.
 type Backend interface {
 	Containers
+	Life
 	Execs
 	Images
 	Networks

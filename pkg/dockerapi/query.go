@@ -19,6 +19,14 @@ func (q query) bool(name string) bool {
 	return true
 }
 
+// boolOr is bool with a default for a parameter that is absent.
+func (q query) boolOr(name string, absent bool) bool {
+	if !q.Has(name) {
+		return absent
+	}
+	return q.bool(name)
+}
+
 // size reads a terminal's dimension.
 func (q query) size(name, what string) (uint, error) {
 	n, err := strconv.ParseUint(q.Get(name), 10, 32)

@@ -147,6 +147,9 @@ func (n *Node) AttachContainer(ctx context.Context, key triton.ContainerKey, opt
 	if err != nil {
 		return nil, err
 	}
+	if err := c.needThawed("attach"); err != nil {
+		return nil, err
+	}
 	a := newAttachment(opt)
 	c.mu.Lock()
 	opt.Stdin = opt.Stdin && c.rec.Spec.OpenStdin

@@ -51,6 +51,9 @@ func (n *Node) CreateExec(_ context.Context, key triton.ContainerKey, spec trito
 	if err != nil {
 		return "", err
 	}
+	if err := c.needThawed("exec"); err != nil {
+		return "", err
+	}
 	if len(spec.Argv) == 0 {
 		return "", kindf(errdefs.ErrInvalidArgument, "No exec command specified")
 	}
@@ -135,6 +138,9 @@ func (n *Node) claimExec(ctx context.Context, key triton.ExecKey, size [2]uint) 
 	}
 	_, task, err := n.needTask(key.Container)
 	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := c.needThawed("exec"); err != nil {
 		return nil, nil, nil, err
 	}
 	e.mu.Lock()

@@ -22,6 +22,9 @@ func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, for
 		return err
 	}
 	if task != nil {
+		if c.paused() && !force {
+			return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is paused and must be unpaused first", "/"+c.name())
+		}
 		if !force {
 			return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is running: "+
 				"stop the container before removing or force remove", "/"+c.name())

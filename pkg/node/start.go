@@ -30,8 +30,11 @@ func (n *Node) StartContainer(ctx context.Context, key triton.ContainerKey) erro
 // startLocked is StartContainer for a caller that holds c.life.
 func (n *Node) startLocked(ctx context.Context, c *container) error {
 	c.mu.Lock()
-	running, removing := c.running(), c.removing
+	running, removing, paused := c.running(), c.removing, c.state.Status == triton.StatusPaused
 	c.mu.Unlock()
+	if paused {
+		return kindf(errdefs.ErrFailedPrecondition, "cannot start a paused container, try unpause instead")
+	}
 	if running {
 		return errNotModified
 	}

@@ -126,7 +126,7 @@ func (n *Node) signal(ctx context.Context, c *container, task *runtime.Task, num
 		return fmt.Errorf("signal %s: %w", c.key, err)
 	}
 	n.publish(c.event("kill", n.cfg.Now().UTC(), map[string]string{"signal": fmt.Sprint(int(number))}))
-	return nil
+	return n.thaw(ctx, c, number)
 }
 
 // runningTask returns a container with its task and its next exit, read together; a nil task: it does not run.

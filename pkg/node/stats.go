@@ -1,0 +1,106 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// userHZ is the unit of /proc/stat: 100 per second on every architecture that Linux has left (include/asm-generic/param.h).
+const userHZ = 100
+
+// ContainerStats reads what a container uses now; nil without an error: it does not run.
+func (n *Node) ContainerStats(_ context.Context, key triton.ContainerKey) (*triton.Stats, error) {
+	c, task, _, err := n.runningTask(key)
+	if err != nil || task == nil {
+		return nil, err
+	}
+	s, err := n.cfg.Cgroups.Stats(n.cgroupPath(key))
+	if errdefs.IsNotFound(err) {
+		return nil, nil // it ended meanwhile
+	}
+	if err != nil {
+		return nil, err
+	}
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return nil, fmt.Errorf("read processor time of the machine: %w", err)
+	}
+	if s.HostCPU, s.OnlineCPUs, err = hostCPU(string(stat)); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	hostNetwork := c.rec.Spec.NetworkMode == triton.ModeHost
+	c.mu.Unlock()
+	if hostNetwork {
+		return &s, nil
+	}
+	// A process that ended meanwhile has no interfaces any more (ENOENT, or EINVAL of a zombie); all else is still true.
+	if dev, err := os.ReadFile("/proc/" + strconv.Itoa(task.Pid()) + "/net/dev"); err == nil {
+		s.Networks = interfaces(string(dev))
+	}
+	return &s, nil
+}
+
+// hostCPU sums the first line of /proc/stat (proc_stat(5): user to softirq, as docker sums it; guest time is in user, and
+// stolen time is nobody's here) and counts the processors that are online.
+func hostCPU(text string) (ns uint64, online int, err error) {
+	const counted = 7
+	for _, line := range strings.Split(text, "\n") {
+		words := strings.Fields(line)
+		if len(words) == 0 || !strings.HasPrefix(words[0], "cpu") {
+			continue
+		}
+		if words[0] != "cpu" {
+			online++
+			continue
+		}
+		if len(words) <= counted {
+			return 0, 0, fmt.Errorf("/proc/stat: %d fields of processor time", len(words)-1)
+		}
+		for _, word := range words[1 : counted+1] {
+			v, err := strconv.ParseUint(word, 10, 64)
+			if err != nil {
+				return 0, 0, fmt.Errorf("/proc/stat: %w", err)
+			}
+			ns += v * (1e9 / userHZ)
+		}
+	}
+	if ns == 0 {
+		return 0, 0, errors.New("/proc/stat: no processor time")
+	}
+	if online == 0 {
+		online = goruntime.NumCPU()
+	}
+	return ns, online, nil
+}
+
+// interfaces reads proc_pid_net_dev(5) without lo. Lines that it does not understand are left out.
+func interfaces(text string) map[string]triton.InterfaceStats {
+	out := map[string]triton.InterfaceStats{}
+	const fieldsOfDev = 16
+	for _, line := range strings.Split(text, "\n") {
+		name, rest, ok := strings.Cut(line, ":")
+		words := strings.Fields(rest)
+		if name = strings.TrimSpace(name); !ok || name == "lo" || len(words) < fieldsOfDev {
+			continue
+		}
+		var v [fieldsOfDev]uint64
+		for i := range v {
+			v[i], _ = strconv.ParseUint(words[i], 10, 64)
+		}
+		out[name] = triton.InterfaceStats{
+			RxBytes: v[0], RxPackets: v[1], RxErrors: v[2], RxDropped: v[3],
+			TxBytes: v[8], TxPackets: v[9], TxErrors: v[10], TxDropped: v[11],
+		}
+	}
+	return out
+}
