@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
+	osexec "os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -79,11 +79,11 @@ func quickList(pids []int) string {
 func runPS(ctx context.Context, args []string) ([]byte, error) {
 	var out, complaint bounded
 	out.room, complaint.room = psOutput, psComplaint
-	cmd := exec.CommandContext(ctx, "ps", args...)
+	cmd := osexec.CommandContext(ctx, "ps", args...)
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
 		line, _, _ := bytes.Cut(complaint.kept, []byte{'\n'})
-		var exit *exec.ExitError
+		var exit *osexec.ExitError
 		if errors.As(err, &exit) && len(line) > 0 {
 			return nil, fmt.Errorf("ps: %s", line)
 		}
