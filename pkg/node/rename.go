@@ -54,6 +54,9 @@ func (n *Node) RenameContainer(ctx context.Context, key triton.ContainerKey, nam
 	c.mu.Unlock()
 	n.mu.Unlock()
 	n.changed()
+	if err := n.announce(ctx, c); err != nil { // it has its name all the same
+		n.log.Error("new name not announced to the resolver", "container", key, "err", err)
+	}
 	n.publish(c.event("rename", n.cfg.Now().UTC(), map[string]string{"oldName": "/" + old}))
 	return nil
 }
