@@ -3,12 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -43,7 +48,38 @@ func newClient(host string) (*client, error) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, address)
 	}
-	return &client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, base: "http://triton"}, nil
+	c := &client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, base: "http://triton"}
+	if network == "tcp" {
+		c.base = "http://" + address
+		if os.Getenv("DOCKER_TLS_VERIFY") != "" {
+			cfg, err := clientTLS(os.Getenv("DOCKER_CERT_PATH"))
+			if err != nil {
+				return nil, err
+			}
+			c.base, c.http.Transport.(*http.Transport).TLSClientConfig = "https://"+address, cfg
+		}
+	}
+	return c, nil
+}
+
+// clientTLS reads ca.pem, cert.pem and key.pem of a directory, as docker does.
+func clientTLS(dir string) (*tls.Config, error) {
+	if dir == "" {
+		return nil, errors.New("DOCKER_TLS_VERIFY is set: DOCKER_CERT_PATH must be the directory of ca.pem, cert.pem and key.pem")
+	}
+	ca, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		return nil, fmt.Errorf("DOCKER_CERT_PATH: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(ca) {
+		return nil, fmt.Errorf("DOCKER_CERT_PATH: %s/ca.pem holds no certificate", dir)
+	}
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	if err != nil {
+		return nil, fmt.Errorf("DOCKER_CERT_PATH: %w", err)
+	}
+	return &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
 // get decodes the JSON of an own path into v.

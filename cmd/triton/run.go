@@ -23,9 +23,11 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   version              versions of this client and of the daemon
   syscalls CONTAINER   what a container asked of the kernel: calls, errors, latency (also 10 minutes after its end)
   login                print a link that logs the browser in that opens it first
+  tenant VERB …        tenants, their certificates and tokens: add, ls, token, revoke, rm
   probes               what is measured, what this kernel refused, what was dropped
 
 TENANT is whom an operator acts for; default: the caller's own
+With DOCKER_TLS_VERIFY and DOCKER_CERT_PATH set, tcp:// is TLS with the certificate in that directory.
 HOST is unix:///PATH or tcp://HOST:PORT; default: $DOCKER_HOST, else unix:///run/tritond/docker.sock
 `
 
@@ -79,6 +81,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return showProbes(ctx, c, out)
 	case len(args) == 1 && args[0] == "login":
 		return showLogin(ctx, c, out)
+	case len(args) > 0 && args[0] == "tenant":
+		return tenantCommand(ctx, c, args[1:], out)
 	case len(args) == 2 && args[0] == "syscalls":
 		return showSyscalls(ctx, c, args[1], out)
 	case len(args) == 0:

@@ -2,13 +2,18 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
+	"time"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/cluster"
+	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
@@ -44,6 +49,101 @@ func caller(r *http.Request) (auth.Caller, error) {
 		return c, nil
 	}
 	return auth.Caller{}, fmt.Errorf("no login: %w", errdefs.ErrUnauthenticated)
+}
+
+// guard opens one -H and puts in front of server what says who calls there.
+func (d *daemon) guard(h string, server *http.Server) (net.Listener, error) {
+	network, address := splitHost(h)
+	l, err := listenHost(h)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case network == "unix":
+		server.Handler = d.access.Local("console", server.Handler)
+	case d.cfg.InsecureTCP:
+		d.log.Warn("everyone who can connect is root on this machine: --insecure-tcp", "address", address)
+		server.Handler = d.access.Local("insecure-tcp", server.Handler)
+	default:
+		server.Handler = d.access.Certificates(server.Handler)
+		cfg, err := d.ca.ServerTLS(d.cfg.tlsAddresses(), true)
+		if err != nil {
+			l.Close()
+			return nil, fmt.Errorf("listen on -H %s: %w", h, err)
+		}
+		return tls.NewListener(l, cfg), nil
+	}
+	return l, nil
+}
+
+// listenWeb opens --http; what leaves the machine is TLS.
+func (d *daemon) listenWeb() (net.Listener, error) {
+	l, err := net.Listen("tcp", d.cfg.HTTP)
+	if err != nil || !d.cfg.webTLS() {
+		return l, err
+	}
+	cfg, err := d.ca.ServerTLS(d.cfg.tlsAddresses(), false)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return tls.NewListener(l, cfg), nil
+}
+
+// webTLS reports whether --http is not for this machine alone.
+func (c *config) webTLS() bool {
+	host, _, err := net.SplitHostPort(c.HTTP)
+	if err != nil || host == "localhost" {
+		return false
+	}
+	a, err := netip.ParseAddr(host)
+	return err != nil || !a.IsLoopback()
+}
+
+// tlsAddresses are all that one certificate has to name.
+func (c *config) tlsAddresses() []string {
+	var out []string
+	for _, h := range c.Hosts {
+		if network, address := splitHost(h); network == "tcp" && !c.InsecureTCP {
+			out = append(out, address)
+		}
+	}
+	if c.HTTP != "" && c.webTLS() {
+		out = append(out, c.HTTP)
+	}
+	return out
+}
+
+func (d *daemon) sign(ctx context.Context, publicKey []byte, tenant triton.Tenant, role auth.Role, name string, life time.Duration) (
+	certificate, ca []byte, c auth.Credential, err error) {
+	certificate, c, err = d.access.Sign(ctx, d.ca, publicKey, tenant, role, name, life)
+	return certificate, d.ca.PEM(), c, err
+}
+
+// tenantUses counts what keeps a tenant from being removed.
+func (d *daemon) tenantUses(ctx context.Context, tenant triton.Tenant) ([]string, error) {
+	containers, err := d.node.ListContainers(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	images, err := d.images.List(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	networks, err := d.node.ListNetworks(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, o := range []struct {
+		n    int
+		what string
+	}{{len(containers), "containers"}, {len(images), "images"}, {len(networks), "networks"}} {
+		if o.n > 0 {
+			out = append(out, fmt.Sprintf("%d %s", o.n, o.what))
+		}
+	}
+	return out, nil
 }
 
 // loginLink is a link to the page that logs its first user in as c.

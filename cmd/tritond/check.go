@@ -86,4 +86,9 @@ func (d *daemon) welcome(after string) (string, error) {
 }
 
 // pageURL is where --http is served.
-func (d *daemon) pageURL() string { return "http://" + d.cfg.HTTP }
+func (d *daemon) pageURL() string {
+	if d.cfg.webTLS() {
+		return "https://" + d.cfg.HTTP
+	}
+	return "http://" + d.cfg.HTTP
+}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/tritond/triton/pkg/image"
@@ -65,7 +66,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Instance, "instance", "", "name in our cgroups, bridge, nft table and pins (default: from the data root)")
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 	fs.BoolVar(&c.InsecureTCP, "insecure-tcp", false,
-		"serve the Docker API on tcp:// without client certificates: everyone who can connect is root here")
+		"serve the Docker API on tcp:// without TLS and client certificates: everyone who can connect is root here")
 	fs.Uint64Var(&c.MinFree, "min-free", defaultMinFree,
 		"bytes that must stay free on the data root's volume: below it, new containers and images are refused")
 	fs.BoolVar(&c.PerSyscall, "metrics-per-syscall", false,
@@ -169,7 +170,7 @@ func (c *config) validate() error {
 		bad("--log-level %q: must be debug, info, warn or error", c.LogLevel)
 	}
 	if c.HTTP != "" {
-		if _, _, err := net.SplitHostPort(c.HTTP); err != nil {
+		if _, port, err := net.SplitHostPort(c.HTTP); err != nil || !validPort(port) {
 			bad("--http %q: must be HOST:PORT", c.HTTP)
 		}
 	}
@@ -189,6 +190,12 @@ func (c *config) validate() error {
 	return errors.Join(errs...)
 }
 
+// validPort takes numbers only: a name would be another port on another machine.
+func validPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
+}
+
 // checkHost verifies one -H.
 func (c *config) checkHost(h string) error {
 	u, err := url.Parse(h)
@@ -200,10 +207,7 @@ func (c *config) checkHost(h string) error {
 			return fmt.Errorf("-H %q: path exceeds %d characters", h, maxSocketPath)
 		}
 		return nil
-	case u.Scheme == "tcp" && u.Port() != "":
-		if !c.InsecureTCP {
-			return fmt.Errorf("-H %q: tcp needs client certificates, which this version does not have yet; --insecure-tcp serves without", h)
-		}
+	case u.Scheme == "tcp" && validPort(u.Port()) && u.Path == "" && u.User == nil && u.RawQuery == "":
 		return nil
 	}
 	return fmt.Errorf("-H %q: must be unix:///PATH or tcp://HOST:PORT", h)

@@ -58,6 +58,7 @@ type daemon struct {
 	node      *node.Node
 	access    *auth.Authority
 	page      *dashboard.Hub // nil: no --http
+	ca        *auth.CA
 }
 
 // serve runs the daemon until ctx is done.
@@ -180,6 +181,9 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 		return err
 	}
 	d.access = auth.New(auth.Config{Store: credentials{d.cluster}, Now: time.Now, Log: d.log.With("part", "auth"), Instance: cfg.Instance})
+	if d.ca, err = auth.OpenCA(filepath.Join(cfg.DataRoot, "tls"), cfg.Instance, time.Now); err != nil {
+		return err
+	}
 	d.runtime, err = runtime.Open(ctx, runtime.Config{
 		Instance: cfg.Instance, ShimPath: cfg.ShimPath, RunRoot: cfg.RunRoot, DataRoot: cfg.DataRoot, Version: version,
 		Generation: d.roots.generation, BootID: d.roots.bootID, ExitMap: probes.ExitMapPath(d.roots.pinDir), Log: d.log.With("part", "runtime"),
@@ -318,18 +322,17 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 		Extra: func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Handler()) },
 	})
 	for _, h := range d.cfg.Hosts {
-		l, err := listenHost(h)
+		server := docker.HTTPServer(ctx)
+		l, err := d.guard(h, server)
 		if err != nil {
 			return ls, err
 		}
-		server := docker.HTTPServer(ctx)
-		server.Handler = d.access.Local("console", server.Handler)
 		ls = append(ls, &listener{l, server})
 	}
 	if d.cfg.HTTP == "" {
 		return ls, nil
 	}
-	l, err := net.Listen("tcp", d.cfg.HTTP)
+	l, err := d.listenWeb()
 	if err != nil {
 		return ls, fmt.Errorf("listen on --http: %w", err)
 	}

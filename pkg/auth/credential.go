@@ -63,6 +63,9 @@ func (c Credential) validate() error {
 	if c.Role == RoleOperator && c.Tenant != triton.DefaultTenant {
 		errs = append(errs, fmt.Errorf("role %s: only the tenant %q has operators", c.Role, triton.DefaultTenant))
 	}
+	if c.Role == RoleTenant && c.Tenant == triton.DefaultTenant {
+		errs = append(errs, fmt.Errorf("role %s: the tenant %q has operators only: add another tenant", c.Role, c.Tenant))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}

@@ -28,7 +28,11 @@ type Config struct {
 	Vars    func() wire.Vars
 	// LoginLink makes a link to the page that logs its first user in as c.
 	LoginLink func(c auth.Caller) (string, error)
-	Log       *slog.Logger
+	Access    Access
+	Sign      Signer
+	// Uses names what a tenant still has.
+	Uses func(context.Context, triton.Tenant) ([]string, error)
+	Log  *slog.Logger
 }
 
 // API serves /triton/v1 to callers that pkg/auth's middleware has put into the context.
@@ -58,13 +62,13 @@ type route struct {
 
 // routes lists every path.
 func routes() []route {
-	return []route{
+	return append([]route{
 		{"GET " + wire.Prefix + "version", forTenants, (*API).version},
 		{"GET " + wire.Prefix + "containers/{ref}/observed", forTenants, (*API).observed},
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}
+	}, tenantRoutes()...)
 }
 
 // Handler serves every path.
