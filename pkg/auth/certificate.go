@@ -20,7 +20,9 @@ import (
 
 // Sign makes a client certificate for a public key (PEM, PKIX, ECDSA P-256): CN is the name, O the tenant, OU the role. It
 // is stored first: one that is not stored lets nobody in.
-func (a *Authority) Sign(ctx context.Context, ca *CA, publicKey []byte, tenant triton.Tenant, role Role, name string, life time.Duration) ([]byte, Credential, error) {
+func (a *Authority) Sign(
+	ctx context.Context, ca *CA, publicKey []byte, tenant triton.Tenant, role Role, name string, life time.Duration,
+) ([]byte, Credential, error) {
 	pub, err := parsePublicKey(publicKey)
 	if err != nil {
 		return nil, Credential{}, fmt.Errorf("sign certificate: public key: %w: %w", err, errdefs.ErrInvalidArgument)
