@@ -24,6 +24,8 @@ type demo struct {
 	host  string // of the daemon: unix:///PATH
 	cache string // where packages and archives are kept
 	bin   string // folder of triton
+	redis string // host address and port of redis
+	nginx string // of nginx
 	out   io.Writer
 }
 
@@ -32,6 +34,8 @@ func main() {
 	flag.StringVar(&d.host, "H", "unix:///run/tritond/docker.sock", "address of the daemon")
 	flag.StringVar(&d.cache, "cache", ".cache/demo", "folder for packages and images")
 	flag.StringVar(&d.bin, "bin", "bin", "folder of the triton client")
+	flag.StringVar(&d.redis, "redis", "127.0.0.1:16379", "host address that redis is published at")
+	flag.StringVar(&d.nginx, "nginx", "127.0.0.1:18080", "host address that nginx is published at")
 	stop := flag.Bool("stop", false, "remove the demo's containers and images")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -93,10 +97,10 @@ func (d demo) start(ctx context.Context) error {
 		}
 		return err
 	}
-	if err := run("demo-redis", "-p", "127.0.0.1:16379:6379", redisImage); err != nil {
+	if err := run("demo-redis", "-p", d.redis+":6379", redisImage); err != nil {
 		return err
 	}
-	if err := run("demo-nginx", "-p", "127.0.0.1:18080:80", nginxImage); err != nil {
+	if err := run("demo-nginx", "-p", d.nginx+":80", nginxImage); err != nil {
 		return err
 	}
 	redis, err := d.address(ctx, "demo-redis")
@@ -152,7 +156,7 @@ func (d demo) show(ctx context.Context) error {
 	}
 	d.say("go on with")
 	fmt.Fprintf(d.out, "  export DOCKER_HOST=%s\n  docker logs demo-crasher; docker exec -it demo-redis redis-cli info\n"+
-		"  curl http://127.0.0.1:18080/\n  make demo-stop\n", d.host)
+		"  curl http://%s/\n  make demo-stop\n", d.host, d.nginx)
 	return nil
 }
 

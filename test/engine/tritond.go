@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +29,7 @@ type Tritond struct {
 	Host     string   // unix://…
 	HTTP     string   // 127.0.0.1:port
 	Extra    []string // further flags
+	Within   []string // what tritond is started by, for example nsenter and its arguments; empty: directly
 	LogLevel string
 	Account  *Account // nil: CPU time is not counted
 	proc     *process
@@ -68,6 +70,7 @@ func NewTritond(bin string, extra ...string) (*Tritond, error) {
 func (d *Tritond) Start(ctx context.Context) error {
 	args := append([]string{filepath.Join(d.Bin, "tritond"), "--data-root", d.DataRoot, "--run-root", d.RunRoot,
 		"--instance", d.Instance, "-H", d.Host, "--http", d.HTTP, "--bridge-subnet", d.Subnet, "--log-level", d.LogLevel}, d.Extra...)
+	args = append(slices.Clone(d.Within), args...)
 	p, err := start(d.Account.wrap(args), d.LogPath(), nil)
 	if err != nil {
 		return fmt.Errorf("start tritond: %w", err)
@@ -134,8 +137,9 @@ func (d *Tritond) Close(ctx context.Context) error {
 // Purge has tritond remove all that is of the instance but the data root, with no daemon running.
 func (d *Tritond) Purge(ctx context.Context) error {
 	d.rememberLinks()
-	cmd := exec.CommandContext(ctx, filepath.Join(d.Bin, "tritond"), "purge",
+	args := append(slices.Clone(d.Within), filepath.Join(d.Bin, "tritond"), "purge",
 		"--data-root", d.DataRoot, "--run-root", d.RunRoot, "--instance", d.Instance)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("tritond purge: %w\n%s", err, out)
 	}
