@@ -62,8 +62,12 @@ func (d *Tritond) left() []string {
 }
 
 // rememberLinks notes the host's ends of all links of the instance while it can still be told that they are its: the
-// bridge by its address, veths by the namespaces pinned in the run root. It is called before each purge.
+// bridge by its address, veths by the namespaces pinned in the run root. It is called before each purge. Links of a daemon
+// in another network namespace are left to who made that.
 func (d *Tritond) rememberLinks() {
+	if len(d.Within) > 0 {
+		return
+	}
 	_, subnet, err := net.ParseCIDR(d.Subnet)
 	if err != nil {
 		return
