@@ -154,7 +154,12 @@ func (d demo) show(ctx context.Context) error {
 	if err := d.print(ctx, 8, d.bin+"/triton", "syscalls", "demo-redis"); err != nil {
 		return err
 	}
+	page, err := d.command(ctx, d.bin+"/triton", "login")
+	if err != nil {
+		return err
+	}
 	d.say("go on with")
+	fmt.Fprintf(d.out, "  page: %s (good for one login)\n", strings.TrimSpace(page))
 	fmt.Fprintf(d.out, "  export DOCKER_HOST=%s\n  docker logs demo-crasher; docker exec -it demo-redis redis-cli info\n"+
 		"  curl http://%s/\n  make demo-stop\n", d.host, d.nginx)
 	return nil
