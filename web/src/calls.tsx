@@ -1,5 +1,6 @@
 import { type CallRow, type Detail } from './detail'
 import { duration, percent, rate } from './format'
+import { drawn } from './frame'
 import { param, setParams } from './route'
 
 const COLUMNS: { key: keyof CallRow | 'share'; title: string; text: (c: CallRow) => string; sort: (c: CallRow) => number | string }[] = [
@@ -13,6 +14,7 @@ const COLUMNS: { key: keyof CallRow | 'share'; title: string; text: (c: CallRow)
 ]
 
 export function Calls({ detail }: { detail: Detail }) {
+  drawn.value // a view that reads a signal is drawn again for its signals and its props only, and detail stays the same object
   const by = param('calls') || '-rate'
   const column = COLUMNS.find((c) => c.key === by.replace('-', '')) ?? COLUMNS[1]!
   const sign = by.startsWith('-') ? -1 : 1
