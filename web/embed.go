@@ -81,7 +81,7 @@ func load(name string) (*asset, error) {
 	}
 	f, err := dist.Open(name + ".gz")
 	if err != nil {
-		return a, nil //nolint:nilerr // a file that does not shrink has no other form
+		return a, nil // a file that does not shrink has no other form
 	}
 	defer f.Close()
 	a.zip, err = io.ReadAll(f)

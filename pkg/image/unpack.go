@@ -38,13 +38,6 @@ const (
 	entryMemory    = 200       // bytes of a map entry and its strings' headers
 )
 
-// unpack makes snapshots of a bundle's layers, as far as they are missing, and returns the chain's id and the size of
-// all files in it. Every layer's bytes are hashed, also where the snapshot exists: who names a diff id must have the layer.
-// The context carries tenant and lease.
-func (s *Store) unpack(ctx context.Context, tenant triton.Tenant, b *bundle) (chain string, size int64, err error) {
-	return s.unpackBy(ctx, tenant, b, unpackSteps{})
-}
-
 // unpackSteps lets a pull take part in unpacking; i counts layers. Each may be nil.
 type unpackSteps struct {
 	before  func(i int) error         // waits until the layer is stored
@@ -53,8 +46,12 @@ type unpackSteps struct {
 	after   func(i int, existed bool) // existed: it was unpacked already
 }
 
-// unpackBy is unpack in company.
-func (s *Store) unpackBy(ctx context.Context, tenant triton.Tenant, b *bundle, steps unpackSteps) (chain string, size int64, err error) {
+// unpackBy makes snapshots of a bundle's layers, as far as they are missing, and returns the chain's id and the size of
+// all files in it. Every layer's bytes are hashed, also where the snapshot exists: who names a diff id must have the layer.
+// The context carries tenant and lease.
+func (s *Store) unpackBy(
+	ctx context.Context, tenant triton.Tenant, b *bundle, steps unpackSteps,
+) (chain string, size int64, err error) {
 	chains := identity.ChainIDs(append([]digest.Digest(nil), b.config.RootFS.DiffIDs...))
 	for i, l := range b.layers {
 		if steps.before != nil {
@@ -172,7 +169,7 @@ func (s *Store) readLayer(ctx context.Context, l layer, fn func(io.Reader) error
 		return fmt.Errorf("read layer: %w", err)
 	}
 	defer ra.Close()
-	var packed io.Reader = content.NewReader(ra)
+	packed := io.Reader(content.NewReader(ra))
 	if l.read != nil {
 		packed = &tracked{r: packed, tell: l.read}
 	}

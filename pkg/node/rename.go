@@ -42,7 +42,7 @@ func (n *Node) RenameContainer(ctx context.Context, key triton.ContainerKey, nam
 	rec.Name = name
 	if revision, err = n.intent.rename(ctx, &rec, old, revision); err != nil {
 		if errdefs.IsAlreadyExists(err) {
-			return fmt.Errorf("Error when allocating new name: %w", n.explainConflict(key.Tenant, name, err)) //nolint:staticcheck // docker's words
+			return fmt.Errorf("Error when allocating new name: %w", n.explainConflict(key.Tenant, name, err))
 		}
 		return fmt.Errorf("rename %s: %w", key, err)
 	}

@@ -155,8 +155,13 @@ func (u uploader) Do(r *http.Request) (*http.Response, error) {
 // uploadLog passes the SDK's log on, and counts the one failure that it tells nowhere else.
 type uploadLog struct{ p *Pyroscope }
 
-func (l uploadLog) Infof(format string, args ...any)  { l.p.cfg.Log.Debug(fmt.Sprintf(format, args...)) }
+// Infof, Debugf and Errorf are the SDK's Logger.
+func (l uploadLog) Infof(format string, args ...any) { l.p.cfg.Log.Debug(fmt.Sprintf(format, args...)) }
+
+// Debugf says nothing: see Infof.
 func (l uploadLog) Debugf(format string, args ...any) {}
+
+// Errorf counts what went wrong: see Infof.
 func (l uploadLog) Errorf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if strings.Contains(text, "queue is full") {

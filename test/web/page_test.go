@@ -51,8 +51,8 @@ func TestPage(t *testing.T) {
 	}
 	control := httptest.NewServer(hands(ctx, d))
 	defer control.Close()
-	run(t, ctx, root, "DOCKER_HOST="+d.Host, "DOCKER_CONFIG="+cli.ConfigDir, "PAGE_LINK="+strings.TrimSpace(string(link)), "PAGE_CONTROL="+control.URL,
-		"PAGE_CGROUP="+d.Cgroup(), "PAGE_FLEET="+fleet(t, ctx, root), "PAGE_SHOTS="+os.Getenv("PAGE_SHOTS"))
+	run(ctx, t, root, "DOCKER_HOST="+d.Host, "DOCKER_CONFIG="+cli.ConfigDir, "PAGE_LINK="+strings.TrimSpace(string(link)), "PAGE_CONTROL="+control.URL,
+		"PAGE_CGROUP="+d.Cgroup(), "PAGE_FLEET="+fleet(ctx, t, root), "PAGE_SHOTS="+os.Getenv("PAGE_SHOTS"))
 }
 
 // finish removes what the browser's test ran, also when it failed half-way.
@@ -89,7 +89,7 @@ func hands(ctx context.Context, d *engine.Tritond) http.Handler {
 }
 
 // fleet starts the daemon of made-up containers with two tenants, and returns its address.
-func fleet(t *testing.T, ctx context.Context, root string) string {
+func fleet(ctx context.Context, t *testing.T, root string) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "fleet")
 	build := exec.CommandContext(ctx, "go", "build", "-tags", "seccomp", "-o", bin, "./test/web/fleet")
@@ -118,7 +118,7 @@ func fleet(t *testing.T, ctx context.Context, root string) string {
 var tap = regexp.MustCompile(`^(not )?ok \d+ - (.+?)(?: # .*)?$`)
 
 // run builds and runs the tests, and reports each by its name.
-func run(t *testing.T, ctx context.Context, root string, env ...string) {
+func run(ctx context.Context, t *testing.T, root string, env ...string) {
 	t.Helper()
 	web := filepath.Join(root, "web")
 	build := exec.CommandContext(ctx, "node", "build.mjs", "browser")

@@ -41,7 +41,7 @@ func listen(ctx context.Context, conn *websocket.Conn) error {
 		kind, _, err := conn.ReadMessage()
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // the end that was asked for
 			}
 			return err
 		}
