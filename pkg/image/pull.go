@@ -261,7 +261,8 @@ func (p *pull) manifest(ctx context.Context) (m ocispec.Manifest, desc ocispec.D
 			break
 		}
 		if !images.IsIndexType(desc.MediaType) {
-			return m, desc, nil, errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("unsupported manifest media type %q for %s", bounded(desc.MediaType), reference.FamiliarString(p.ref)))
+			return m, desc, nil, errdefs.ErrNotImplemented.WithMessage(
+				fmt.Sprintf("unsupported manifest media type %q for %s", bounded(desc.MediaType), reference.FamiliarString(p.ref)))
 		}
 		var index ocispec.Index
 		if err := decodeRemote(desc, raw, &index); err != nil {
@@ -275,7 +276,8 @@ func (p *pull) manifest(ctx context.Context) (m ocispec.Manifest, desc ocispec.D
 		return m, desc, nil, err
 	}
 	if !images.IsConfigType(m.Config.MediaType) {
-		return m, desc, nil, errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("unsupported media type %s: %s is no container image", bounded(m.Config.MediaType), reference.FamiliarString(p.ref)))
+		return m, desc, nil, errdefs.ErrNotImplemented.WithMessage(
+			fmt.Sprintf("unsupported media type %s: %s is no container image", bounded(m.Config.MediaType), reference.FamiliarString(p.ref)))
 	}
 	if len(m.Layers) > maxLayers {
 		return m, desc, nil, badRemote("%d layers, at most %d are possible", len(m.Layers), maxLayers)

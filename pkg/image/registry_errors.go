@@ -22,7 +22,8 @@ func registryError(action string, ref reference.Named, err error) error {
 	reason, denied, missing := registryReason(err)
 	switch {
 	case denied:
-		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("%s access denied for %s, repository does not exist or may require 'docker login': %s", action, name, reason))
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf(
+			"%s access denied for %s, repository does not exist or may require 'docker login': %s", action, name, reason))
 	case missing:
 		if reason == "" {
 			reason = "manifest unknown: manifest unknown"

@@ -169,7 +169,7 @@ func (s *Store) readLayer(ctx context.Context, l layer, fn func(io.Reader) error
 		return fmt.Errorf("read layer: %w", err)
 	}
 	defer ra.Close()
-	packed := io.Reader(content.NewReader(ra))
+	packed := content.NewReader(ra)
 	if l.read != nil {
 		packed = &tracked{r: packed, tell: l.read}
 	}

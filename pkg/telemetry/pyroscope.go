@@ -155,7 +155,7 @@ func (u uploader) Do(r *http.Request) (*http.Response, error) {
 // uploadLog passes the SDK's log on, and counts the one failure that it tells nowhere else.
 type uploadLog struct{ p *Pyroscope }
 
-// Infof, Debugf and Errorf are the SDK's Logger.
+// Infof is the first of the SDK's Logger.
 func (l uploadLog) Infof(format string, args ...any) { l.p.cfg.Log.Debug(fmt.Sprintf(format, args...)) }
 
 // Debugf says nothing: see Infof.

@@ -17,7 +17,9 @@ func clients(ctx context.Context, url string, n, stalled int) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range n {
 		d := websocket.Dialer{Subprotocols: []string{dashboard.Subprotocol}}
-		conn, _, err := d.DialContext(ctx, strings.Replace(url, "http", "ws", 1)+dashboard.Path, http.Header{"Origin": {url}, "Cookie": {cookie + "=acme"}})
+		header := http.Header{"Origin": {url}, "Cookie": {cookie + "=acme"}}
+		//nolint:bodyclose // of an upgrade there is none (gorilla/websocket)
+		conn, _, err := d.DialContext(ctx, strings.Replace(url, "http", "ws", 1)+dashboard.Path, header)
 		if err != nil {
 			return fmt.Errorf("client %d: %w", i, err)
 		}
