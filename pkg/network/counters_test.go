@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -23,6 +24,16 @@ func TestCountersAddInterfacesUpWithoutLoopback(t *testing.T) {
 	}
 }
 
+func TestInterfacesLeavesOutLoopback(t *testing.T) {
+	text := "Inter-|   Receive\n face |bytes\n    lo: 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9\n  eth0:100 2 3 4 0 0 0 0 50 6 7 8 0 0 0 0\n bad: 1\n"
+	want := map[string]triton.InterfaceStats{"eth0": {
+		RxBytes: 100, RxPackets: 2, RxErrors: 3, RxDropped: 4, TxBytes: 50, TxPackets: 6, TxErrors: 7, TxDropped: 8,
+	}}
+	if d := cmp.Diff(want, parseInterfaces([]byte(text))); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 func TestCountersOfADeadProcessAreNotFound(t *testing.T) {
 	cmd := exec.Command("true")
 	if err := cmd.Run(); err != nil {
@@ -35,7 +46,7 @@ func TestCountersOfADeadProcessAreNotFound(t *testing.T) {
 
 func FuzzCounters(f *testing.F) {
 	f.Add([]byte(netDev))
-	f.Add([]byte("a: 18446744073709551615 1 1 1 1 1 1 1 1 1 1 1\nb: 1 -1 x 99999999999999999999999 1 1 1 1 1 1 1 1"))
+	f.Add([]byte("a: 18446744073709551615 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\nb: 1 -1 x 99999999999999999999999 1 1 1 1 1 1 1 1 1 1 1 1"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		once := parseCounters(b)
 		twice := parseCounters(append(append(b[:len(b):len(b)], '\n'), b...))

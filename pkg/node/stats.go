@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/tritond/triton/pkg/network"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -44,8 +45,8 @@ func (n *Node) ContainerStats(_ context.Context, key triton.ContainerKey) (*trit
 		return &s, nil
 	}
 	// A process that ended meanwhile has no interfaces any more (ENOENT, or EINVAL of a zombie); all else is still true.
-	if dev, err := os.ReadFile("/proc/" + strconv.Itoa(task.Pid()) + "/net/dev"); err == nil {
-		s.Networks = interfaces(string(dev))
+	if all, err := network.Interfaces(task.Pid()); err == nil {
+		s.Networks = all
 	}
 	return &s, nil
 }
@@ -81,26 +82,4 @@ func hostCPU(text string) (ns uint64, online int, err error) {
 		online = goruntime.NumCPU()
 	}
 	return ns, online, nil
-}
-
-// interfaces reads proc_pid_net_dev(5) without lo. Lines that it does not understand are left out.
-func interfaces(text string) map[string]triton.InterfaceStats {
-	out := map[string]triton.InterfaceStats{}
-	const fieldsOfDev = 16
-	for _, line := range strings.Split(text, "\n") {
-		name, rest, ok := strings.Cut(line, ":")
-		words := strings.Fields(rest)
-		if name = strings.TrimSpace(name); !ok || name == "lo" || len(words) < fieldsOfDev {
-			continue
-		}
-		var v [fieldsOfDev]uint64
-		for i := range v {
-			v[i], _ = strconv.ParseUint(words[i], 10, 64)
-		}
-		out[name] = triton.InterfaceStats{
-			RxBytes: v[0], RxPackets: v[1], RxErrors: v[2], RxDropped: v[3],
-			TxBytes: v[8], TxPackets: v[9], TxErrors: v[10], TxDropped: v[11],
-		}
-	}
-	return out
 }
