@@ -206,7 +206,7 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 		return err
 	}
 	d.node = node.New(node.Config{
-		Name: d.static.Name, Instance: cfg.Instance, DataRoot: cfg.DataRoot, RunRoot: cfg.RunRoot, Log: d.log, Now: time.Now, Limits: limits,
+		Name: d.static.Name, Instance: cfg.Instance, DataRoot: cfg.DataRoot, RunRoot: cfg.RunRoot, Log: d.log, Now: time.Now, Limits: limits, Memory: d.static.MemTotal,
 		Cluster: d.cluster, Journal: d.journal, Events: d.journal, Images: d.images, Network: d.network, Runtime: d.runtime,
 		Probes: d.probes, Telemetry: d.telemetry, Cgroups: d.cgroups,
 	})
@@ -216,7 +216,7 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 // openTelemetry makes the store, and gives /metrics what other parts count.
 func (d *daemon) openTelemetry() error {
 	d.telemetry = telemetry.New(telemetry.Config{
-		Node: d.static.Name, Log: d.log.With("part", "telemetry"), Drops: d.probes.Drops, Missing: d.missing, PerSyscall: d.cfg.PerSyscall,
+		Node: d.static.Name, Log: d.log.With("part", "telemetry"), Drops: d.probes.Drops, Missing: d.missingProbes, PerSyscall: d.cfg.PerSyscall,
 		Build: telemetry.Build{Version: version, Revision: commit, Go: goruntime.Version()},
 	})
 	if err := d.telemetry.Register(journalMetrics(d.journal)...); err != nil {
@@ -233,8 +233,8 @@ func (d *daemon) openTelemetry() error {
 	return d.telemetry.Register(d.profiles)
 }
 
-// missing names the programs that this kernel refused.
-func (d *daemon) missing() []string {
+// missingProbes names the programs that this kernel refused.
+func (d *daemon) missingProbes() []string {
 	var names []string
 	for _, p := range d.probes.Missing() {
 		names = append(names, p.Program)
@@ -332,17 +332,15 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	if d.cfg.HTTP == "" {
 		return ls, nil
 	}
-	l, err := d.listenWeb()
-	if err != nil {
-		return ls, fmt.Errorf("listen on --http: %w", err)
-	}
-	ls = append(ls, &listener{l, nil})
 	page, err := d.web(own)
 	if err != nil {
 		return ls, err
 	}
-	ls[len(ls)-1].server = &http.Server{Handler: page, ReadHeaderTimeout: headerTimeout}
-	return ls, nil
+	l, err := d.listenWeb()
+	if err != nil {
+		return ls, fmt.Errorf("listen on --http: %w", err)
+	}
+	return append(ls, &listener{l, &http.Server{Handler: page, ReadHeaderTimeout: headerTimeout}}), nil
 }
 
 // headerTimeout is how long a client may take to send its request's header.

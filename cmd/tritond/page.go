@@ -46,14 +46,6 @@ func (d *daemon) viewer(r *http.Request) (dashboard.Caller, error) {
 	return dashboard.Caller{Name: c.Name, Tenant: c.Tenant, Exec: true, Ambient: c.Cookie}, nil
 }
 
-func (d *daemon) missingProbes() []string {
-	var names []string
-	for _, m := range d.probes.Missing() {
-		names = append(names, m.Program)
-	}
-	return names
-}
-
 // terminals gives the page the node's execs.
 type terminals struct{ *node.Node }
 

@@ -53,7 +53,7 @@ func (b *fakeBackend) ContainerStats(_ context.Context, key triton.ContainerKey)
 	up := time.Since(time.Unix(1700000000, 0))
 	return &triton.Stats{
 		Usage:   triton.Usage{Time: now, CPUTotal: up / 2, MemoryUsage: 3000, Pids: 2},
-		HostCPU: uint64(2 * up), OnlineCPUs: 2,
+		HostCPU: uint64(2 * up), OnlineCPUs: 2, HostMemory: 8 << 30,
 		MemoryStat: map[string]uint64{"total_inactive_file": 1000},
 		Networks:   map[string]triton.InterfaceStats{"eth0": {RxBytes: 7}},
 	}, nil

@@ -5,36 +5,31 @@ import (
 	"net/http"
 
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/tritond/triton/pkg/triton"
 )
 
 func (s *Server) pauseContainer(ctx context.Context, c *call) error {
-	key, err := s.key(ctx, c)
-	if err != nil {
-		return err
-	}
-	if err := s.Backend.PauseContainer(ctx, key); err != nil {
-		return err
-	}
-	return c.noContent()
+	return s.change(ctx, c, s.Backend.PauseContainer)
 }
 
 func (s *Server) unpauseContainer(ctx context.Context, c *call) error {
-	key, err := s.key(ctx, c)
-	if err != nil {
-		return err
-	}
-	if err := s.Backend.UnpauseContainer(ctx, key); err != nil {
-		return err
-	}
-	return c.noContent()
+	return s.change(ctx, c, s.Backend.UnpauseContainer)
 }
 
 func (s *Server) renameContainer(ctx context.Context, c *call) error {
+	return s.change(ctx, c, func(ctx context.Context, key triton.ContainerKey) error {
+		return s.Backend.RenameContainer(ctx, key, c.query.Get("name"))
+	})
+}
+
+// change does something to the container of the path, which has no answer.
+func (s *Server) change(ctx context.Context, c *call, do func(context.Context, triton.ContainerKey) error) error {
 	key, err := s.key(ctx, c)
 	if err != nil {
 		return err
 	}
-	if err := s.Backend.RenameContainer(ctx, key, c.query.Get("name")); err != nil {
+	if err := do(ctx, key); err != nil {
 		return err
 	}
 	return c.noContent()

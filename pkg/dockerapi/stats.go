@@ -34,14 +34,10 @@ func (s *Server) containerStats(ctx context.Context, c *call) error {
 		if oneShot || before.Read.IsZero() {
 			return c.json(http.StatusOK, before)
 		}
-		if err := pause(ctx, statsPeriod); err != nil {
-			return err
-		}
-		now, err := s.sample(ctx, key, c.version)
+		now, err := s.nextSample(ctx, key, c.version, &before)
 		if err != nil {
 			return err
 		}
-		now.follow(&before)
 		return c.json(http.StatusOK, now)
 	}
 	if err := c.flushHeader("application/json"); err != nil {
@@ -54,16 +50,20 @@ func (s *Server) containerStats(ctx context.Context, c *call) error {
 		if err := enc.Encode(before); err != nil {
 			return err
 		}
-		if err := pause(ctx, statsPeriod); err != nil {
-			return err
-		}
-		now, err := s.sample(ctx, key, c.version)
-		if err != nil {
+		if before, err = s.nextSample(ctx, key, c.version, &before); err != nil {
 			return err // removed: the stream ends
 		}
-		now.follow(&before)
-		before = now
 	}
+}
+
+// nextSample takes the sample that follows before by statsPeriod.
+func (s *Server) nextSample(ctx context.Context, key triton.ContainerKey, version apiVersion, before *statsSample) (statsSample, error) {
+	if err := pause(ctx, statsPeriod); err != nil {
+		return statsSample{}, err
+	}
+	now, err := s.sample(ctx, key, version)
+	now.follow(before)
+	return now, err
 }
 
 // pause waits, or returns why the client is not there any more.
@@ -108,20 +108,12 @@ func (s *Server) sample(ctx context.Context, key triton.ContainerKey, version ap
 	if err != nil || st == nil {
 		return out, err
 	}
-	host := uint64(0)
-	if st.Usage.MemoryLimit == 0 {
-		info, err := s.Backend.NodeInfo(ctx, key.Tenant)
-		if err != nil {
-			return out, err
-		}
-		host = uint64(info.MemTotal)
-	}
-	fillSample(&out.StatsResponse, st, host)
+	fillSample(&out.StatsResponse, st)
 	return out, nil
 }
 
-// fillSample puts a reading into docker's shape; hostMemory in bytes stands for a limit where there is none.
-func fillSample(out *container.StatsResponse, st *triton.Stats, hostMemory uint64) {
+// fillSample puts a reading into docker's shape.
+func fillSample(out *container.StatsResponse, st *triton.Stats) {
 	u := &st.Usage
 	out.Read = u.Time
 	out.CPUStats = container.CPUStats{
@@ -137,8 +129,8 @@ func fillSample(out *container.StatsResponse, st *triton.Stats, hostMemory uint6
 	if _, v1 := st.MemoryStat["total_inactive_file"]; v1 {
 		out.MemoryStats.MaxUsage = u.MemoryPeak // as docker: v2 has no such field
 	}
-	if hostMemory > 0 {
-		out.MemoryStats.Limit = hostMemory
+	if u.MemoryLimit == 0 {
+		out.MemoryStats.Limit = st.HostMemory
 	}
 	out.PidsStats = container.PidsStats{Current: u.Pids, Limit: u.PidsLimit}
 	out.BlkioStats = container.BlkioStats{IoServiceBytesRecursive: blockEntries(st.BlockBytes), IoServicedRecursive: blockEntries(st.BlockOps)}

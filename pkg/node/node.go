@@ -46,6 +46,7 @@ type Config struct {
 	DataRoot string
 	RunRoot  string
 	Limits   runtime.Limits // what this machine allows a container
+	Memory   int64          // bytes of this machine
 	Log      *slog.Logger
 	Now      func() time.Time
 

@@ -31,6 +31,7 @@ func (n *Node) ContainerStats(_ context.Context, key triton.ContainerKey) (*trit
 	if err != nil {
 		return nil, err
 	}
+	s.HostMemory = uint64(n.cfg.Memory)
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return nil, fmt.Errorf("read processor time of the machine: %w", err)

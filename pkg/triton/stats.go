@@ -7,6 +7,7 @@ type Stats struct {
 	// share of processor time is a share of.
 	HostCPU    uint64
 	OnlineCPUs int
+	HostMemory uint64   // bytes of the machine: what stands for a limit where there is none
 	PerCPU     []uint64 // nanoseconds by processor; nil where the kernel does not say
 	// MemoryStat are the fields of the cgroup's memory.stat. Their names tell cgroup v1 (total_inactive_file) from v2.
 	MemoryStat  map[string]uint64
