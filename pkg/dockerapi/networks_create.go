@@ -198,11 +198,7 @@ func (s *Server) connectNetwork(ctx context.Context, c *call) error {
 	if err := decodeRuled(c, connectRules(), &req); err != nil {
 		return err
 	}
-	ref, err := s.networkRef(ctx, c.tenant, c.vars["id"])
-	if err != nil {
-		return err
-	}
-	key, err := s.Backend.ResolveContainer(ctx, c.tenant, req.Container)
+	ref, key, err := s.networkAndContainer(ctx, c, req.Container)
 	if err != nil {
 		return err
 	}
@@ -217,16 +213,21 @@ func (s *Server) connectNetwork(ctx context.Context, c *call) error {
 	return nil
 }
 
+// networkAndContainer finds the network of the path and a container that the body names.
+func (s *Server) networkAndContainer(ctx context.Context, c *call, container string) (ref string, key triton.ContainerKey, err error) {
+	if ref, err = s.networkRef(ctx, c.tenant, c.vars["id"]); err != nil {
+		return "", key, err
+	}
+	key, err = s.Backend.ResolveContainer(ctx, c.tenant, container)
+	return ref, key, err
+}
+
 func (s *Server) disconnectNetwork(ctx context.Context, c *call) error {
 	var req network.DisconnectRequest
 	if err := decodeRuled(c, disconnectRules(), &req); err != nil {
 		return err
 	}
-	ref, err := s.networkRef(ctx, c.tenant, c.vars["id"])
-	if err != nil {
-		return err
-	}
-	key, err := s.Backend.ResolveContainer(ctx, c.tenant, req.Container)
+	ref, key, err := s.networkAndContainer(ctx, c, req.Container)
 	if err != nil {
 		return err
 	}

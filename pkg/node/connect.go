@@ -3,33 +3,12 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/tritond/triton/pkg/triton"
 )
-
-// amend changes a container's record, in etcd and here. Changes of one record wait for each other.
-func (n *Node) amend(ctx context.Context, c *container, change func(*Record)) error {
-	c.agreeing.Lock()
-	defer c.agreeing.Unlock()
-	c.mu.Lock()
-	rec, revision := c.rec, c.revision
-	c.mu.Unlock()
-	change(&rec)
-	revision, err := n.intent.update(ctx, &rec, revision)
-	if err != nil {
-		return fmt.Errorf("record a change of %s: %w", c.key, err)
-	}
-	c.mu.Lock()
-	change(&c.rec)
-	c.revision = revision
-	c.mu.Unlock()
-	n.changed()
-	return nil
-}
 
 // ConnectNetwork makes a container take part in a network, at once where it runs. m.Network is a name or an id.
 func (n *Node) ConnectNetwork(ctx context.Context, key triton.ContainerKey, m triton.Membership) error {

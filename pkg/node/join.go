@@ -3,12 +3,9 @@ package node
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -78,16 +75,19 @@ func (n *Node) attachNetworks(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	ms := slices.Clone(c.rec.Networks)
 	c.mu.Unlock()
-	for _, m := range ms {
-		if err := n.attachOne(ctx, c, m); err != nil {
-			n.detachAll(ctx, c)
-			return fmt.Errorf("failed to set up container networking: %w", err)
-		}
-	}
 	if len(ms) == 0 {
 		return nil
 	}
-	if err := errors.Join(n.setGateway(ctx, c), n.announce(ctx, c)); err != nil {
+	var err error
+	for _, m := range ms {
+		if err = n.attachOne(ctx, c, m); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = errors.Join(n.setGateway(ctx, c), n.announce(ctx, c))
+	}
+	if err != nil {
 		n.detachAll(ctx, c)
 		return fmt.Errorf("failed to set up container networking: %w", err)
 	}
@@ -253,8 +253,8 @@ func (n *Node) setGateway(ctx context.Context, c *container) error {
 
 // keepAttached takes up the interfaces that a container had when the last daemon died.
 func (n *Node) keepAttached(c *container) {
-	have, err := readAttached(c.dataDir)
-	if err != nil {
+	var have []triton.Attachment
+	if err := readNote(filepath.Join(c.dataDir, attachedFile), &have); err != nil {
 		n.log.Error("networks of a container unreadable", "container", c.key, "err", err)
 		return
 	}
@@ -274,29 +274,7 @@ func (n *Node) keepAttached(c *container) {
 func writeAttached(dir string, have []triton.Attachment) error {
 	path := filepath.Join(dir, attachedFile)
 	if len(have) == 0 {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("forget networks: %w", err)
-		}
-		return nil
+		return removeNote(path)
 	}
-	b, err := json.Marshal(have)
-	if err != nil {
-		return fmt.Errorf("encode networks: %w", err)
-	}
-	return replaceFile(path, b)
-}
-
-func readAttached(dir string) ([]triton.Attachment, error) {
-	b, err := os.ReadFile(filepath.Join(dir, attachedFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read networks: %w", err)
-	}
-	var have []triton.Attachment
-	if err := json.Unmarshal(b, &have); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", filepath.Join(dir, attachedFile), err)
-	}
-	return have, nil
+	return writeNote(path, have)
 }

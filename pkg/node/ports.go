@@ -2,11 +2,8 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -26,8 +23,6 @@ const portsFile = "ports.json"
 func (n *Node) publishPorts(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	rec := c.rec
-	c.mu.Unlock()
-	c.mu.Lock()
 	at, ok := gatewayOf(&rec, c.attached)
 	c.mu.Unlock()
 	reqs := portRequests(&rec.Spec)
@@ -43,7 +38,7 @@ func (n *Node) publishPorts(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	c.published = ports
 	c.mu.Unlock()
-	err = writePorts(c.dataDir, ports)
+	err = writeNote(filepath.Join(c.dataDir, portsFile), ports)
 	if err == nil {
 		err = n.cfg.Runtime.Hold(ctx, c.key, socks)
 	}
@@ -98,7 +93,7 @@ func (n *Node) unpublishPorts(ctx context.Context, c *container) {
 	ctx = context.WithoutCancel(ctx)
 	// In this order a port is free only after nobody remembers who had it: a kill in between makes no two owners.
 	err := n.cfg.Runtime.LetGo(ctx, c.key, count)
-	err = errors.Join(err, removePorts(c.dataDir), n.cfg.Network.Unpublish(ctx, c.key))
+	err = errors.Join(err, removeNote(filepath.Join(c.dataDir, portsFile)), n.cfg.Network.Unpublish(ctx, c.key))
 	if err != nil {
 		n.log.Error("published ports not given back", "container", c.key, "err", err)
 	}
@@ -110,8 +105,8 @@ func (n *Node) unpublishPorts(ctx context.Context, c *container) {
 
 // keepPorts takes up the ports that a container had published when the last daemon died.
 func (n *Node) keepPorts(ctx context.Context, c *container) {
-	ports, err := readPorts(c.dataDir)
-	if err != nil {
+	var ports []triton.PublishedPort
+	if err := readNote(filepath.Join(c.dataDir, portsFile), &ports); err != nil {
 		n.log.Error("published ports unreadable", "container", c.key, "err", err)
 		return
 	}
@@ -138,36 +133,6 @@ func (n *Node) keepPorts(ctx context.Context, c *container) {
 	c.mu.Lock()
 	c.published = ports
 	c.mu.Unlock()
-}
-
-func writePorts(dir string, ports []triton.PublishedPort) error {
-	b, err := json.Marshal(ports)
-	if err != nil {
-		return fmt.Errorf("encode published ports: %w", err)
-	}
-	return replaceFile(filepath.Join(dir, portsFile), b)
-}
-
-func readPorts(dir string) ([]triton.PublishedPort, error) {
-	b, err := os.ReadFile(filepath.Join(dir, portsFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read published ports: %w", err)
-	}
-	var ports []triton.PublishedPort
-	if err := json.Unmarshal(b, &ports); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", filepath.Join(dir, portsFile), err)
-	}
-	return ports, nil
-}
-
-func removePorts(dir string) error {
-	if err := os.Remove(filepath.Join(dir, portsFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget published ports: %w", err)
-	}
-	return nil
 }
 
 // checkPorts refuses what can never be published, and warns of what has no effect.

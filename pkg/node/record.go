@@ -42,11 +42,19 @@ func namePath(t triton.Tenant, name string) string {
 	return tenantsPrefix + string(t) + "/names/" + name
 }
 
-// create writes a record and takes its name, or neither. errdefs.ErrAlreadyExists: the name is taken.
-func (s intent) create(ctx context.Context, r *Record) (revision int64, err error) {
+func encodeRecord(r *Record) ([]byte, error) {
 	b, err := json.Marshal(r)
 	if err != nil {
-		return 0, fmt.Errorf("encode record of %s: %w", r.Key, err)
+		return nil, fmt.Errorf("encode record of %s: %w", r.Key, err)
+	}
+	return b, nil
+}
+
+// create writes a record and takes its name, or neither. errdefs.ErrAlreadyExists: the name is taken.
+func (s intent) create(ctx context.Context, r *Record) (revision int64, err error) {
+	b, err := encodeRecord(r)
+	if err != nil {
+		return 0, err
 	}
 	return s.kv.Txn(ctx,
 		cluster.CreateOp(namePath(r.Key.Tenant, r.Name), []byte(r.Key.ID)),
@@ -55,9 +63,9 @@ func (s intent) create(ctx context.Context, r *Record) (revision int64, err erro
 
 // update replaces a record that still has the given revision.
 func (s intent) update(ctx context.Context, r *Record, revision int64) (int64, error) {
-	b, err := json.Marshal(r)
+	b, err := encodeRecord(r)
 	if err != nil {
-		return 0, fmt.Errorf("encode record of %s: %w", r.Key, err)
+		return 0, err
 	}
 	return s.kv.Update(ctx, containerPath(r.Key), b, revision)
 }

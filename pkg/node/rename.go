@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -63,9 +62,9 @@ func (n *Node) RenameContainer(ctx context.Context, key triton.ContainerKey, nam
 
 // rename replaces a record that still has the given revision, takes its new name and frees the old one, or does nothing.
 func (s intent) rename(ctx context.Context, r *Record, old string, revision int64) (int64, error) {
-	b, err := json.Marshal(r)
+	b, err := encodeRecord(r)
 	if err != nil {
-		return 0, fmt.Errorf("encode record of %s: %w", r.Key, err)
+		return 0, err
 	}
 	return s.kv.Txn(ctx,
 		cluster.CreateOp(namePath(r.Key.Tenant, r.Name), []byte(r.Key.ID)),

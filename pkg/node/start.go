@@ -150,24 +150,47 @@ func (n *Node) intend(ctx context.Context, c *container, desired triton.Status) 
 	}
 }
 
-// recordDesired is intend's work; changes of one record wait for each other.
+// recordDesired is intend's work.
 func (n *Node) recordDesired(ctx context.Context, c *container, desired triton.Status) error {
 	c.agreeing.Lock()
 	defer c.agreeing.Unlock()
 	c.mu.Lock()
-	rec, revision := c.rec, c.revision
+	done := c.rec.Desired == desired
 	c.mu.Unlock()
-	if rec.Desired == desired {
+	if done {
 		return nil
 	}
-	rec.Desired = desired
+	if err := n.amendLocked(ctx, c, func(r *Record) { r.Desired = desired }); err != nil {
+		return fmt.Errorf("record intent of %s to be %s: %w", c.key, desired, err)
+	}
+	return nil
+}
+
+// amend changes a container's record, in etcd and here. Changes of one record wait for each other.
+func (n *Node) amend(ctx context.Context, c *container, change func(*Record)) error {
+	c.agreeing.Lock()
+	defer c.agreeing.Unlock()
+	if err := n.amendLocked(ctx, c, change); err != nil {
+		return fmt.Errorf("record a change of %s: %w", c.key, err)
+	}
+	n.changed()
+	return nil
+}
+
+// amendLocked is amend for a caller that holds c.agreeing. change is called on a copy first: it must not keep what it gets.
+func (n *Node) amendLocked(ctx context.Context, c *container, change func(*Record)) error {
+	c.mu.Lock()
+	rec, revision := c.rec, c.revision
+	c.mu.Unlock()
+	change(&rec)
 	revision, err := n.intent.update(ctx, &rec, revision)
 	if err != nil {
-		return fmt.Errorf("record intent of %s to be %s: %w", c.key, desired, err)
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rec.Desired, c.revision = desired, revision
+	change(&c.rec)
+	c.revision = revision
 	return nil
 }
 

@@ -17,11 +17,39 @@ const stateFile = "state.json"
 
 // writeState replaces dir's state file. It is not synced: after a crash of the host the process is gone as well.
 func writeState(dir string, s triton.State) error {
-	b, err := json.Marshal(s)
+	return writeNote(filepath.Join(dir, stateFile), s)
+}
+
+// writeNote replaces a file by v in JSON.
+func writeNote(path string, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
+		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
 	}
-	return replaceFile(filepath.Join(dir, stateFile), b)
+	return replaceFile(path, b)
+}
+
+// readNote reads what writeNote wrote; a missing file leaves v as it is.
+func readNote(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err // it names the file
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("decode %s: %w", path, err)
+	}
+	return nil
+}
+
+// removeNote removes a file; one that is not there is no error.
+func removeNote(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // replaceFile writes a file that is either the old or the new one, never half of it.
@@ -40,15 +68,8 @@ func replaceFile(path string, b []byte) error {
 // readState reads dir's state file. A missing file is a container that never started.
 func readState(dir string) (triton.State, error) {
 	s := triton.State{Status: triton.StatusCreated}
-	b, err := os.ReadFile(filepath.Join(dir, stateFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
-	if err != nil {
-		return s, fmt.Errorf("read state: %w", err)
-	}
-	if err := json.Unmarshal(b, &s); err != nil {
-		return triton.State{Status: triton.StatusCreated}, fmt.Errorf("decode %s: %w", filepath.Join(dir, stateFile), err)
+	if err := readNote(filepath.Join(dir, stateFile), &s); err != nil {
+		return triton.State{Status: triton.StatusCreated}, err
 	}
 	return s, nil
 }
