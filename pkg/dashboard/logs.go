@@ -110,10 +110,11 @@ func (l *logSource) pause(ctx context.Context, publish func(func() body)) error 
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if now := l.cfg.Containers.Changes(); now == changes {
+		now := l.cfg.Containers.Changes()
+		if now == changes {
 			continue
 		}
-		changes = l.cfg.Containers.Changes()
+		changes = now
 		runs, err := l.runs(ctx)
 		if runs || err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tritond/triton/pkg/cgroup"
@@ -41,7 +42,7 @@ func cgroups(context.Context, Config) []Finding {
 		case fs.Has(c.name):
 		case c.v2 == "" && fs.Mode() == cgroup.V2:
 			f.Got = "cgroup.freeze"
-		case c.v2 != "" && containsWord(string(v2), c.v2):
+		case slices.Contains(strings.Fields(string(v2)), c.v2):
 			f.Got = "on cgroup2"
 		default:
 			f.Level, f.Got = Fallback, c.without
@@ -49,15 +50,6 @@ func cgroups(context.Context, Config) []Finding {
 		all = append(all, f)
 	}
 	return all
-}
-
-func containsWord(s, word string) bool {
-	for w := range strings.FieldsSeq(s) {
-		if w == word {
-			return true
-		}
-	}
-	return false
 }
 
 // writable tries to make a group, which is the only test that sees a read-only mount and a container without the right.

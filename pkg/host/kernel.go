@@ -36,7 +36,7 @@ func kernel(context.Context, Config) []Finding {
 	}
 	_, err := btf.LoadKernelSpec()
 	types := grade(group, "type information", err, "/sys/kernel/btf/vmlinux", Missing, "probes cannot be loaded without BTF")
-	return []Finding{version, arch, types, pressure(), overlay()}
+	return []Finding{version, arch, types, pressure(), overlay(release)}
 }
 
 // atLeast compares the first two numbers of a kernel release such as 6.1.0-28-amd64.
@@ -54,22 +54,14 @@ func pressure() Finding {
 }
 
 // overlay looks the file system up by name: a test mount needs folders to mount.
-func overlay() Finding {
+func overlay(release string) Finding {
 	b, err := os.ReadFile("/proc/filesystems")
 	if err == nil && !strings.Contains(string(b), "\toverlay\n") {
-		if err = unix.Access("/lib/modules/"+release()+"/kernel/fs/overlayfs", unix.F_OK); err != nil {
+		if err = unix.Access("/lib/modules/"+release+"/kernel/fs/overlayfs", unix.F_OK); err != nil {
 			err = errors.New("not in /proc/filesystems, and no module of it")
 		}
 	}
 	return grade("kernel", "overlayfs", err, "for root file systems", Missing, "containers cannot have a root file system")
-}
-
-func release() string {
-	var uts unix.Utsname
-	if unix.Uname(&uts) != nil {
-		return ""
-	}
-	return unix.ByteSliceToString(uts.Release[:])
 }
 
 // bpf tries what the probes are built from, each by a program or map that is closed at once.

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"github.com/distribution/reference"
@@ -44,9 +45,7 @@ func (s *Store) History(ctx context.Context, tenant triton.Tenant, ref string) (
 	for ; layer < len(chains); layer++ {
 		steps = append(steps, triton.ImageStep{Size: s.layerSize(ctx, chains[layer])})
 	}
-	for i, j := 0, len(steps)-1; i < j; i, j = i+1, j-1 {
-		steps[i], steps[j] = steps[j], steps[i]
-	}
+	slices.Reverse(steps)
 	if len(steps) > 0 {
 		steps[0].ID = f.anchor.Name
 		for _, t := range f.tags {

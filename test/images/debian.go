@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -97,19 +98,10 @@ func (d Debian) key(debs []string) string {
 	for _, deb := range debs {
 		fmt.Fprintln(h, filepath.Base(deb))
 	}
-	for _, name := range sortedKeys(d.Files) {
+	for _, name := range slices.Sorted(maps.Keys(d.Files)) {
 		fmt.Fprintf(h, "%s %x\n", name, sha256.Sum256(d.Files[name]))
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
-}
-
-func sortedKeys(m map[string][]byte) []string {
-	var names []string
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // closure asks apt what an empty machine would need. A machine that has never fetched package lists fetches them.
@@ -209,7 +201,7 @@ func (d Debian) layer(ctx context.Context, debs []string) ([]byte, error) {
 		}
 	}
 	for _, files := range []map[string][]byte{debianAccounts, d.Files} {
-		for _, name := range sortedKeys(files) {
+		for _, name := range slices.Sorted(maps.Keys(files)) {
 			mode := int64(0o644)
 			if strings.HasPrefix(name, "usr/bin/") {
 				mode = 0o755

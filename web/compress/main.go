@@ -1,5 +1,3 @@
-// Command compress writes NAME.gz beside each file of a folder that shrinks by it. The library is pinned in go.mod, so the
-// bytes do not depend on the versions of Node or Go.
 package main
 
 import (
