@@ -76,7 +76,7 @@ func mapLinks(spec *triton.Spec, links []string, resolve containerResolver) erro
 		}
 		key, err := resolve(name)
 		if err != nil {
-			return invalid("could not get container for %s: %s", name, messageOf(err)) // a 404 would have the CLI pull
+			return invalid("HostConfig.Links: could not get container for %s: %s", name, messageOf(err)) // a 404 would have the CLI pull
 		}
 		spec.Links = append(spec.Links, key.ID+":"+alias)
 	}

@@ -241,7 +241,7 @@ func TestCreateBody(t *testing.T) {
 			`HostConfig.PortBindings: invalid port specification: "0/tcp"`},
 		{"port of no protocol", `{"Image":"i","HostConfig":{"PortBindings":{"80/icmp":[{"HostPort":"1"}]}}}`,
 			`HostConfig.PortBindings: invalid protocol: "80/icmp"`},
-		{"link", `{"Image":"i","HostConfig":{"Links":["nosuch:a"]}}`, "could not get container for nosuch: No such container: nosuch"},
+		{"link", `{"Image":"i","HostConfig":{"Links":["nosuch:a"]}}`, "HostConfig.Links: could not get container for nosuch: No such container: nosuch"},
 		{"link of the host", `{"Image":"i","HostConfig":{"NetworkMode":"host","Links":["a"]}}`,
 			"conflicting options: host type networking can't be used with links. This would result in undefined behavior"},
 		{"dockerode", `{"Image":"i","name":"n","platform":"linux/amd64"}`, ""},

@@ -126,3 +126,15 @@ func TestEventsAreStreamedAsTheyHappen(t *testing.T) {
 	})
 	x.expect("container:die")
 }
+
+// past returns the events of the last five minutes that match, a line each, as soon as there are n: `--until` has whole
+// seconds, so what happened in the one under way is not among them yet.
+func (u *under) past(t *testing.T, n int, args ...string) string {
+	t.Helper()
+	var out string
+	eventually(t, 10*time.Second, fmt.Sprintf("%d events of %v", n, args), func() bool {
+		out = u.ok(t, append([]string{"events", "--since", "5m", "--until", "0s"}, args...)...)
+		return len(strings.Split(out, "\n")) >= n && out != ""
+	})
+	return out
+}
