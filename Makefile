@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: web web-test web-bench help deps build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: peer web web-test web-bench help deps build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,7 +61,7 @@ test-race: ## the pure packages under the race detector
 test-kernel: ## tests on this machine's kernel (root)
 	go test $(TAGS) -count=1 -p 1 -run '^TestKernel' ./bpf/... ./cmd/... ./pkg/... ./test/engine/... ./test/images/...
 
-test-e2e: build registry ## the docker client against the built daemon (root)
+test-e2e: build registry $(PEERDEP) ## the docker client against the built daemon (root)
 	go test $(TAGS) -count=1 -timeout 12m ./test/e2e/...
 
 web: web/node_modules ## build the page anew into web/dist (Node 18 or newer, npm)
@@ -89,7 +89,10 @@ lint: $(TOOLBIN)/golangci-lint ## golangci-lint on everything
 vet: ## go vet on everything
 	go vet $(TAGS) ./...
 
-bench: build ## benchmarks; PEER=docker.io or PEER=unix:///SOCKET compares with another engine
+# The engine that PEER or TRITON_E2E_HOST names is built when it is the modern one.
+PEERDEP := $(if $(filter moby,$(PEER) $(TRITON_E2E_HOST)),peer)
+
+bench: build $(PEERDEP) ## benchmarks; PEER=docker.io, PEER=moby or PEER=unix:///SOCKET compares with another engine
 	PEER=$(PEER) go run $(TAGS) ./test/bench $(BENCH_ARGS)
 
 fuzz: ## each fuzz test for FUZZTIME (30s)
@@ -119,3 +122,11 @@ $(TOOLBIN)/docker: test/tools/go.mod
 registry: $(TOOLBIN)/registry
 $(TOOLBIN)/registry: test/tools/go.mod test/tools/registry/main.go
 	cd test/tools && go build -o $@ -trimpath -ldflags "-s -w" ./registry
+
+# A modern Docker engine to compare with, from a module of its own: some ten minutes of two cores when Go's cache is cold.
+# No test of the project needs it.
+peer: $(TOOLBIN)/peer/dockerd ## build the modern dockerd that PEER=moby and TRITON_E2E_HOST=moby start
+$(TOOLBIN)/peer/dockerd: test/peer/go.mod
+	cd test/peer && CGO_ENABLED=1 go build -tags "seccomp exclude_graphdriver_btrfs no_btrfs" -o $(@D)/ -ldflags "-s -w \
+		-X github.com/moby/moby/v2/dockerversion.Version=$$(go list -m -f '{{.Version}}' github.com/moby/moby/v2 | sed s/^v//)" tool
+	@touch $@

@@ -24,7 +24,6 @@ func conditions(ctx context.Context) []condition {
 		{"cgroups", cgroups()},
 		{"commit", firstLine(exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output())},
 		{"docker client", firstLine(exec.CommandContext(ctx, "docker", "--version").Output())},
-		{"peer's runc", firstLine(exec.CommandContext(ctx, "runc", "--version").Output())},
 	}
 }
 
@@ -32,7 +31,8 @@ func conditions(ctx context.Context) []condition {
 func (s *subject) version() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	res, err := s.docker(ctx, "version", "--format", "{{.Server.Version}}, API {{.Server.APIVersion}}")
+	res, err := s.docker(ctx, "version", "--format",
+		"API {{.Server.APIVersion}}{{range .Server.Components}}, {{.Name}} {{.Version}}{{end}}")
 	if err != nil {
 		return err.Error()
 	}

@@ -36,7 +36,7 @@ func start(ctx context.Context, cfg config, set images.Set) ([]*subject, error) 
 		subjects = append(subjects, s)
 	}
 	if cfg.peer != "" {
-		s, err := startPeer(ctx, cfg.peer)
+		s, err := startPeer(ctx, cfg.peer, cfg.repo)
 		if err != nil {
 			return subjects, err
 		}
@@ -78,8 +78,12 @@ func startTritond(ctx context.Context, cfg config) (*subject, error) {
 	return s, nil
 }
 
-func startPeer(ctx context.Context, peer string) (*subject, error) {
-	if peer != "docker.io" {
+func startPeer(ctx context.Context, peer, repo string) (*subject, error) {
+	edition, ok, err := engine.FindEdition(ctx, peer, repo)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
 		s, err := newSubject("peer", peer)
 		if err != nil {
 			return nil, err
@@ -87,15 +91,12 @@ func startPeer(ctx context.Context, peer string) (*subject, error) {
 		s.close = func() error { return os.RemoveAll(s.cli.ConfigDir) }
 		return s, nil
 	}
-	if err := engine.InstallDockerd(ctx); err != nil {
-		return nil, err
-	}
 	root := fmt.Sprintf("/tmp/tebenchpeer%d", os.Getpid())
 	account, err := engine.NewAccount(engine.DockerdCgroup(root)+"-daemon", engine.DockerdCgroup(root))
 	if err != nil {
 		return nil, err
 	}
-	d, err := engine.StartDockerd(ctx, root, account)
+	d, err := engine.StartDockerd(ctx, edition, root, account)
 	if err != nil {
 		return nil, errors.Join(err, account.Close())
 	}

@@ -65,7 +65,7 @@ func prepare() (func() error, error) {
 	if all.images, err = images.Build(ctx, filepath.Join(root, ".cache")); err != nil {
 		return nothing, err
 	}
-	u, stop, err := target(ctx)
+	u, stop, err := target(ctx, root)
 	if err != nil {
 		return nothing, err
 	}
@@ -77,36 +77,42 @@ func prepare() (func() error, error) {
 }
 
 // target starts or finds the engine that the tests share.
-func target(ctx context.Context) (*under, func() error, error) {
-	switch host := os.Getenv("TRITON_E2E_HOST"); host {
-	case "":
-		d, err := engine.NewTritond(all.bin)
-		if err != nil {
-			return nil, nil, err
-		}
-		if err := d.Start(ctx); err != nil {
-			return nil, nil, errors.Join(err, closeTritond(d))
-		}
-		u, err := newUnder(d.Host, "")
-		if err != nil {
-			return nil, nil, err
-		}
-		u.tritond = d
-		return u, func() error { return closeTritond(d) }, nil
-	case "docker.io":
-		if err := engine.InstallDockerd(ctx); err != nil {
-			return nil, nil, err
-		}
-		d, err := engine.StartDockerd(ctx, fmt.Sprintf("/tmp/tedockerd%d", os.Getpid()), nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		u, err := newUnder(d.Host, d.NetNS())
-		return u, d.Stop, err
-	default:
+func target(ctx context.Context, repo string) (*under, func() error, error) {
+	host := os.Getenv("TRITON_E2E_HOST")
+	if host == "" {
+		return ownTarget(ctx)
+	}
+	edition, ok, err := engine.FindEdition(ctx, host, repo)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !ok {
 		u, err := newUnder(host, os.Getenv("TRITON_E2E_NETNS"))
 		return u, func() error { return nil }, err
 	}
+	d, err := engine.StartDockerd(ctx, edition, fmt.Sprintf("/tmp/tedockerd%d", os.Getpid()), nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	u, err := newUnder(d.Host, d.NetNS())
+	return u, d.Stop, err
+}
+
+// ownTarget starts a tritond.
+func ownTarget(ctx context.Context) (*under, func() error, error) {
+	d, err := engine.NewTritond(all.bin)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := d.Start(ctx); err != nil {
+		return nil, nil, errors.Join(err, closeTritond(d))
+	}
+	u, err := newUnder(d.Host, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	u.tritond = d
+	return u, func() error { return closeTritond(d) }, nil
 }
 
 func closeTritond(d *engine.Tritond) error {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Dockerd is Debian's docker.io (engine 20.10, API 1.41, with Debian's containerd and runc) run by hand beside
-// whatever else is on the machine. Everything of it is below one folder, but for a network namespace and a cgroup.
+// Dockerd is a Docker engine run by hand beside whatever else is on the machine. Everything of it is below one folder,
+// but for a cgroup, and for a network and a mount namespace that vanish with its processes.
 type Dockerd struct {
 	Root   string
 	Host   string // unix://…
@@ -25,10 +25,37 @@ type Dockerd struct {
 // DockerdCgroup is the name of the top-level cgroup that an engine below root puts its containers in.
 func DockerdCgroup(root string) string { return filepath.Base(root) }
 
-// InstallDockerd installs docker.io where dockerd is missing. The package starts no service where the policy forbids
+// Edition is a build of dockerd.
+type Edition struct {
+	Name string // as PEER and TRITON_E2E_HOST spell it
+	bin  string // folder of dockerd, and of its helpers where PATH has others
+	// storage is the driver. vfs, the fallback, would copy each image per container.
+	storage string
+}
+
+// FindEdition returns the edition with that name, ok is false when there is none. Debian's docker.io (engine 20.10,
+// API 1.41) is installed where it is missing; moby (see test/peer) must be built below repo, the folder of the repository.
+func FindEdition(ctx context.Context, name, repo string) (e Edition, ok bool, err error) {
+	switch name {
+	case "docker.io":
+		return Edition{Name: name, bin: "/usr/sbin", storage: "overlay2"}, true, installDockerd(ctx)
+	case "moby":
+		bin, err := filepath.Abs(filepath.Join(repo, ".cache", "bin", "peer"))
+		if err != nil {
+			return Edition{}, true, err
+		}
+		if _, err := os.Stat(filepath.Join(bin, "dockerd")); err != nil {
+			return Edition{}, true, fmt.Errorf("the peer is not built, `make peer` does: %w", err)
+		}
+		return Edition{Name: name, bin: bin, storage: "overlayfs"}, true, nil
+	}
+	return Edition{}, false, nil
+}
+
+// installDockerd installs docker.io where dockerd is missing. The package starts no service where the policy forbids
 // it or nothing manages services; /usr/local/bin/docker, where there is one, stays the client.
-func InstallDockerd(ctx context.Context) error {
-	if _, err := os.Stat(dockerdPath); err == nil {
+func installDockerd(ctx context.Context) error {
+	if _, err := os.Stat("/usr/sbin/dockerd"); err == nil {
 		return nil
 	}
 	for _, args := range [][]string{
@@ -44,11 +71,18 @@ func InstallDockerd(ctx context.Context) error {
 	return nil
 }
 
-const dockerdPath = "/usr/sbin/dockerd"
+// dockerdScript prepares the namespaces that the engine starts in. A new network namespace has its loopback down. /run is
+// the engine's own: containerd's shims put sockets below /run/containerd whatever its flags say, and dockerd would use a
+// containerd of the machine if it found its socket there.
+const dockerdScript = `set -e
+mount --make-rslave /
+mount -t tmpfs -o mode=755 run /run
+ip link set lo up
+exec "$@"`
 
 // StartDockerd starts the engine below root, a short path that must not exist, and waits until it answers.
 // account may be nil.
-func StartDockerd(ctx context.Context, root string, account *Account) (*Dockerd, error) {
+func StartDockerd(ctx context.Context, e Edition, root string, account *Account) (*Dockerd, error) {
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return nil, err
 	}
@@ -59,22 +93,17 @@ func StartDockerd(ctx context.Context, root string, account *Account) (*Dockerd,
 	}
 	socket := filepath.Join(root, "docker.sock")
 	d := &Dockerd{Root: root, Host: "unix://" + socket, cgroup: DockerdCgroup(root)}
-	p, err := start(account.wrap([]string{"/bin/sh", "-c",
-		// Its own network namespace comes with a loopback that is down.
-		`ip link set lo up && exec "$@"`, "sh", dockerdPath,
+	p, err := start(account.wrap([]string{"/bin/sh", "-c", dockerdScript, "sh", filepath.Join(e.bin, "dockerd"),
 		"--config-file", config, "--host", d.Host,
 		"--data-root", filepath.Join(root, "data"), "--exec-root", filepath.Join(root, "run"),
-		"--pidfile", filepath.Join(root, "pid"),
-		// overlay2 on the ext4 or tmpfs of the root; vfs, the fallback, would copy each image per container.
-		"--storage-driver", "overlay2",
+		"--pidfile", filepath.Join(root, "pid"), "--storage-driver", e.storage,
 		// Without systemd the cgroup driver must be this one; on hybrid hierarchies it uses the v1 controllers.
 		"--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" + d.cgroup,
 		"--bip", "172.29.0.1/16",
 	}), d.LogPath(), func(cmd *exec.Cmd) {
-		// The engine's bridge and iptables rules live in a network namespace that vanishes with it. Not by
-		// `ip netns exec`, which mounts a new /sys and hides the cgroups.
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
-		cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+		// Not by `ip netns exec`, which mounts a new /sys and hides the cgroups.
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
+		cmd.Env = []string{"PATH=" + e.bin + ":/usr/sbin:/usr/bin:/sbin:/bin"}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start dockerd: %w", err)
@@ -102,21 +131,14 @@ func (d *Dockerd) Processes() []int {
 	})
 }
 
-// Stop ends the engine with its containers, and removes what it leaves behind when it stops: the mount of the host
-// network namespace, the cgroup parent, and the root.
+// Stop ends the engine with its containers, and removes what it leaves behind when it stops: the cgroup parent and the
+// root. Its mounts go with the last process of its mount namespace.
 func (d *Dockerd) Stop() error {
 	err := d.proc.signal(syscall.SIGTERM, 30*time.Second)
 	for _, pid := range Pids(func(pid int) bool {
 		return InCgroup(pid, d.cgroup) || strings.Contains(Cmdline(pid), d.Root+"/")
 	}) {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by now
-	}
-	mounts := Mounts(d.Root)
-	slices.Reverse(mounts)
-	for _, m := range mounts {
-		if e := syscall.Unmount(m, syscall.MNT_DETACH); e != nil {
-			err = errors.Join(err, fmt.Errorf("unmount %s: %w", m, e))
-		}
 	}
 	return errors.Join(err, removeCgroups(d.cgroup), os.RemoveAll(d.Root), os.Remove(d.LogPath()))
 }
