@@ -3,8 +3,9 @@
 //
 //	go run ./test/bench                      tritond alone
 //	PEER=docker.io go run ./test/bench       beside Debian's engine, installed and started on its own socket
+//	PEER=moby go run ./test/bench            beside a modern dockerd, which `make peer` builds
 //	PEER=unix:///run/docker.sock …           beside an engine that runs; its CPU time and memory are not known
 //
 // Both engines run the same images by the same docker client; dockerd has a network namespace of its own, so that
-// the machine's own firewall is not touched.
+// the machine's own firewall is not touched, and a /run of its own.
 package main

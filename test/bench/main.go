@@ -16,7 +16,7 @@ import (
 
 // config is what the command line and environment say.
 type config struct {
-	peer   string // PEER: "", docker.io or a host
+	peer   string // PEER: "", docker.io, moby or a host
 	alone  bool   // measure the peer only
 	bin    string
 	rounds int
