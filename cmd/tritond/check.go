@@ -21,7 +21,7 @@ var errNotReady = errors.New("this machine cannot run the daemon yet")
 
 // check prints what this machine gives a daemon of cfg.
 func check(ctx context.Context, cfg config) error {
-	hc := host.Config{DataRoot: cfg.DataRoot, MinFree: cfg.MinFree, Running: locked(cfg)}
+	hc := host.Config{DataRoot: cfg.DataRoot, MinFree: uint64(cfg.MinFree), Running: locked(cfg)}
 	if cfg.HTTP != "" {
 		hc.Listen = append(hc.Listen, cfg.HTTP)
 	}

@@ -13,16 +13,21 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/docker/go-units"
+
 	"github.com/tritond/triton/pkg/image"
+	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/telemetry"
 )
 
-// config is everything the daemon can be told. Each flag is also read from TRITOND_<FLAG>, dashes as underscores;
-// the command line wins.
+// config is everything the daemon can be told. Each flag is also read from TRITOND_<FLAG>, dashes as underscores, and
+// from the file that --config names; the command line wins over the environment, that over the file.
 type config struct {
+	File         string
 	DataRoot     string
 	RunRoot      string
 	Hosts        hostList
@@ -31,14 +36,18 @@ type config struct {
 	Instance     string
 	LogLevel     string
 	InsecureTCP  bool
-	MinFree      uint64
+	MinFree      byteSize
 	ShimPath     string
 	FavorDynMods bool
 	PerSyscall   bool
 	PyroscopeURL string
+	Probes       string
 
 	InsecureRegistries hostList
 	RegistryCerts      string
+
+	// from tells where a setting comes from, by flag: as the command line has it where it is not in here.
+	from map[string]string
 }
 
 // hostList is the repeatable -H.
@@ -46,6 +55,20 @@ type hostList []string
 
 func (h *hostList) String() string     { return strings.Join(*h, ",") }
 func (h *hostList) Set(s string) error { *h = append(*h, s); return nil }
+
+// byteSize is a number of bytes, also as 512m or 2GiB.
+type byteSize uint64
+
+func (b *byteSize) String() string { return strconv.FormatUint(uint64(*b), 10) }
+
+func (b *byteSize) Set(s string) error {
+	n, err := units.RAMInBytes(s)
+	if err != nil || n < 0 {
+		return errors.New("must be a number of bytes, such as 268435456 or 256m")
+	}
+	*b = byteSize(n)
+	return nil
+}
 
 const (
 	defaultDataRoot = "/var/lib/tritond"
@@ -58,6 +81,8 @@ const (
 
 // flags declares every flag on fs.
 func (c *config) flags(fs *flag.FlagSet) {
+	c.MinFree = defaultMinFree
+	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
 	fs.StringVar(&c.RunRoot, "run-root", defaultRunRoot, "directory of sockets and run-time state, best on tmpfs")
 	fs.Var(&c.Hosts, "H", "address of the Docker API, unix://PATH or tcp://HOST:PORT; repeatable (default unix://RUN-ROOT/docker.sock)")
@@ -67,10 +92,12 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 	fs.BoolVar(&c.InsecureTCP, "insecure-tcp", false,
 		"serve the Docker API on tcp:// without TLS and client certificates: everyone who can connect is root here")
-	fs.Uint64Var(&c.MinFree, "min-free", defaultMinFree,
+	fs.Var(&c.MinFree, "min-free",
 		"bytes that must stay free on the data root's volume: below it, new containers and images are refused")
 	fs.BoolVar(&c.PerSyscall, "metrics-per-syscall", false,
 		"serve count, errors and latency of each system call on /metrics: some hundred series more per container")
+	fs.StringVar(&c.Probes, "probes", string(probes.Detail),
+		"what is measured of containers: detail (all), counters (no system calls), off (no run queue either)")
 	fs.StringVar(&c.PyroscopeURL, "pyroscope-url", "", "Pyroscope server that the daemon uploads profiles of itself to; empty: none")
 	fs.BoolVar(&c.FavorDynMods, "favordynmods", false,
 		"mount cgroup2 with favordynmods: starts are some 9 ms faster, forks and exits a little slower; stays until reboot")
@@ -81,31 +108,64 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
 }
 
-// parseConfig reads the command line and the environment. flag.ErrHelp: usage was printed.
+// parseConfig reads the command line, the environment and the file, and lists every mistake in them, a line each.
+// flag.ErrHelp: usage was printed.
 func parseConfig(name string, args []string, env func(string) (string, bool), out io.Writer) (config, error) {
-	var c config
+	c := config{from: map[string]string{}}
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
-	fs.SetOutput(out)
+	fs.SetOutput(io.Discard)
 	c.flags(fs)
-	if err := fs.Parse(args); err != nil {
-		return c, err
-	}
-	if fs.NArg() > 0 {
-		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	errs := parseArguments(fs, args)
+	if slices.Contains(errs, flag.ErrHelp) {
+		fs.SetOutput(out)
+		fs.Usage()
+		return c, flag.ErrHelp
 	}
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	var errs []error
 	fs.VisitAll(func(f *flag.Flag) {
 		name := "TRITOND_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		if v, ok := env(name); ok && !given[f.Name] {
-			if err := f.Value.Set(v); err != nil {
-				errs = append(errs, fmt.Errorf("%s=%q: %w", name, v, err))
-			}
+		v, ok := env(name)
+		if !ok || given[f.Name] {
+			return
+		}
+		given[f.Name], c.from[f.Name] = true, name
+		if err := f.Value.Set(v); err != nil {
+			errs = append(errs, fmt.Errorf("%s=%q: %w", name, v, plain(err)))
 		}
 	})
+	if c.File != "" {
+		errs = append(errs, c.readFile(fs, given)...)
+	}
 	c.complete()
 	return c, errors.Join(append(errs, c.validate())...)
+}
+
+// parseArguments goes on after a bad value, so that all of them are told.
+func parseArguments(fs *flag.FlagSet, args []string) (errs []error) {
+	for {
+		err := fs.Parse(args)
+		if err == nil {
+			break
+		}
+		errs = append(errs, err)
+		if errors.Is(err, flag.ErrHelp) || fs.NArg() == 0 || fs.NArg() == len(args) {
+			return errs
+		}
+		args = fs.Args()
+	}
+	if fs.NArg() > 0 && len(errs) == 0 { // after a mistake it may be the value of a flag that there is not
+		errs = append(errs, fmt.Errorf("unexpected argument %q", fs.Arg(0)))
+	}
+	return errs
+}
+
+// plain says what package flag calls a parse error.
+func plain(err error) error {
+	if err.Error() == "parse error" {
+		return errors.New("must be true or false")
+	}
+	return err
 }
 
 // complete fills in what follows from other settings.
@@ -152,39 +212,44 @@ var (
 // validate reports every mistake at once, one line each.
 func (c *config) validate() error {
 	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	bad := func(flag, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s "+format, append([]any{c.name(flag)}, args...)...))
+	}
 	if !instanceName.MatchString(c.Instance) {
-		bad("--instance %q: use 1 to 31 of a-z, 0-9 and dashes", c.Instance)
+		bad("instance", "%q: use 1 to 31 of a-z, 0-9 and dashes", c.Instance)
 	}
 	if len(c.RunRoot)+longestSocket > maxSocketPath {
-		bad("--run-root %s: too long, sockets below it would exceed %d characters", c.RunRoot, maxSocketPath)
+		bad("run-root", "%s: too long, sockets below it would exceed %d characters", c.RunRoot, maxSocketPath)
 	}
 	if c.DataRoot == c.RunRoot {
-		bad("--data-root and --run-root must differ")
+		bad("data-root", "must differ from --run-root")
 	}
 	if p, err := netip.ParsePrefix(c.BridgeSubnet); err != nil || !p.Addr().Is4() || p.Bits() > 29 || p.Masked() != p {
-		bad("--bridge-subnet %q: must be an IPv4 network such as 172.30.0.0/16, /29 at the smallest", c.BridgeSubnet)
+		bad("bridge-subnet", "%q: must be an IPv4 network such as 172.30.0.0/16, /29 at the smallest", c.BridgeSubnet)
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		bad("--log-level %q: must be debug, info, warn or error", c.LogLevel)
+		bad("log-level", "%q: must be debug, info, warn or error", c.LogLevel)
 	}
 	if c.HTTP != "" {
 		if _, port, err := net.SplitHostPort(c.HTTP); err != nil || !validPort(port) {
-			bad("--http %q: must be HOST:PORT", c.HTTP)
+			bad("http", "%q: must be HOST:PORT", c.HTTP)
 		}
 	}
 	if err := (image.RegistryConfig{Insecure: c.InsecureRegistries}).Validate(); err != nil {
-		bad("--insecure-registry: %w", err)
+		bad("insecure-registry", "%w", err)
 	}
 	if c.PyroscopeURL != "" {
 		if err := telemetry.CheckPyroscopeURL(c.PyroscopeURL); err != nil {
-			bad("--pyroscope-url %q: %w", c.PyroscopeURL, err)
+			bad("pyroscope-url", "%q: %w", c.PyroscopeURL, err)
 		}
 	}
+	if probes.Level(c.Probes).Validate() != nil {
+		bad("probes", "%q: must be detail, counters or off", c.Probes)
+	}
 	for _, h := range c.Hosts {
-		if err := c.checkHost(h); err != nil {
-			errs = append(errs, err)
+		if err := checkHost(h); err != nil {
+			bad("H", "%q: %w", h, err)
 		}
 	}
 	return errors.Join(errs...)
@@ -197,18 +262,18 @@ func validPort(s string) bool {
 }
 
 // checkHost verifies one -H.
-func (c *config) checkHost(h string) error {
+func checkHost(h string) error {
 	u, err := url.Parse(h)
 	switch {
 	case err != nil:
-		return fmt.Errorf("-H %q: %w", h, err)
+		return errors.Unwrap(err) // url.Error repeats h
 	case u.Scheme == "unix" && u.Host == "" && filepath.IsAbs(u.Path):
 		if len(u.Path) > maxSocketPath {
-			return fmt.Errorf("-H %q: path exceeds %d characters", h, maxSocketPath)
+			return fmt.Errorf("path exceeds %d characters", maxSocketPath)
 		}
 		return nil
 	case u.Scheme == "tcp" && validPort(u.Port()) && u.Path == "" && u.User == nil && u.RawQuery == "":
 		return nil
 	}
-	return fmt.Errorf("-H %q: must be unix:///PATH or tcp://HOST:PORT", h)
+	return errors.New("must be unix:///PATH or tcp://HOST:PORT")
 }

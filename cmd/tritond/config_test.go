@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"io"
 	"slices"
@@ -10,7 +11,9 @@ import (
 
 // badValues has for each flag something it must refuse, and a part of the line that says so; "": every value is one.
 var badValues = map[string][][2]string{
+	"config":              {{"/nosuch/config.json", "/nosuch/config.json"}},
 	"data-root":           {{"", ""}},
+	"probes":              {{"loud", `--probes "loud"`}, {"", "--probes"}},
 	"run-root":            {{"/" + strings.Repeat("x", 100), "--run-root /"}},
 	"H":                   {{"ftp://x", `-H "ftp://x"`}, {"tcp://127.0.0.1", "-H"}, {"tcp://127.0.0.1:0", "-H"}, {"tcp://h:70000", "-H"}, {"unix://x", "-H"}, {"tcp://a@h:1", "-H"}, {"tcp://h:1/x", "-H"}},
 	"http":                {{"nonsense", `--http "nonsense"`}, {"127.0.0.1:http", "--http"}, {"127.0.0.1:99999", "--http"}},
@@ -18,7 +21,7 @@ var badValues = map[string][][2]string{
 	"instance":            {{"A b", `--instance "A b"`}},
 	"log-level":           {{"loud", `--log-level "loud"`}},
 	"insecure-tcp":        {{"maybe", "insecure-tcp"}},
-	"min-free":            {{"lots", "min-free"}, {"-1", "min-free"}},
+	"min-free":            {{"lots", "min-free"}, {"-1", "min-free"}, {"256x", "a number of bytes"}},
 	"metrics-per-syscall": {{"maybe", "metrics-per-syscall"}},
 	"favordynmods":        {{"maybe", "favordynmods"}},
 	"shim":                {{"", ""}},
@@ -78,6 +81,12 @@ func TestAllMistakesAreListed(t *testing.T) {
 			t.Errorf("%s is not named in: %v", text, err)
 		}
 	}
+	_, err = parse([]string{"-min-free=lots", "-favordynmods=maybe", "-nosuch", "value", "-http=z"}, nil)
+	for _, text := range []string{"min-free", "favordynmods", "nosuch"} {
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s is not named in: %v", text, err)
+		}
+	}
 	if _, err := parse([]string{"extra"}, nil); err == nil || !strings.Contains(err.Error(), `"extra"`) {
 		t.Errorf("got %v", err)
 	}
@@ -104,5 +113,17 @@ func TestWhatLeavesTheMachineIsTLS(t *testing.T) {
 	}
 	if c, _ := parse([]string{"-http=:8080"}, nil); c.HTTP == "" {
 		t.Error("no address")
+	}
+}
+
+func TestHelpPrintsTheFlagsAndAMistakeDoesNot(t *testing.T) {
+	none := func(string) (string, bool) { return "", false }
+	var out strings.Builder
+	if _, err := parseConfig("tritond serve", []string{"-h"}, none, &out); !errors.Is(err, flag.ErrHelp) || !strings.Contains(out.String(), "-min-free") {
+		t.Errorf("help: %v, %q", err, out.String())
+	}
+	out.Reset()
+	if _, err := parseConfig("tritond serve", []string{"-min-free=lots"}, none, &out); err == nil || out.Len() > 0 {
+		t.Errorf("mistake: %v, %q", err, out.String())
 	}
 }

@@ -140,21 +140,21 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	var g errgroup.Group
 	g.Go(func() (err error) {
 		d.cluster, err = cluster.Open(ctx, cluster.Config{
-			Dir: filepath.Join(cfg.DataRoot, "etcd"), Name: cfg.Instance, MinFree: cfg.MinFree, Log: log.With("part", "etcd"),
+			Dir: filepath.Join(cfg.DataRoot, "etcd"), Name: cfg.Instance, MinFree: uint64(cfg.MinFree), Log: log.With("part", "etcd"),
 		})
 		return err
 	})
 	g.Go(func() (err error) {
 		d.images, err = image.Open(ctx, image.Config{
 			Root: filepath.Join(cfg.DataRoot, "containerd"), State: filepath.Join(cfg.RunRoot, "containerd"),
-			MinFree: cfg.MinFree, Log: log.With("part", "images"), InUse: d.imageInUse, Running: d.imageRunning, Events: d.imageEvent,
+			MinFree: uint64(cfg.MinFree), Log: log.With("part", "images"), InUse: d.imageInUse, Running: d.imageRunning, Events: d.imageEvent,
 			Registries: image.RegistryConfig{CertsDir: cfg.RegistryCerts, Insecure: cfg.InsecureRegistries, UserAgent: "triton/" + version},
 		})
 		return err
 	})
 	g.Go(func() (err error) {
 		d.probes, err = probes.Open(ctx, probes.Config{
-			PinDir: d.roots.pinDir, MaxContainers: maxContainers, Log: log.With("part", "probes"),
+			PinDir: d.roots.pinDir, MaxContainers: maxContainers, Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
 		})
 		return err
 	})

@@ -77,7 +77,7 @@ type Config struct {
 	Caller func(*http.Request) (Caller, error)
 	// Recheck is how long an ended login may go on unnoticed; 0: 60 s.
 	Recheck time.Duration
-	// Missing gives the optional programs that the kernel refused; nil: none.
+	// Missing gives the programs that do not run here; nil: none.
 	Missing func() []string
 	Log     *slog.Logger
 	Now     func() time.Time

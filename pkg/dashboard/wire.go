@@ -65,7 +65,7 @@ type Hello struct {
 	Tenant   triton.Tenant `json:"tenant"`
 	Caller   string        `json:"caller"`
 	Exec     bool          `json:"exec"`
-	// Missing are the probes that this kernel refused.
+	// Missing are the probes that do not run here: the page says what it has no numbers of.
 	Missing []string `json:"missing,omitempty"`
 }
 

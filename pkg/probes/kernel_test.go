@@ -63,7 +63,7 @@ func open(t testing.TB, cfg Config) *Probes {
 	if err != nil {
 		t.Fatalf("open probes: %v", err)
 	}
-	for _, m := range p.Missing() {
+	for _, m := range p.kernel.missing {
 		t.Errorf("program %s is missing: %v", m.Program, m.Reason)
 	}
 	t.Cleanup(func() {

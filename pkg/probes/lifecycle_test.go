@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -238,6 +239,46 @@ func TestKernelHooksAreAttachedOnlyWhileWatching(t *testing.T) {
 	}
 }
 
+// Each level attaches what it says, and what it leaves out is told, with the reason.
+func TestKernelLevelsLeaveOutWhatTheySay(t *testing.T) {
+	for level, want := range map[Level]struct {
+		hooks   int
+		calls   bool
+		missing []string
+	}{
+		Detail:   {3, true, nil},
+		Counters: {1, false, []string{bpf.MeasureProgSysExit, bpf.MeasureProgSysEnter}},
+		Off:      {0, false, hotPrograms},
+	} {
+		p := open(t, Config{Level: level})
+		key, cg := watch(t, p)
+		if n := hotLinks(t, p); n != want.hooks || !p.Armed() {
+			t.Errorf("%s: %d hooks, want %d", level, n, want.hooks)
+		}
+		start(t, cg, actorBinary(t), "churn", "42").wait(t)
+		s := snapshot(t, p, key)
+		if got := s.Syscalls[unix.SYS_GETPPID].Count == 42; got != want.calls {
+			t.Errorf("%s: calls counted: %t", level, got)
+		}
+		if s.Exits != 1 || s.Execs == 0 {
+			t.Errorf("%s: %d execs, %d exits: births and deaths are counted at every level", level, s.Execs, s.Exits)
+		}
+		var missing []string
+		for _, m := range p.Missing() {
+			missing = append(missing, m.Program)
+			if !strings.Contains(m.Reason.Error(), string(level)) {
+				t.Errorf("%s: %s is missing because %v", level, m.Program, m.Reason)
+			}
+		}
+		if !slices.Equal(missing, want.missing) {
+			t.Errorf("%s: missing %v, want %v", level, missing, want.missing)
+		}
+		if _, err := p.Unwatch(key); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // hotLinks asks the kernel which links of the system call programs there are.
 func hotLinks(t *testing.T, p *Probes) int {
 	t.Helper()
@@ -365,11 +406,11 @@ func TestKernelWatchRefusesWhatItCannotDo(t *testing.T) {
 }
 
 func TestConfigListsAllMistakes(t *testing.T) {
-	err := Config{MaxContainers: -1, MaxExits: -1, CellsPerContainer: -1}.Validate()
+	err := Config{MaxContainers: -1, MaxExits: -1, CellsPerContainer: -1, Level: "loud"}.Validate()
 	if !errdefs.IsInvalidArgument(err) {
 		t.Fatalf("got %v", err)
 	}
-	for _, want := range []string{"pin directory", "max containers", "max exits", "cells per container"} {
+	for _, want := range []string{"pin directory", "max containers", "max exits", "cells per container", `level "loud"`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not mentioned in %v", want, err)
 		}

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MissingProgram is a program that the running kernel refused, and what that means can be read from its name.
+// MissingProgram is a program that does not run, and what that means can be read from its name.
 type MissingProgram struct {
 	Program string
 	Reason  error
 }
 
-// hotPrograms are attached only while a container is watched, in this order.
+// hotPrograms are attached only while a container is watched, in this order; Level.hot takes a part of them.
 var hotPrograms = []string{bpf.MeasureProgSysExit, bpf.MeasureProgSysEnter, bpf.MeasureProgSchedSwitch}
 
 // program is one thing to load: the first of names that the kernel takes.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,9 +29,43 @@ type Config struct {
 	CellsPerContainer int
 	// MaxExits bounds the processes whose exit status is kept until somebody takes it; 0: 8192.
 	MaxExits int
+	// Level is how much of the costly hooks is attached while containers are watched; "": Detail.
+	Level Level
 	// Linger is how long the system call hooks stay attached after the last container; 0: 5 s, negative: not at all.
 	Linger time.Duration
 	Log    *slog.Logger
+}
+
+// Level is how much is measured. Births, deaths, signals, OOM kills and block I/O are counted at every level.
+type Level string
+
+const (
+	// Detail attaches everything.
+	Detail Level = "detail"
+	// Counters leaves out the system calls, whose hooks slow every call of the machine by some 0.2 us.
+	Counters Level = "counters"
+	// Off leaves out the run queue too: no hook runs in the hot paths of the kernel.
+	Off Level = "off"
+)
+
+// hot names the programs that l attaches while a container is watched, in the order of attaching.
+func (l Level) hot() []string {
+	switch l {
+	case Off:
+		return nil
+	case Counters:
+		return hotPrograms[2:]
+	}
+	return hotPrograms
+}
+
+// Validate tells whether l is a level.
+func (l Level) Validate() error {
+	switch l {
+	case Detail, Counters, Off:
+		return nil
+	}
+	return fmt.Errorf("level %q: must be %s, %s or %s: %w", string(l), Detail, Counters, Off, errdefs.ErrInvalidArgument)
 }
 
 // shardsMax bounds the copies of each slot. More than that cost memory and save little: two CPUs that meet in a cell
@@ -45,6 +80,7 @@ func (c Config) withDefaults() Config {
 	c.CellsPerContainer = defaultTo(c.CellsPerContainer, 32)
 	c.MaxExits = defaultTo(c.MaxExits, 8192)
 	c.Linger = defaultTo(c.Linger, 5*time.Second)
+	c.Level = defaultTo(c.Level, Detail)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -74,6 +110,9 @@ func (c Config) Validate() error {
 	if c.MaxExits < 0 || c.MaxExits > 1<<20 {
 		errs = append(errs, fmt.Errorf("max exits %d: must be 0 to 1048576", c.MaxExits))
 	}
+	if c.Level != "" {
+		errs = append(errs, c.Level.Validate())
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("probes config: %w: %w", errdefs.ErrInvalidArgument, err)
 	}
@@ -92,7 +131,8 @@ type Probes struct {
 
 	mu     sync.RWMutex
 	closed bool
-	pair   []link.Link // sys_exit, sys_enter, sched_switch while armed
+	armed  bool        // the level's hooks are attached
+	pair   []link.Link // sys_exit, sys_enter, sched_switch while armed, as far as the level has them
 	idle   time.Time   // since when nothing is watched; zero: something is
 	table  slotTable
 
@@ -170,18 +210,25 @@ func (p *Probes) Close() error {
 // it recorded is gone. Call Close all the same.
 func (p *Probes) Unpin() error { return p.exits.unpin() }
 
-// Missing lists the programs that this kernel refused, with the reason.
+// Missing lists the programs that do not run here, each with the reason: this kernel refused it, or the level leaves it out.
 func (p *Probes) Missing() []MissingProgram {
-	return append([]MissingProgram(nil), p.kernel.missing...)
+	missing := slices.Clone(p.kernel.missing)
+	attached := p.cfg.Level.hot()
+	for _, name := range hotPrograms {
+		if !slices.Contains(attached, name) && p.kernel.programs[name] != nil {
+			missing = append(missing, MissingProgram{Program: name, Reason: fmt.Errorf("left out by level %s", p.cfg.Level)})
+		}
+	}
+	return missing
 }
 
 // arm attaches the system call hooks. sys_exit comes first: a call whose entry was missed is counted without duration,
 // one whose return was missed would not be counted. The caller holds mu.
 func (p *Probes) arm() error {
-	if p.pair != nil {
+	if p.armed {
 		return nil
 	}
-	for _, name := range hotPrograms {
+	for _, name := range p.cfg.Level.hot() {
 		prog := p.kernel.programs[name]
 		if prog == nil {
 			continue // reported by Missing
@@ -192,6 +239,7 @@ func (p *Probes) arm() error {
 		}
 		p.pair = append(p.pair, l)
 	}
+	p.armed = true
 	return nil
 }
 
@@ -201,14 +249,14 @@ func (p *Probes) disarm() error {
 	for i := len(p.pair) - 1; i >= 0; i-- {
 		errs = append(errs, p.pair[i].Close())
 	}
-	p.pair = nil
+	p.pair, p.armed = nil, false
 	return errors.Join(errs...)
 }
 
 func (p *Probes) disarmIdle(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pair == nil || p.idle.IsZero() || now.Sub(p.idle) < p.cfg.Linger {
+	if !p.armed || p.idle.IsZero() || now.Sub(p.idle) < p.cfg.Linger {
 		return
 	}
 	if err := p.disarm(); err != nil {
@@ -216,12 +264,12 @@ func (p *Probes) disarmIdle(now time.Time) {
 	}
 }
 
-// Armed reports whether the system call hooks are attached: they slow every process of the machine by some 0.2 us per
+// Armed reports whether the level's hooks are attached: those of system calls slow every process of the machine by some 0.2 us per
 // call, so they are only while a container is watched, and Linger longer.
 func (p *Probes) Armed() bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.pair != nil
+	return p.armed
 }
 
 // hostPidNamespace is the inode of the first pid namespace: PROC_PID_INIT_INO in include/linux/proc_ns.h.

@@ -42,9 +42,36 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 	if g.store.cfg.PerSyscall {
 		out = append(out, perSyscall(rows)...)
 	}
-	out = slices.DeleteFunc(out, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
+	absent := g.store.unmeasured()
+	out = slices.DeleteFunc(out, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 || absent(f.GetName()) })
 	slices.SortFunc(out, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
 	return out, nil
+}
+
+// unmeasured tells whose numbers would be zero because their program does not run: these are left out, since a zero says
+// that nothing happened.
+func (s *Store) unmeasured() func(name string) bool {
+	var prefixes []string
+	for _, program := range s.missing() {
+		prefixes = append(prefixes, seriesOf[program]...)
+	}
+	return func(name string) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+	}
+}
+
+// seriesOf has, by program, the beginnings of the names of what it measures.
+var seriesOf = map[string][]string{
+	"sys_enter":    {"triton_container_syscall"},
+	"sys_exit":     {"triton_container_syscall"},
+	"sched_switch": {"triton_container_runqueue"},
+}
+
+func (s *Store) missing() []string {
+	if s.cfg.Missing == nil {
+		return nil
+	}
+	return s.cfg.Missing()
 }
 
 func (g gatherer) rows() []row {

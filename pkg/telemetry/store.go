@@ -25,7 +25,8 @@ type Config struct {
 	PerSyscall bool
 	// Drops gives what observation lost on this machine, by reason; nil: nothing to report.
 	Drops func() map[string]uint64
-	// Missing gives the programs that the kernel refused; nil: none.
+	// Missing gives the programs that do not run, by their names in the kernel; nil: none. Series of what they would
+	// measure are left out.
 	Missing func() []string
 	// Build is what triton_build_info tells.
 	Build Build

@@ -321,6 +321,23 @@ func TestTextMetricsAreValidAndNamedAsCAdvisorDoes(t *testing.T) {
 	}
 }
 
+// A zero says that nothing happened; of what is not measured there is no series.
+func TestWhatIsNotMeasuredHasNoSeries(t *testing.T) {
+	for program, gone := range map[string]string{"sys_enter": "triton_container_syscall", "sched_switch": "triton_container_runqueue", "oom_kills": ""} {
+		_, all := scrape(t, full(t, Config{PerSyscall: true}), "")
+		_, body := scrape(t, full(t, Config{PerSyscall: true, Missing: func() []string { return []string{program} }}), "")
+		for line := range strings.Lines(all) {
+			if !strings.HasPrefix(line, "triton_container_") || strings.Contains(line, "_created") {
+				continue
+			}
+			name, _, _ := strings.Cut(line, "{")
+			if want := gone == "" || !strings.HasPrefix(name, gone); strings.Contains(body, "\n"+name+"{") != want {
+				t.Errorf("without %s: %s is served: %t, want %t", program, name, !want, want)
+			}
+		}
+	}
+}
+
 // series counts the lines about the container.
 func series(body string) int {
 	n := 0

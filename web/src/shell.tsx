@@ -9,7 +9,7 @@ import { ago, clock } from './format'
 import { drawn, second } from './frame'
 import { login, loginError } from './login'
 import { href, open, param, pausedAt, place, setParams, span, view } from './route'
-import { connect, connection, dropped, hello, newest } from './socket'
+import { connect, connection, dropped, hello, newest, unmeasured } from './socket'
 import { theme, toggleTheme } from './theme'
 
 const helpOpen = signal(false)
@@ -69,6 +69,7 @@ function Topbar() {
       <FilterBox />
       <TimeControl />
       <Pill />
+      {unmeasured.value.length > 0 && <span class="note" role="note">Not measured here: {unmeasured.value.join(', ')}</span>}
       {h && <span class="who" title={`signed in as ${h.caller}`}><b>{h.tenant}</b> on {h.node}</span>}
     </header>
   )

@@ -1,5 +1,5 @@
 // The one websocket of the page: it reconnects, subscribes again from where it was, acknowledges, and pauses when nobody looks.
-import { signal } from '@preact/signals'
+import { computed, signal } from '@preact/signals'
 import { decodeFrame, type Frames, type Head, type Hello, type Reply, type Request, type Topic } from './wire'
 
 export type Connection =
@@ -24,6 +24,14 @@ const HIDE_AFTER = 10_000
 
 export const connection = signal<Connection>({ kind: 'connecting' })
 export const hello = signal<Hello | null>(null)
+
+/** What the daemon has no numbers of, because a probe does not run there. */
+export const unmeasured = computed(() => [...new Set(hello.value?.missing?.map((p) => PROBES[p] ?? p))])
+
+const PROBES: Record<string, string> = {
+  sys_enter: 'system calls', sys_exit: 'system calls', sched_switch: 'run-queue waits', oom_kills: 'OOM kills',
+  block_ios: 'block I/O', signals: 'fatal signals',
+}
 /** Frames that the server dropped because this page was too slow, and when it was last told. */
 export const dropped = signal({ total: 0, at: 0 })
 /** When the newest data were made, in this machine's time; 0: none yet. */

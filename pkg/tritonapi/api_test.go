@@ -1,0 +1,155 @@
+package tritonapi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/tritond/triton/pkg/auth"
+	"github.com/tritond/triton/pkg/node"
+	"github.com/tritond/triton/pkg/triton"
+	"github.com/tritond/triton/pkg/tritonapi/wire"
+)
+
+const acmesID, acmesName = "5ecfe7a0c0ffee", "acmes-web"
+
+// oneContainer is a node with a container of acme's.
+type oneContainer struct{}
+
+func (oneContainer) Observe(_ context.Context, tenant triton.Tenant, ref string) (node.Observed, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return node.Observed{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil
+	}
+	return node.Observed{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
+// memory is an auth.Store in memory.
+type memory map[string][]byte
+
+func (m memory) Get(_ context.Context, key string) ([]byte, error) {
+	if v, ok := m[key]; ok {
+		return v, nil
+	}
+	return nil, fmt.Errorf("%s: %w", key, errdefs.ErrNotFound)
+}
+
+func (m memory) List(_ context.Context, prefix string) (keys []string, values [][]byte, err error) {
+	for k, v := range m {
+		if strings.HasPrefix(k, prefix) {
+			keys, values = append(keys, k), append(values, v)
+		}
+	}
+	return keys, values, nil
+}
+
+func (m memory) Create(_ context.Context, key string, value []byte) error {
+	if _, ok := m[key]; ok {
+		return fmt.Errorf("%s: %w", key, errdefs.ErrAlreadyExists)
+	}
+	m[key] = value
+	return nil
+}
+
+func (m memory) Delete(_ context.Context, key string) error {
+	delete(m, key)
+	return nil
+}
+
+func newAPI() http.Handler {
+	return New(Config{
+		Node: oneContainer{}, Log: slog.New(slog.DiscardHandler),
+		Probes:    func() wire.Probes { return wire.Probes{} },
+		Vars:      func() wire.Vars { return wire.Vars{} },
+		LoginLink: func(c auth.Caller) (string, error) { return "http://page/#" + string(c.Tenant), nil },
+		Access:    auth.New(auth.Config{Store: memory{}, Now: time.Now, Log: slog.New(slog.DiscardHandler)}),
+		Uses:      func(context.Context, triton.Tenant) ([]string, error) { return nil, nil },
+		Sign: func(context.Context, []byte, triton.Tenant, auth.Role, string, time.Duration) ([]byte, []byte, auth.Credential, error) {
+			return nil, nil, auth.Credential{}, errdefs.ErrInvalidArgument
+		},
+	}).Handler()
+}
+
+// ask sends a request as c; nil: as nobody.
+func ask(h http.Handler, pattern, ref string, c *auth.Caller) (status int, body string) {
+	method, path, _ := strings.Cut(pattern, " ")
+	path = strings.NewReplacer("{ref}", ref, "{tenant}", "acme", "{id}", "00").Replace(path)
+	r := httptest.NewRequest(method, path, strings.NewReader(`{"name":"x","role":"tenant","seconds":60}`))
+	if c != nil {
+		r = r.WithContext(auth.WithCaller(r.Context(), *c))
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	answer, _ := io.ReadAll(w.Body)
+	return w.Code, string(answer)
+}
+
+// Over every route: nobody gets in without a login, tenants not where the operator is meant, and where a path names a
+// container, another tenant's is not there, whatever it is called by.
+func TestTenantsDoNotMeet(t *testing.T) {
+	owner, other := &auth.Caller{Name: "a", Tenant: "acme"}, &auth.Caller{Name: "g", Tenant: "globex"}
+	named := 0
+	for _, r := range routes() {
+		h := newAPI()
+		if status, _ := ask(h, r.pattern, acmesID, nil); status != http.StatusUnauthorized {
+			t.Errorf("%s without a login answers %d, want 401", r.pattern, status)
+		}
+		if r.access == forOperator {
+			if status, body := ask(h, r.pattern, acmesID, owner); status != http.StatusForbidden {
+				t.Errorf("%s answers a tenant %d, want 403: %s", r.pattern, status, body)
+			}
+			operator := &auth.Caller{Name: "o", Tenant: triton.DefaultTenant, Operator: true}
+			if status, body := ask(h, r.pattern, acmesID, operator); status == http.StatusForbidden || status == http.StatusUnauthorized {
+				t.Errorf("%s refuses the operator: %d: %s", r.pattern, status, body)
+			}
+			continue
+		}
+		if !strings.Contains(r.pattern, "{ref}") {
+			if _, body := ask(h, r.pattern, "", other); strings.Contains(body, "acme") || strings.Contains(body, acmesID) {
+				t.Errorf("%s shows acme's to another tenant: %s", r.pattern, body)
+			}
+			continue
+		}
+		named++
+		for _, ref := range []string{acmesID, acmesID[:6], acmesName} {
+			if status, body := ask(h, r.pattern, ref, owner); status != http.StatusOK {
+				t.Errorf("%s of %s answers its owner %d: %s", r.pattern, ref, status, body)
+			}
+			status, body := ask(h, r.pattern, ref, other)
+			if status != http.StatusNotFound {
+				t.Errorf("%s of %s answers another tenant %d, want 404", r.pattern, ref, status)
+			}
+			if nosuch := strings.Replace(body, ref, "nosuch", 1); body == nosuch {
+				t.Errorf("%s of %s: another tenant reads %s", r.pattern, ref, body)
+			} else if _, missing := ask(h, r.pattern, "nosuch", other); missing != nosuch {
+				t.Errorf("%s of %s: another tenant reads %s, of what there is not: %s", r.pattern, ref, body, missing)
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("no route names a container: nothing was tried")
+	}
+}
+
+func TestRequestsThatAreNotOne(t *testing.T) {
+	h := newAPI()
+	operator := auth.Caller{Name: "o", Tenant: triton.DefaultTenant, Operator: true}
+	for body, want := range map[string]string{
+		``: "body:", `{`: "body:", `{"name":"n","role":"tenant","seconds":0}`: "seconds 0", `{"name":"n","role":"king","seconds":1}`: "king",
+		`{"name":"n","role":"tenant","seconds":1,"x":1}`: `unknown field \"x\"`, `{"name":"` + strings.Repeat("x", maxRequest) + `"}`: "too large",
+	} {
+		r := httptest.NewRequest(http.MethodPost, wire.TenantPath("acme")+"/tokens", strings.NewReader(body))
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r.WithContext(auth.WithCaller(r.Context(), operator)))
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%.40s: %d %s, want 400 with %s", body, w.Code, w.Body, want)
+		}
+	}
+}
