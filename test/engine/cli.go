@@ -16,6 +16,7 @@ import (
 type CLI struct {
 	Host      string // DOCKER_HOST
 	ConfigDir string // DOCKER_CONFIG
+	CertDir   string // DOCKER_CERT_PATH of TLS with a client certificate; empty: none
 }
 
 // Result is how one command ended.
@@ -29,6 +30,9 @@ type Result struct {
 func (c CLI) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "docker", args...)
 	cmd.Env = append(withoutDocker(os.Environ()), "DOCKER_HOST="+c.Host, "DOCKER_CONFIG="+c.ConfigDir, "DOCKER_CLI_HINTS=false")
+	if c.CertDir != "" {
+		cmd.Env = append(cmd.Env, "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH="+c.CertDir)
+	}
 	// A client that was killed may leave its output open in a plugin; do not wait for that.
 	cmd.WaitDelay = 2 * time.Second
 	return cmd

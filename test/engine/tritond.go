@@ -53,7 +53,7 @@ func NewTritond(bin string, extra ...string) (*Tritond, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -152,8 +152,8 @@ func randomHex(bytes int) string {
 	return hex.EncodeToString(b)
 }
 
-// freePort finds a TCP port that nobody listens on now.
-func freePort() (int, error) {
+// FreePort finds a TCP port that nobody listens on now.
+func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
