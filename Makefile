@@ -17,10 +17,10 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: peer web web-test web-bench help deps build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: peer web web-test web-bench help deps build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install what building and testing need and is missing (Debian packages, the docker client)
 	@tools/deps
@@ -94,6 +94,9 @@ PEERDEP := $(if $(filter moby,$(PEER) $(TRITON_E2E_HOST)),peer)
 
 bench: build $(PEERDEP) ## benchmarks; PEER=docker.io, PEER=moby or PEER=unix:///SOCKET compares with another engine
 	PEER=$(PEER) go run $(TAGS) ./test/bench $(BENCH_ARGS)
+
+bench-services: build ## redis and nginx at full load in containers, with probes off and at the default level, beside the host's own speed
+	go run ./test/bench/services $(BENCH_ARGS)
 
 fuzz: ## each fuzz test for FUZZTIME (30s)
 	tools/fuzz $(FUZZTIME)

@@ -22,23 +22,6 @@ const (
 //go:embed src/crasher.c
 var crasherSource string
 
-// page is what nginx serves.
-const page = "<!doctype html><title>Triton</title><p>Served by nginx in a container that the kernel watches.\n"
-
-// nginxConf is Debian's without what a container does not want: a daemon, files of logs.
-const nginxConf = `user www-data;
-daemon off;
-worker_processes auto;
-error_log stderr;
-events { worker_connections 768; }
-http {
-	include mime.types;
-	access_log off;
-	sendfile on;
-	server { listen 80; root /var/www/html; }
-}
-`
-
 // demoImages describes the three images. The crasher is Debian's C library and one program that is built here, with
 // what a debugger wants: symbols, and a stack that can be walked.
 func demoImages(ctx context.Context, cache string) ([]images.Debian, error) {
@@ -47,18 +30,8 @@ func demoImages(ctx context.Context, cache string) ([]images.Debian, error) {
 		return nil, err
 	}
 	return []images.Debian{
-		{
-			Tag: redisImage, Packages: []string{"redis-server", "busybox-static"}, Dirs: []string{"var/lib/redis"},
-			Cmd:   []string{"redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--dir", "/var/lib/redis"},
-			Ports: []string{"6379/tcp"},
-		},
-		{
-			Tag: nginxImage, Packages: []string{"nginx", "wrk", "netbase", "busybox-static"},
-			Files: map[string][]byte{"var/www/html/index.html": []byte(page), "etc/nginx/nginx.conf": []byte(nginxConf)},
-			Dirs:  []string{"var/www", "var/www/html", "var/log/nginx", "var/lib/nginx"},
-			Cmd:   []string{"nginx"},
-			Ports: []string{"80/tcp"},
-		},
+		images.Redis(redisImage),
+		images.Nginx(nginxImage),
 		{
 			Tag: crasherImage, Packages: []string{"libc6"}, Files: map[string][]byte{"usr/bin/crasher": crasher},
 			Cmd: []string{"/usr/bin/crasher"},

@@ -29,8 +29,8 @@ func NewAccount(name, containers string) (*Account, error) {
 	return nil, fmt.Errorf("no cgroup hierarchy counts CPU time")
 }
 
-// wrap makes argv move itself into the cgroup before it runs. A nil Account changes nothing.
-func (a *Account) wrap(argv []string) []string {
+// Wrap makes argv move itself into the cgroup before it runs. A nil Account changes nothing.
+func (a *Account) Wrap(argv []string) []string {
 	if a == nil {
 		return argv
 	}

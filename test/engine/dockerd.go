@@ -93,7 +93,7 @@ func StartDockerd(ctx context.Context, e Edition, root string, account *Account)
 	}
 	socket := filepath.Join(root, "docker.sock")
 	d := &Dockerd{Root: root, Host: "unix://" + socket, cgroup: DockerdCgroup(root)}
-	p, err := start(account.wrap([]string{"/bin/sh", "-c", dockerdScript, "sh", filepath.Join(e.bin, "dockerd"),
+	p, err := start(account.Wrap([]string{"/bin/sh", "-c", dockerdScript, "sh", filepath.Join(e.bin, "dockerd"),
 		"--config-file", config, "--host", d.Host,
 		"--data-root", filepath.Join(root, "data"), "--exec-root", filepath.Join(root, "run"),
 		"--pidfile", filepath.Join(root, "pid"), "--storage-driver", e.storage,

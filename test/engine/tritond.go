@@ -71,7 +71,7 @@ func (d *Tritond) Start(ctx context.Context) error {
 	args := append([]string{filepath.Join(d.Bin, "tritond"), "--data-root", d.DataRoot, "--run-root", d.RunRoot,
 		"--instance", d.Instance, "-H", d.Host, "--http", d.HTTP, "--bridge-subnet", d.Subnet, "--log-level", d.LogLevel}, d.Extra...)
 	args = append(slices.Clone(d.Within), args...)
-	p, err := start(d.Account.wrap(args), d.LogPath(), nil)
+	p, err := start(d.Account.Wrap(args), d.LogPath(), nil)
 	if err != nil {
 		return fmt.Errorf("start tritond: %w", err)
 	}

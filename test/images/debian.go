@@ -294,3 +294,29 @@ func mergedPath(name string) string {
 	}
 	return name
 }
+
+// Unpack writes the image's files below dir, as root, for programs that run without a container.
+func (b Built) Unpack(ctx context.Context, dir string) error {
+	f, err := os.Open(b.Archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for tr := tar.NewReader(f); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", b.Archive, err)
+		}
+		if path.Ext(h.Name) != ".tar" {
+			continue
+		}
+		cmd := exec.CommandContext(ctx, "tar", "-x", "--numeric-owner", "-C", dir)
+		cmd.Stdin = tr
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("unpack %s: %w\n%s", b.Tag, err, out)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/csv"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/tritond/triton/test/images"
+)
+
+// service is a server and the load that is put on it.
+type service struct {
+	name   string
+	image  images.Debian
+	port   string                        // that the server listens on, on all addresses
+	server []string                      // its argv
+	client func(address string) []string // argv of the load
+	parse  func(out string) (result, error)
+}
+
+// result is what a client saw.
+type result struct {
+	requests float64 // in all
+	rate     float64 // per second
+}
+
+// redisRequests are those of one turn: some two seconds.
+const redisRequests = 200_000
+
+// redisPort is one that a host does not have in use.
+const redisPort = "18094"
+
+func services() []service {
+	return []service{
+		{
+			name: "redis SET", image: images.Redis("triton-bench/redis:latest"), port: redisPort,
+			server: []string{"redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--port", redisPort, "--loglevel", "warning"},
+			client: func(address string) []string {
+				return []string{"redis-benchmark", "-h", address, "-p", redisPort, "-t", "set", "-n", strconv.Itoa(redisRequests), "-c", "16", "--csv"}
+			},
+			parse: parseRedis,
+		},
+		{
+			name: "nginx GET", image: images.Nginx("triton-bench/nginx:latest"), port: images.BenchPort,
+			server: []string{"nginx", "-c", "/etc/nginx/bench.conf"},
+			client: func(address string) []string {
+				return []string{"wrk", "-t", "1", "-c", "16", "-d", "2s", "http://" + address + ":" + images.BenchPort + "/"}
+			},
+			parse: parseWrk,
+		},
+	}
+}
+
+// parseRedis reads redis-benchmark --csv: a line of names, then "SET","123456.78",….
+func parseRedis(out string) (result, error) {
+	for line := range strings.Lines(out) {
+		if !strings.HasPrefix(line, `"SET"`) {
+			continue
+		}
+		f, err := csv.NewReader(strings.NewReader(line)).Read()
+		if err != nil || len(f) < 2 {
+			break
+		}
+		rate, err := strconv.ParseFloat(f[1], 64)
+		if err != nil || rate <= 0 {
+			break
+		}
+		return result{requests: redisRequests, rate: rate}, nil
+	}
+	return result{}, fmt.Errorf("redis-benchmark printed %q", out)
+}
+
+var (
+	wrkRequests = regexp.MustCompile(`(?m)^\s*(\d+) requests in`)
+	wrkRate     = regexp.MustCompile(`(?m)^Requests/sec:\s*([0-9.]+)`)
+	wrkErrors   = regexp.MustCompile(`(?m)^\s*(Socket errors|Non-2xx).*`)
+)
+
+func parseWrk(out string) (result, error) {
+	n, rate := wrkRequests.FindStringSubmatch(out), wrkRate.FindStringSubmatch(out)
+	if n == nil || rate == nil || wrkErrors.MatchString(out) {
+		return result{}, fmt.Errorf("wrk printed %q", out)
+	}
+	var r result
+	var err error
+	if r.requests, err = strconv.ParseFloat(n[1], 64); err != nil {
+		return r, err
+	}
+	r.rate, err = strconv.ParseFloat(rate[1], 64)
+	return r, err
+}

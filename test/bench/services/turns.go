@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tritond/triton/test/engine"
+)
+
+// levels of the daemon's --probes that are compared, the default last.
+var levels = []string{"off", "detail"}
+
+// places are where the client is, and for the server's container which network it has.
+var places = []struct{ name, network string }{
+	{"on the host, server on the host's network", "host"},
+	{"in the server's container", "bridge"},
+	{"on the host, over the bridge", "bridge"},
+	{"in another container, over the bridge", "bridge"},
+}
+
+// sample is one turn.
+type sample struct {
+	rate float64       // requests per second
+	cpu  time.Duration // of server and client, per request
+}
+
+// measurement is one run of the program.
+type measurement struct {
+	daemon  *engine.Tritond
+	account *engine.Account
+	cli     engine.CLI
+	all     []service
+	roots   map[string]root     // by service
+	seen    map[string][]sample // by key
+}
+
+// key names a series; place and level are empty for processes of the host.
+func key(s service, place, level string) string { return s.name + "|" + place + "|" + level }
+
+// prepare makes the images, loads them into the daemon and unpacks them for the host.
+func (m *measurement) prepare(ctx context.Context, cache string) error {
+	if err := m.daemon.Start(ctx); err != nil {
+		return err
+	}
+	for _, s := range m.all {
+		built, err := s.image.Build(ctx, cache)
+		if err != nil {
+			return err
+		}
+		if _, err := m.docker(ctx, "load", "-q", "-i", built.Archive); err != nil {
+			return err
+		}
+		if m.roots[s.name], err = unpack(ctx, built, filepath.Join(m.daemon.Root, "root-"+s.port), m.account); err != nil {
+			return err
+		}
+	}
+	return m.daemon.Stop()
+}
+
+func (m *measurement) docker(ctx context.Context, args ...string) (string, error) {
+	res, err := m.cli.Run(ctx, nil, args...)
+	if err == nil && res.Code != 0 {
+		err = fmt.Errorf("docker %s: exit code %d: %s", strings.Join(args, " "), res.Code, strings.TrimSpace(res.Stderr))
+	}
+	return strings.TrimSpace(res.Stdout), err
+}
+
+// round is one turn of every placement.
+func (m *measurement) round(ctx context.Context) error {
+	for _, s := range m.all {
+		if err := m.onHost(ctx, s); err != nil {
+			return fmt.Errorf("%s on the host: %w", s.name, err)
+		}
+	}
+	for _, level := range levels {
+		m.daemon.Extra = []string{"--probes", level}
+		if err := m.daemon.Start(ctx); err != nil {
+			return err
+		}
+		for _, s := range m.all {
+			if err := m.inContainers(ctx, s, level); err != nil {
+				return fmt.Errorf("%s, probes %s: %w", s.name, level, err)
+			}
+		}
+		if err := m.daemon.Stop(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onHost runs server and client as processes of the host.
+func (m *measurement) onHost(ctx context.Context, s service) (err error) {
+	r := m.roots[s.name]
+	stop, err := r.serve(ctx, s.server, s.port)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	return m.turn(s, "", "", func() (string, error) { return r.output(ctx, s.client("127.0.0.1")) })
+}
+
+// inContainers runs the server in a container and the client at each place.
+func (m *measurement) inContainers(ctx context.Context, s service, level string) (err error) {
+	for _, network := range []string{"host", "bridge"} {
+		args := append([]string{"run", "-d", "--name", "server", "--network", network, s.image.Tag}, s.server...)
+		if _, err := m.docker(ctx, args...); err != nil {
+			return err
+		}
+		address := "127.0.0.1"
+		if network == "bridge" {
+			if address, err = m.docker(ctx, "inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "server"); err != nil {
+				return err
+			}
+		}
+		if err := listens(ctx, address+":"+s.port); err != nil {
+			logs, _ := m.docker(ctx, "logs", "server") // the error above is what counts
+			return fmt.Errorf("%w: %s", err, logs)
+		}
+		for i, place := range places {
+			if place.network != network {
+				continue
+			}
+			load := func() (string, error) {
+				switch i {
+				case 1:
+					return m.docker(ctx, append([]string{"exec", "server"}, s.client("127.0.0.1")...)...)
+				case 3:
+					return m.docker(ctx, append([]string{"run", "--rm", s.image.Tag}, s.client(address)...)...)
+				}
+				return m.roots[s.name].output(ctx, s.client(address))
+			}
+			if err := m.turn(s, place.name, level, load); err != nil {
+				return err
+			}
+		}
+		if _, err := m.docker(ctx, "rm", "-f", "server"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turn runs a load and keeps what it saw.
+func (m *measurement) turn(s service, place, level string, load func() (string, error)) error {
+	before, err := m.account.CPU()
+	if err != nil {
+		return err
+	}
+	out, err := load()
+	if err != nil {
+		return err
+	}
+	after, err := m.account.CPU()
+	if err != nil {
+		return err
+	}
+	r, err := s.parse(out)
+	if err != nil {
+		return err
+	}
+	k := key(s, place, level)
+	m.seen[k] = append(m.seen[k], sample{rate: r.rate, cpu: time.Duration(float64(after-before) / r.requests)})
+	return nil
+}
