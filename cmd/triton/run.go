@@ -145,6 +145,9 @@ func showSyscalls(ctx context.Context, c *client, ref string, out io.Writer) err
 		}
 		return int(max(-1, min(1, int64(len(a)-len(b)))))
 	})
+	for _, m := range o.Missing {
+		fmt.Fprintf(out, "not measured: %s: %s\n", m.Program, m.Reason)
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SYSCALL\tCALLS\tERRORS\tMEAN\tP50\tP99")
 	for _, name := range names {

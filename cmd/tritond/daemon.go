@@ -196,6 +196,7 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	if _, err := d.cgroups.Make(own); err != nil {
 		return err
 	}
+	limitsInfo(&d.static, d.cgroups, own)
 	if dir := d.cgroups.UnifiedDir(own); dir == "" {
 		d.log.Warn("no unified control groups: containers in networks of users know no names of one another")
 	} else if err := d.network.StartResolver(dir, filepath.Join(d.roots.pinDir, "resolver")); err != nil {
@@ -322,12 +323,17 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 		Bridge: d.bridge(), StorageDriver: d.static.StorageDriver,
 		Extra: func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Handler()) },
 	})
+	requests := newRequestMetrics()
+	if err := d.telemetry.Register(requests.total, requests.inFlight); err != nil {
+		return ls, err
+	}
 	for _, h := range d.cfg.Hosts {
 		server := docker.HTTPServer(ctx)
 		l, err := d.guard(h, server)
 		if err != nil {
 			return ls, err
 		}
+		server.Handler = requests.counted("docker", server.Handler)
 		ls = append(ls, &listener{l, server})
 	}
 	if d.cfg.HTTP == "" {
@@ -341,7 +347,7 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	if err != nil {
 		return ls, fmt.Errorf("listen on --http: %w", err)
 	}
-	return append(ls, &listener{l, &http.Server{Handler: page, ReadHeaderTimeout: headerTimeout}}), nil
+	return append(ls, &listener{l, &http.Server{Handler: requests.counted("page", page), ReadHeaderTimeout: headerTimeout}}), nil
 }
 
 // headerTimeout is how long a client may take to send its request's header.

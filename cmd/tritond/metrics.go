@@ -1,10 +1,48 @@
 package main
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
+	"net/http"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tritond/triton/pkg/dashboard"
 	"github.com/tritond/triton/pkg/journal"
 )
+
+// requestMetrics count what the listeners answer, and what is under way: attached terminals and followers too.
+type requestMetrics struct {
+	total    *prometheus.CounterVec
+	inFlight *prometheus.GaugeVec
+}
+
+func newRequestMetrics() requestMetrics {
+	return requestMetrics{
+		prometheus.NewCounterVec(prometheus.CounterOpts{Name: "triton_http_requests_total", Help: "Requests answered."}, []string{"api", "code", "method"}),
+		prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "triton_http_requests_in_flight", Help: "Requests under way, streams too."}, []string{"api"}),
+	}
+}
+
+// counted wraps a handler; api is docker or page.
+func (m requestMetrics) counted(api string, next http.Handler) http.Handler {
+	next = promhttp.InstrumentHandlerCounter(m.total.MustCurryWith(prometheus.Labels{"api": api}), next)
+	return promhttp.InstrumentHandlerInFlight(m.inFlight.WithLabelValues(api), next)
+}
+
+// pageMetrics tell of the page's sockets.
+func pageMetrics(h *dashboard.Hub) []prometheus.Collector {
+	gauge := func(name, help string, value func(dashboard.Stats) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(h.Stats()) })
+	}
+	return []prometheus.Collector{
+		gauge("triton_page_clients", "Pages that are open.", func(s dashboard.Stats) float64 { return float64(s.Clients) }),
+		gauge("triton_page_topics", "Topics, filters and resolutions that somebody looks at.", func(s dashboard.Stats) float64 { return float64(s.Groups) }),
+		gauge("triton_page_oldest_unsent_seconds", "Age of the oldest frame that waits for a client.",
+			func(s dashboard.Stats) float64 { return s.OldestUnsent.Seconds() }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "triton_page_dropped_total", Help: "Frames that slow clients lost; they were told."},
+			func() float64 { return float64(h.Stats().Dropped) }),
+	}
+}
 
 // journalMetrics tell what the journal holds and what it lost.
 func journalMetrics(j *journal.Journal) []prometheus.Collector {

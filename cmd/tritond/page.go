@@ -24,6 +24,9 @@ func (d *daemon) servePage(mux *http.ServeMux) error {
 		Containers: d.node, Telemetry: d.telemetry, Events: d.journal, Terminals: terminals{d.node},
 		Caller: d.viewer, Missing: d.missingProbes, Log: d.log.With("part", "page"),
 	})
+	if err := d.telemetry.Register(pageMetrics(d.page)...); err != nil {
+		return err
+	}
 	sockets := d.access.Require(d.page.Handler())
 	mux.Handle(dashboard.Path, sockets)
 	mux.Handle(dashboard.TerminalPath, sockets)

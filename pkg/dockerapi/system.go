@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"time"
 
@@ -105,15 +106,16 @@ func (s *Server) infoOf(n *triton.NodeInfo) system.Info {
 		Plugins: system.PluginsInfo{
 			Volume: []string{}, Network: []string{"bridge", "host", "null"}, Authorization: nil, Log: []string{triton.LogJSONFile, triton.LogNone},
 		},
-		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true,
-		IPv4Forwarding: true, OomKillDisable: n.CgroupVersion == "1",
+		MemoryLimit: n.MemoryLimit, SwapLimit: n.SwapLimit, CPUCfsPeriod: n.CPULimit, CPUCfsQuota: n.CPULimit, CPUShares: n.CPULimit,
+		CPUSet: n.CPUSet, PidsLimit: n.PidsLimit,
+		IPv4Forwarding: n.IPv4Forwarding, OomKillDisable: n.CgroupVersion == "1",
 		NGoroutines:   runtime.NumGoroutine(),
 		SystemTime:    or(timeText(n.SystemTime), s.Now().Format(time.RFC3339Nano)),
 		LoggingDriver: triton.LogJSONFile, CgroupDriver: or(n.CgroupDriver, "cgroupfs"), CgroupVersion: n.CgroupVersion,
 		KernelVersion: n.KernelVersion, OperatingSystem: n.OperatingSystem, OSVersion: n.OSVersion,
 		OSType: runtime.GOOS, Architecture: n.Architecture,
 		IndexServerAddress: "https://index.docker.io/v1/",
-		RegistryConfig:     &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}, Mirrors: []string{}},
+		RegistryConfig:     registriesOf(n),
 		NCPU:               n.NCPU, MemTotal: n.MemTotal,
 		DockerRootDir: n.DataRoot, Labels: []string{}, ServerVersion: or(n.Version, s.Version),
 		Runtimes:       map[string]system.RuntimeWithStatus{runtimeName: {Runtime: system.Runtime{Path: "triton-shim"}}},
@@ -127,6 +129,22 @@ func (s *Server) infoOf(n *triton.NodeInfo) system.Info {
 		CDISpecDirs:     []string{},
 		Warnings:        n.Warnings,
 	}
+}
+
+// registriesOf shows docker's own registry and those that need no certificate, hosts and networks apart.
+func registriesOf(n *triton.NodeInfo) *registry.ServiceConfig {
+	cfg := &registry.ServiceConfig{
+		Mirrors:      []string{},
+		IndexConfigs: map[string]*registry.IndexInfo{"docker.io": {Name: "docker.io", Mirrors: []string{}, Secure: true, Official: true}},
+	}
+	for _, r := range n.InsecureRegistries {
+		if p, err := netip.ParsePrefix(r); err == nil {
+			cfg.InsecureRegistryCIDRs = append(cfg.InsecureRegistryCIDRs, p)
+			continue
+		}
+		cfg.IndexConfigs[r] = &registry.IndexInfo{Name: r, Mirrors: []string{}}
+	}
+	return cfg
 }
 
 // timeText is RFC 3339 as docker prints it, or "" for the zero time.

@@ -160,4 +160,10 @@ type NodeInfo struct {
 	Started                    time.Time
 	RuncVersion                string
 	ContainerdVersion          string
+
+	// What containers can be limited in here.
+	MemoryLimit, SwapLimit, CPULimit, CPUSet, PidsLimit bool
+	IPv4Forwarding                                      bool
+	// InsecureRegistries are hosts and networks whose registries need no certificate.
+	InsecureRegistries []string
 }

@@ -116,7 +116,9 @@ func (a *API) observed(w http.ResponseWriter, r *http.Request, c auth.Caller) {
 		a.fail(w, err)
 		return
 	}
-	a.reply(w, observedOf(o))
+	out := observedOf(o)
+	out.Missing = a.cfg.Probes().Missing
+	a.reply(w, out)
 }
 
 // fail answers with the status of err's kind.

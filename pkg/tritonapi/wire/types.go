@@ -33,13 +33,13 @@ type Version struct {
 
 // Probes answers GET /triton/v1/probes.
 type Probes struct {
-	// Missing are the optional programs that this kernel refused.
+	// Missing are the programs that do not run.
 	Missing []Missing `json:"missing"`
 	// Drops counts what was not recorded, by reason, since the daemon started.
 	Drops map[string]uint64 `json:"drops"`
 }
 
-// Missing is one program that is not loaded.
+// Missing is one program that does not run, and why: this kernel refused it, or --probes leaves it out.
 type Missing struct {
 	Program string `json:"program"`
 	Reason  string `json:"reason"`
@@ -66,6 +66,8 @@ type Observed struct {
 	OOMKills     uint64             `json:"oomKills"`
 	CPUSeconds   float64            `json:"cpuSeconds"`
 	Dropped      uint64             `json:"dropped"`
+	// Missing are the programs that do not run here: what they would count is zero above.
+	Missing []Missing `json:"missing,omitempty"`
 }
 
 // Syscall is one system call's totals. Times are in seconds, -1 where no call returned.
