@@ -70,7 +70,7 @@ func (o own) Collect(out chan<- prometheus.Metric) {
 	}
 	build := prometheus.NewDesc("triton_build_info", "Which program this is; always 1.", []string{"version", "revision", "goversion", "node"}, nil)
 	out <- prometheus.MustNewConstMetric(build, prometheus.GaugeValue, 1, s.cfg.Build.Version, s.cfg.Build.Revision, s.cfg.Build.Go, s.cfg.Node)
-	missing := prometheus.NewDesc("triton_program_missing", "Programs that do not run: this kernel refused them, or --probes left them out.", []string{"program"}, nil)
+	missing := prometheus.NewDesc("triton_program_missing", "Programs that do not run: refused by this kernel or left out.", []string{"program"}, nil)
 	for _, program := range s.missing() {
 		out <- prometheus.MustNewConstMetric(missing, prometheus.GaugeValue, 1, program)
 	}
