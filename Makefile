@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: peer web web-test web-bench help deps build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: peer web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,12 +25,15 @@ help: ## list the targets
 deps: ## install what building and testing need and is missing (Debian packages, the docker client)
 	@tools/deps
 
+deps-run: ## install what building and running need and is missing, and a docker client into .cache/bin
+	@tools/deps run
+
 build: ## build tritond, triton-shim and triton into bin/
 	CGO_ENABLED=1 $(GOBUILD) -o bin/triton-shim ./cmd/triton-shim
 	CGO_ENABLED=1 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/tritond ./cmd/tritond
 	CGO_ENABLED=0 $(GOBUILD) -o bin/triton ./cmd/triton
 
-run: deps build ## install what is missing, build, and run the daemon in the foreground (root); RUN_ARGS="..." gives its flags
+run: deps-run build ## install what is missing, build, and run the daemon in the foreground (root); RUN_ARGS="..." gives its flags
 	@bin/tritond $(RUN_ARGS)
 
 demo: ## show a running daemon at work: three images from Debian packages, load, a crash; DEMO_ARGS="-H unix:///..." for another daemon
