@@ -134,11 +134,15 @@ func (d *daemon) tenantUses(ctx context.Context, tenant triton.Tenant) ([]string
 	if err != nil {
 		return nil, err
 	}
+	volumes, err := d.node.ListVolumes(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
 	var out []string
 	for _, o := range []struct {
 		n    int
 		what string
-	}{{len(containers), "containers"}, {len(images), "images"}, {len(networks), "networks"}} {
+	}{{len(containers), "containers"}, {len(images), "images"}, {len(networks), "networks"}, {len(volumes), "volumes"}} {
 		if o.n > 0 {
 			out = append(out, fmt.Sprintf("%d %s", o.n, o.what))
 		}

@@ -32,6 +32,7 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
+	"github.com/tritond/triton/pkg/volume"
 )
 
 // maxContainers bounds the slots of the probes; ranges of ids and ports of a bridge end at about the same number.
@@ -55,6 +56,7 @@ type daemon struct {
 	telemetry *telemetry.Store
 	profiles  *telemetry.Pyroscope // nil: none are wanted
 	runtime   *runtime.Runtime
+	volumes   *volume.Store
 	node      *node.Node
 	access    *auth.Authority
 	page      *dashboard.Hub // nil: no --http
@@ -206,11 +208,17 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	d.volumes, err = volume.Open(volume.Config{
+		Root: filepath.Join(cfg.DataRoot, "volumes"), Run: filepath.Join(cfg.RunRoot, "volumes"), Log: d.log.With("part", "volumes"),
+	})
+	if err != nil {
+		return err
+	}
 	d.node = node.New(node.Config{
 		Name: d.static.Name, Instance: cfg.Instance, DataRoot: cfg.DataRoot, RunRoot: cfg.RunRoot, Log: d.log, Now: time.Now,
 		Limits: limits, Memory: d.static.MemTotal,
 		Cluster: d.cluster, Journal: d.journal, Events: d.journal, Images: d.images, Network: d.network, Runtime: d.runtime,
-		Probes: d.probes, Telemetry: d.telemetry, Cgroups: d.cgroups,
+		Probes: d.probes, Telemetry: d.telemetry, Cgroups: d.cgroups, Volumes: d.volumes,
 	})
 	return nil
 }

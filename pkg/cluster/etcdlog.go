@@ -72,13 +72,8 @@ type slogCore struct {
 	fields []zapcore.Field
 }
 
-// emptyStore is an error to etcd at the first start of every data directory, before it has written its version.
-const emptyStore = "failed to update storage version"
-
-func slogLevel(e zapcore.Entry) slog.Level {
-	switch l := e.Level; {
-	case e.Message == emptyStore:
-		return slog.LevelDebug
+func slogLevel(l zapcore.Level) slog.Level {
+	switch {
 	case l >= zapcore.DPanicLevel:
 		return slog.LevelError
 	case l == zapcore.ErrorLevel:
@@ -90,7 +85,7 @@ func slogLevel(e zapcore.Entry) slog.Level {
 
 // Enabled reports whether entries of level l are written.
 func (c *slogCore) Enabled(l zapcore.Level) bool {
-	return c.log.Enabled(context.Background(), slogLevel(zapcore.Entry{Level: l}))
+	return c.log.Enabled(context.Background(), slogLevel(l))
 }
 
 // With returns a core that adds fields to each entry.
@@ -100,7 +95,7 @@ func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
 
 // Check adds c to an entry that is enabled.
 func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.log.Enabled(context.Background(), slogLevel(e)) {
+	if c.Enabled(e.Level) {
 		return ce.AddCore(e, c)
 	}
 	return ce
@@ -117,7 +112,7 @@ func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for k, v := range enc.Fields {
 		args = append(args, k, v)
 	}
-	c.log.Log(context.Background(), slogLevel(e), e.Message, args...)
+	c.log.Log(context.Background(), slogLevel(e.Level), e.Message, args...)
 	return nil
 }
 

@@ -34,7 +34,8 @@ type Containers interface {
 	StopContainer(ctx context.Context, key triton.ContainerKey, signal string, timeout *int) error
 	RestartContainer(ctx context.Context, key triton.ContainerKey, signal string, timeout *int) error
 	KillContainer(ctx context.Context, key triton.ContainerKey, signal string) error
-	RemoveContainer(ctx context.Context, key triton.ContainerKey, force bool) error
+	// RemoveContainer removes the anonymous volumes that only it mounts as well, if volumes is set.
+	RemoveContainer(ctx context.Context, key triton.ContainerKey, force, volumes bool) error
 	// WaitContainer subscribes at once and returns a function that blocks until the condition holds.
 	WaitContainer(ctx context.Context, key triton.ContainerKey, until triton.WaitCondition) (func(context.Context) (triton.ExitRecord, error), error)
 	InspectContainer(ctx context.Context, key triton.ContainerKey) (triton.Container, error)
@@ -109,6 +110,20 @@ type Networks interface {
 	DisconnectNetwork(ctx context.Context, key triton.ContainerKey, ref string) error
 }
 
+// Volumes is what the volume endpoints need besides Containers.
+type Volumes interface {
+	// CreateVolume finds the volume where there is one of this name. An empty name asks for one that is made up.
+	CreateVolume(ctx context.Context, tenant triton.Tenant, name string, spec triton.VolumeSpec) (triton.VolumeInfo, error)
+	ListVolumes(ctx context.Context, tenant triton.Tenant) ([]triton.VolumeInfo, error)
+	InspectVolume(ctx context.Context, key triton.VolumeKey) (triton.VolumeInfo, error)
+	// VolumeSize reads all directories of a volume.
+	VolumeSize(ctx context.Context, key triton.VolumeKey) (int64, error)
+	// RemoveVolume removes a volume that no container mounts; FailedPrecondition where one does.
+	RemoveVolume(ctx context.Context, key triton.VolumeKey) error
+	// PruneVolumes removes those that no container mounts and that want accepts. It returns their names and their bytes.
+	PruneVolumes(ctx context.Context, tenant triton.Tenant, want func(*triton.VolumeInfo) bool) ([]string, int64, error)
+}
+
 // System is what the system endpoints need.
 type System interface {
 	NodeInfo(ctx context.Context, tenant triton.Tenant) (triton.NodeInfo, error)
@@ -123,6 +138,7 @@ type Backend interface {
 	Execs
 	Images
 	Networks
+	Volumes
 	Registries
 	System
 }

@@ -114,7 +114,7 @@ func TestCLIRun(t *testing.T) {
 		{name: "refused restart", args: []string{"run", "--restart=always", "busybox", "true"},
 			err: `HostConfig.RestartPolicy.Name: "always" is not supported`, code: 125},
 		{name: "refused port", args: []string{"run", "-p", "[::1]:80:80", "busybox", "true"}, err: "HostConfig.PortBindings", code: 125},
-		{name: "refused volume", args: []string{"run", "-v", "data:/data", "busybox", "true"}, err: "named volumes are not supported", code: 125},
+		{name: "refused volume", args: []string{"run", "--volume-driver", "nfs", "-v", "data:/data", "busybox", "true"}, err: "local is the only volume driver", code: 125},
 		{name: "many flags", args: []string{
 			"run", "--rm", "-v", "/tmp:/host:ro", "--mount", "type=bind,src=/etc,dst=/etc2,readonly", "--mount", "type=tmpfs,dst=/x,tmpfs-size=1m",
 			"--tmpfs", "/y:size=3m", "--security-opt", "no-new-privileges", "--cap-drop", "ALL", "--cap-add", "NET_ADMIN", "-m", "64m", "--cpus", "1.5",

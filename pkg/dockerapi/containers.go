@@ -80,7 +80,6 @@ func (s *Server) killContainer(ctx context.Context, c *call) error {
 	return c.noContent()
 }
 
-// removeContainer ignores v: there are no anonymous volumes that it could remove.
 func (s *Server) removeContainer(ctx context.Context, c *call) error {
 	if c.query.bool("link") {
 		return invalid("link: links are not supported by this version of triton")
@@ -89,7 +88,7 @@ func (s *Server) removeContainer(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Backend.RemoveContainer(context.WithoutCancel(ctx), key, c.query.bool("force")); err != nil {
+	if err := s.Backend.RemoveContainer(context.WithoutCancel(ctx), key, c.query.bool("force"), c.query.bool("v")); err != nil {
 		return err
 	}
 	return c.noContent()

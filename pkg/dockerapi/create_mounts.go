@@ -51,7 +51,7 @@ func mapMounts(spec *triton.Spec, h *container.HostConfig) error {
 		}
 		seen[m.Target] = true
 	}
-	spec.Mounts = all
+	spec.Mounts, spec.VolumesFrom = all, h.VolumesFrom
 	return nil
 }
 
@@ -63,29 +63,37 @@ var (
 	propagationModes = []string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 )
 
-// parseBind reads src:dst[:mode,…] with a host path as src.
+// parseBind reads src:dst[:mode,…] with a host path or the name of a volume as src, or dst alone.
 func parseBind(bind string) (triton.Mount, error) {
 	parts := strings.Split(bind, ":")
-	if len(parts) == 1 {
-		return triton.Mount{}, invalid("HostConfig.Binds: %q: anonymous volumes are not supported by this version of triton", bind)
-	}
-	if len(parts) > 3 || parts[0] == "" || parts[1] == "" {
+	if len(parts) > 3 || parts[0] == "" || len(parts) > 1 && parts[1] == "" {
 		return triton.Mount{}, invalid("invalid volume specification: '%s'", bind)
 	}
-	if !path.IsAbs(parts[0]) {
-		return triton.Mount{}, invalid("HostConfig.Binds: %q: named volumes are not supported by this version of triton", bind)
+	if len(parts) == 1 {
+		return triton.Mount{Type: triton.MountVolume, Target: path.Clean(bind), Bind: bind}, nil
 	}
-	m := triton.Mount{Type: triton.MountBind, Source: path.Clean(parts[0]), Target: path.Clean(parts[1]), CreateSource: true, Bind: bind}
+	m := triton.Mount{Type: triton.MountVolume, Source: parts[0], Target: path.Clean(parts[1]), Bind: bind}
+	if path.IsAbs(parts[0]) {
+		m.Type, m.Source, m.CreateSource = triton.MountBind, path.Clean(parts[0]), true
+	}
 	if len(parts) < 3 || parts[2] == "" {
 		return m, nil
 	}
+	return m, bindMode(&m, parts[2])
+}
+
+// bindMode reads the third part of src:dst:mode.
+func bindMode(m *triton.Mount, mode string) error {
+	volume := m.Type == triton.MountVolume
 	used := map[string]bool{}
-	for _, word := range strings.Split(parts[2], ",") {
+	for _, word := range strings.Split(mode, ",") {
 		group := ""
 		switch {
 		case slices.Contains(accessModes, word):
 			group, m.ReadOnly = "access", word == "ro"
-		case slices.Contains(propagationModes, word):
+		case slices.Contains(copyModes, word) && volume:
+			group, m.NoCopy = "copy", word == "nocopy"
+		case slices.Contains(propagationModes, word) && !volume:
 			group, m.Propagation = "propagation", word
 		case slices.Contains(labelModes, word):
 			group = "label"
@@ -93,11 +101,11 @@ func parseBind(bind string) (triton.Mount, error) {
 			group = "consistency"
 		}
 		if group == "" || used[group] {
-			return triton.Mount{}, invalid("invalid mode: %s", parts[2])
+			return invalid("invalid mode: %s", mode)
 		}
 		used[group] = true
 	}
-	return m, nil
+	return nil
 }
 
 func mountOf(in *mount.Mount) (triton.Mount, error) {
@@ -108,6 +116,9 @@ func mountOf(in *mount.Mount) (triton.Mount, error) {
 	switch in.Type {
 	case mount.TypeBind:
 		m.Type = triton.MountBind
+		if in.VolumeOptions != nil {
+			return m, invalid("VolumeOptions must not be specified on mount type %q", in.Type)
+		}
 		if in.TmpfsOptions != nil {
 			return m, invalid("TmpfsOptions must not be specified on mount type %q", in.Type)
 		}
@@ -127,6 +138,9 @@ func mountOf(in *mount.Mount) (triton.Mount, error) {
 		if in.BindOptions != nil {
 			return m, invalid("BindOptions must not be specified on mount type %q", in.Type)
 		}
+		if in.VolumeOptions != nil {
+			return m, invalid("VolumeOptions must not be specified on mount type %q", in.Type)
+		}
 		if in.Source != "" {
 			return m, invalid("field Source must not be specified on mount type %q", in.Type)
 		}
@@ -136,6 +150,8 @@ func mountOf(in *mount.Mount) (triton.Mount, error) {
 		}
 		m.Asked = string(asked)
 		return m, tmpfsOptions(&m, in.TmpfsOptions)
+	case mount.TypeVolume:
+		return m, volumeOptions(&m, in)
 	}
 	return m, invalid("mount type %q is not supported by this version of triton", in.Type)
 }

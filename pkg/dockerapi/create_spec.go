@@ -66,6 +66,7 @@ func specOf(req *container.CreateRequest, version apiVersion, resolve containerR
 		func() error { return mapSecurity(&spec, req.HostConfig) },
 		func() error { return mapResources(&spec, req.HostConfig) },
 		func() error { return mapMounts(&spec, req.HostConfig) },
+		func() error { return mapDeclared(&spec, req.Config) },
 		func() error { return mapPorts(&spec, req.HostConfig) },
 		func() error { return mapNamespaces(&spec, req.HostConfig, resolve) },
 		func() error { return mapNetworking(&spec, req, resolve) },
@@ -142,7 +143,8 @@ func mergeImage(spec *triton.Spec, img *triton.Image) error {
 	spec.WorkingDir = or(spec.WorkingDir, c.WorkingDir)
 	spec.StopSignal = or(spec.StopSignal, c.StopSignal)
 	spec.ExposedPorts = union(spec.ExposedPorts, c.ExposedPorts)
-	spec.ImageVolumes, spec.ImageHealthcheck = c.Volumes, c.Healthcheck
+	spec.Volumes = union(spec.Volumes, cleaned(c.Volumes))
+	spec.ImageHealthcheck = c.Healthcheck
 	return nil
 }
 
@@ -166,6 +168,17 @@ func union(a, b []string) []string {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// cleaned are the VOLUME paths of an image that a volume can be at.
+func cleaned(targets []string) []string {
+	var list []string
+	for _, target := range targets {
+		if target = path.Clean(target); path.IsAbs(target) && target != "/" {
+			list = append(list, target)
+		}
+	}
+	return list
 }
 
 func or(first, second string) string {
@@ -193,6 +206,18 @@ func (s *Server) createContainer(ctx context.Context, c *call) error {
 	}
 	spec, err := specOf(req, c.version, func(ref string) (triton.ContainerKey, error) {
 		return s.Backend.ResolveContainer(ctx, c.tenant, ref)
+	})
+	if err != nil {
+		return err
+	}
+	err = inheritMounts(&spec, func(ref string) ([]triton.Mount, error) {
+		key, err := s.Backend.ResolveContainer(ctx, c.tenant, ref)
+		if err != nil {
+			// Not 404, which clients take for a missing image.
+			return nil, invalid("HostConfig.VolumesFrom: %v", err)
+		}
+		other, err := s.Backend.InspectContainer(ctx, key)
+		return other.Spec.Mounts, err
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -22,7 +23,7 @@ func (b *fakeBackend) CreateNetwork(_ context.Context, tenant triton.Tenant, spe
 	if !spec.Subnet.IsValid() {
 		spec.Subnet, spec.Gateway = netip.MustParsePrefix("172.18.0.0/16"), netip.MustParseAddr("172.18.0.1")
 	}
-	n := triton.NetworkInfo{Key: triton.NetworkKey{Tenant: tenant, ID: triton.NewID()}, Spec: spec}
+	n := triton.NetworkInfo{Key: triton.NetworkKey{Tenant: tenant, ID: triton.NewID()}, Spec: spec, Created: time.Now()}
 	b.nets.networks = append(b.nets.networks, n)
 	return n.Key, nil
 }

@@ -29,6 +29,7 @@ type fakeBackend struct {
 	changes    uint64
 	still      bool // nothing changes any more
 	nets       fakeNetworks
+	vols       []triton.VolumeInfo
 	loaded     []byte
 	loadErr    error
 }
@@ -215,7 +216,7 @@ func (b *fakeBackend) KillContainer(ctx context.Context, key triton.ContainerKey
 	return err
 }
 
-func (b *fakeBackend) RemoveContainer(ctx context.Context, key triton.ContainerKey, force bool) error {
+func (b *fakeBackend) RemoveContainer(ctx context.Context, key triton.ContainerKey, force, _ bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c, err := b.get(key)

@@ -110,18 +110,19 @@ func (f filters) until(now time.Time) (time.Time, error) {
 	case len(values) > 1:
 		return time.Time{}, invalid("more than one until filter specified")
 	}
-	if ago, err := time.ParseDuration(values[0]); err == nil {
-		return now.Add(-ago), nil
+	return untilTime(values[0], now)
+}
+
+// untilTime reads a value of a filter until. "0" is the beginning of time, as docker has it: nothing is older.
+func untilTime(value string, now time.Time) (time.Time, error) {
+	if value == "0" {
+		return time.Unix(0, 0), nil
 	}
-	if seconds, err := strconv.ParseInt(values[0], 10, 64); err == nil {
-		return time.Unix(seconds, 0), nil
+	t, err := parseTime(value, now)
+	if err != nil || t.IsZero() {
+		return time.Time{}, invalid("invalid filter 'until=%s'", value)
 	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.Parse(layout, values[0]); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, invalid("invalid filter 'until=%s'", values[0])
+	return t, nil
 }
 
 // flag reads a filter that is true or false; set says whether it is there.

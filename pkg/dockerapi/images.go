@@ -302,7 +302,7 @@ func (s *Server) imageFilter(ctx context.Context, c *call, f filters) (*imageFil
 		return nil, err
 	}
 	for value := range f["until"] {
-		t, err := parseTime(value, s.Now())
+		t, err := untilTime(value, s.Now())
 		if err != nil {
 			return nil, err
 		}

@@ -76,7 +76,7 @@ func (s *Server) inspectOf(c *triton.Container) inspectResponse {
 			Image: c.Spec.ImageID, Name: "/" + c.Name, Platform: "linux",
 			Driver: s.StorageDriver, GraphDriver: &storage.DriverData{Name: s.StorageDriver},
 			LogPath: c.LogPath, ExecIDs: c.ExecIDs,
-			HostConfig: hostConfigOf(c), Mounts: mountPoints(c.Spec.Mounts),
+			HostConfig: hostConfigOf(c), Mounts: mountPoints(c),
 		},
 		Config:          legacyConfig{Config: configOf(c)},
 		NetworkSettings: inspectNetworkOf(c),
@@ -126,7 +126,7 @@ func configOf(c *triton.Container) *container.Config {
 			cfg.ExposedPorts[port] = struct{}{}
 		}
 	}
-	for _, target := range spec.ImageVolumes {
+	for _, target := range spec.Volumes {
 		if cfg.Volumes == nil {
 			cfg.Volumes = map[string]struct{}{}
 		}
@@ -160,7 +160,7 @@ func hostConfigOf(c *triton.Container) *container.HostConfig {
 		DNS: []netip.Addr{}, DNSOptions: nonNil(spec.DNSOptions), DNSSearch: nonNil(spec.DNSSearch),
 		ExtraHosts: spec.ExtraHosts, Links: linksOf(c), GroupAdd: spec.GroupAdd, OomScoreAdj: spec.OomScoreAdj,
 		Privileged: spec.Privileged, ReadonlyRootfs: spec.ReadonlyRootfs,
-		ShmSize: spec.ShmSize, Sysctls: spec.Sysctls, Runtime: runtimeName,
+		VolumesFrom: spec.VolumesFrom, ShmSize: spec.ShmSize, Sysctls: spec.Sysctls, Runtime: runtimeName,
 		Resources: resourcesOf(spec),
 	}
 	if h.ShmSize == 0 {
@@ -198,6 +198,7 @@ func addMounts(h *container.HostConfig, mounts []triton.Mount) {
 		m := &mounts[i]
 		var asked mount.Mount
 		switch {
+		case m.Inherited || m.Declared: // asked for by VolumesFrom or Config.Volumes
 		case m.Asked != "" && json.Unmarshal([]byte(m.Asked), &asked) == nil:
 			h.Mounts = append(h.Mounts, asked)
 		case m.Type == triton.MountTmpfs:
@@ -239,17 +240,27 @@ func resourcesOf(spec *triton.Spec) container.Resources {
 	return out
 }
 
-// mountPoints are the binds, as docker ps and inspect list them.
-func mountPoints(mounts []triton.Mount) []container.MountPoint {
+// mountPoints are the binds and volumes, as docker ps and inspect list them.
+func mountPoints(c *triton.Container) []container.MountPoint {
 	list := []container.MountPoint{}
-	for i := range mounts {
-		m := &mounts[i]
-		if m.Type != triton.MountBind {
-			continue
-		}
+	for i := range c.Spec.Mounts {
+		m := &c.Spec.Mounts[i]
 		mode := ""
 		if parts := strings.Split(m.Bind, ":"); len(parts) == 3 {
 			mode = parts[2]
+		}
+		switch m.Type {
+		case triton.MountTmpfs:
+			continue
+		case triton.MountVolume:
+			if mode == "" && !m.Anonymous && !m.Inherited {
+				mode = "z" // as docker has it, with SELinux or without
+			}
+			list = append(list, container.MountPoint{
+				Type: mount.TypeVolume, Name: m.Source, Source: c.VolumeSources[m.Source], Destination: m.Target,
+				Driver: triton.VolumeDriver, Mode: mode, RW: !m.ReadOnly,
+			})
+			continue
 		}
 		list = append(list, container.MountPoint{
 			Type: mount.TypeBind, Source: m.Source, Destination: m.Target, Mode: mode, RW: !m.ReadOnly,

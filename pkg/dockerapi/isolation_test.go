@@ -23,6 +23,7 @@ const (
 	reachExec      reach = "exec"
 	reachImage     reach = "image"
 	reachNetwork   reach = "network"
+	reachVolume    reach = "volume"
 	// reachImageName is reachImage where an id is no way to name one.
 	reachImageName reach = "image by name"
 	reachUnbuilt   reach = "unbuilt" // answers 501 or 503 to everybody
@@ -48,6 +49,11 @@ var routeReach = map[string]struct {
 	"GET /images/json":                 {reach: reachList, query: "all=1"},
 	"GET /networks":                    {reach: reachList},
 	"POST /networks/prune":             {reach: reachList},
+	"GET /volumes":                     {reach: reachList},
+	"POST /volumes/prune":              {reach: reachList, query: "filters=%7B%22all%22:%5B%22true%22%5D%7D"},
+	"POST /volumes/create":             {reach: reachCreate},
+	"GET /volumes/{name}":              {reach: reachVolume},
+	"DELETE /volumes/{name}":           {reach: reachVolume},
 	"POST /images/prune":               {reach: reachList, query: "filters=%7B%22dangling%22:%5B%22false%22%5D%7D"},
 	"POST /containers/create":          {reach: reachCreate},
 	"POST /images/load":                {reach: reachCreate},
@@ -117,7 +123,11 @@ func (s *testServer) furnish(t *testing.T, tenant string) belongings {
 	id := s.runningOf(t, tenant, tenant+"-web")
 	exec := s.made(t, tenant, "/containers/"+id+"/exec", `{"Cmd":["true"]}`)
 	network := s.made(t, tenant, "/networks/create", `{"Name":"`+tenant+`-net"}`)
+	s.b.mu.Lock()
+	s.b.vols = append(s.b.vols, triton.VolumeInfo{Key: triton.VolumeKey{Tenant: triton.Tenant(tenant), Name: tenant + "-data"}})
+	s.b.mu.Unlock()
 	return belongings{
+		reachVolume:    {tenant + "-data"},
 		reachContainer: {id, triton.ShortID(id), tenant + "-web", "/" + tenant + "-web"},
 		reachExec:      {exec},
 		reachImage:     {img.ID, strings.TrimPrefix(img.ID, "sha256:")[:12], tenant + ":private"},
@@ -184,7 +194,7 @@ func TestTenantsDoNotMeet(t *testing.T) {
 			objectIsHidden(t, r, of, query, body)
 		}
 	}
-	for _, of := range []reach{reachList, reachContainer, reachExec, reachImage, reachImageName, reachNetwork} {
+	for _, of := range []reach{reachList, reachContainer, reachExec, reachImage, reachImageName, reachNetwork, reachVolume} {
 		if tried[of] == 0 {
 			t.Errorf("no endpoint of class %q was tried", of)
 		}
@@ -222,7 +232,7 @@ func objectIsHidden(t *testing.T, r route, of reach, query, body string) {
 		s.made(t, tenant, "/containers/create?name=own", `{"Image":"busybox"}`)
 	}
 	at := func(name string) string {
-		path := strings.NewReplacer("{id}", name, "{name...}", name).Replace(r.path)
+		path := strings.NewReplacer("{id}", name, "{name...}", name, "{name}", name).Replace(r.path)
 		return strings.ReplaceAll(path, "//", "/%2F") + "?" + query
 	}
 	for _, name := range theirs[of] {
@@ -245,6 +255,8 @@ func TestBodiesNameOwnObjectsOnly(t *testing.T) {
 			body := `{"Image":"busybox","HostConfig":{"` + field + `":"container:` + ref + `"}}`
 			s.do(t, "POST", "/containers/create", body, "X-Tenant", "globex").want(t, 400, "HostConfig."+field+": No such container: "+ref)
 		}
+		r := s.do(t, "POST", "/containers/create", `{"Image":"busybox","HostConfig":{"VolumesFrom":["`+ref+`"]}}`, "X-Tenant", "globex")
+		r.want(t, 400, "HostConfig.VolumesFrom: No such container: "+ref)
 		for _, verb := range []string{"connect", "disconnect"} {
 			r := s.do(t, "POST", "/networks/"+own[reachNetwork][0]+"/"+verb, `{"Container":"`+ref+`"}`, "X-Tenant", "globex")
 			r.want(t, 404, "No such container: "+ref)

@@ -73,7 +73,7 @@ func summaryOf(c *triton.Container, image, status string) summary {
 			Labels:  c.Spec.Labels,
 			State:   container.ContainerState(c.State.Status), Status: status,
 			NetworkSettings: &container.NetworkSettingsSummary{Networks: endpointsOf(c)},
-			Mounts:          mountPoints(c.Spec.Mounts),
+			Mounts:          mountPoints(c),
 		},
 		Ports: portSummaries(c),
 	}

@@ -180,7 +180,7 @@ func (f *containerFilter) usesVolume(c *triton.Container) bool {
 		return true
 	}
 	return slices.ContainsFunc(c.Spec.Mounts, func(m triton.Mount) bool {
-		return m.Type == triton.MountBind && f.exact("volume", m.Source, m.Target)
+		return m.Type != triton.MountTmpfs && f.exact("volume", m.Source, m.Target)
 	})
 }
 

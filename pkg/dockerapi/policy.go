@@ -71,6 +71,9 @@ func admitSpec(t triton.Tenant, s *triton.Spec) error {
 	d.deny(s.ReadonlyPaths != nil, "HostConfig.ReadonlyPaths")
 	for i := range s.Mounts {
 		m := &s.Mounts[i]
+		if m.Type == triton.MountVolume && m.Volume != nil {
+			d.volume(m.Volume.Options)
+		}
 		d.deny(m.Type == triton.MountBind, "a bind of the host's path %s (HostConfig.Binds or Mounts)", brief(m.Source))
 	}
 	for _, dev := range s.Devices {
@@ -88,6 +91,31 @@ func admitSpec(t triton.Tenant, s *triton.Spec) error {
 	for _, p := range s.Ports {
 		d.deny(p.HostFirst != 0 && p.HostFirst < firstTenantPort, "HostConfig.PortBindings %d/%s: host ports below %d", p.HostFirst, p.Proto, firstTenantPort)
 	}
+	return d.err(t)
+}
+
+// tenantTmpfsOptions are the options of a tmpfs that a tenant's volume may have.
+var tenantTmpfsOptions = []string{"size", "nr_inodes", "nr_blocks", "mode", "uid", "gid", "noexec", "nosuid", "nodev", "noatime", "ro", "rw"}
+
+// volume denies options that make a volume of more than memory: a device or path of the host, or an address.
+func (d *denials) volume(opts map[string]string) {
+	if len(opts) == 0 {
+		return
+	}
+	d.deny(opts["type"] != "tmpfs", "a volume of type %s (driver option type)", brief(opts["type"]))
+	for _, word := range strings.Split(opts["o"], ",") {
+		name, _, _ := strings.Cut(word, "=")
+		d.deny(word != "" && !slices.Contains(tenantTmpfsOptions, name), "a volume with the mount option %s (driver option o)", brief(word))
+	}
+}
+
+// admitVolume refuses a tenant a volume that shows the host's files.
+func admitVolume(t triton.Tenant, s *triton.VolumeSpec) error {
+	if ownsHost(t) {
+		return nil
+	}
+	var d denials
+	d.volume(s.Options)
 	return d.err(t)
 }
 

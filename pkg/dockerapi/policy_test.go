@@ -32,6 +32,9 @@ var refusedToTenants = []struct{ name, host, field string }{
 	{"bind", `"Binds":["/etc:/e:ro"]`, `"/etc"`},
 	{"docker.sock", `"Binds":["/var/run/docker.sock:/var/run/docker.sock"]`, `"/var/run/docker.sock"`},
 	{"mount", `"Mounts":[{"Type":"bind","Source":"/","Target":"/host"}]`, `"/"`},
+	{"volume of the host's files", volumeMount(`"type":"none","o":"bind","device":"/etc"`), "a volume of type \"none\""},
+	{"volume that binds", volumeMount(`"type":"tmpfs","o":"size=1m,bind","device":"/etc"`), "the mount option \"bind\""},
+	{"volume of a server", volumeMount(`"type":"nfs","o":"addr=1.2.3.4","device":":/x"`), "a volume of type \"nfs\""},
 	{"device", `"Devices":[{"PathOnHost":"/dev/kmsg"}]`, `HostConfig.Devices "/dev/kmsg"`},
 	{"sysctl", `"Sysctls":{"net.ipv4.ip_forward":"1"}`, `HostConfig.Sysctls "net.ipv4.ip_forward"`},
 	{"oom score", `"OomScoreAdj":-500`, "HostConfig.OomScoreAdj"},
@@ -40,6 +43,10 @@ var refusedToTenants = []struct{ name, host, field string }{
 	{"nice", `"Ulimits":[{"Name":"nice","Soft":40,"Hard":40}]`, "HostConfig.Ulimits nice"},
 	{"low port", `"PortBindings":{"80/tcp":[{"HostPort":"80"}]}`, "HostConfig.PortBindings 80/tcp"},
 	{"low range", `"PortBindings":{"80/tcp":[{"HostPort":"1000-2000"}]}`, "HostConfig.PortBindings 1000/tcp"},
+}
+
+func volumeMount(options string) string {
+	return `"Mounts":[{"Type":"volume","Source":"vol","Target":"/v","VolumeOptions":{"DriverConfig":{"Options":{` + options + `}}}}]`
 }
 
 func TestTenantIsRefusedTheHost(t *testing.T) {
@@ -122,14 +129,16 @@ func TestTenantIsRefusedForeignSubnets(t *testing.T) {
 func TestEverySpecFieldIsJudged(t *testing.T) {
 	judged := map[reflect.Type]string{
 		reflect.TypeFor[triton.Spec](): "Image ImageID Entrypoint Cmd Env WorkingDir User GroupAdd Hostname Domainname Labels StopSignal " +
-			"StopTimeout ExposedPorts Ports PublishAll Networks BridgePriority Links ImageVolumes ImageHealthcheck TTY ConsoleSize " +
+			"StopTimeout ExposedPorts Ports PublishAll Networks BridgePriority Links Volumes VolumesFrom ImageHealthcheck TTY ConsoleSize " +
 			"OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr AutoRemove ContainerIDFile Log NetworkMode PidMode IpcMode " +
 			"UTSMode UsernsMode CgroupnsMode DNS DNSSearch DNSOptions ExtraHosts Privileged CapAdd CapDrop NoNewPrivileges Seccomp " +
 			"SecurityOpt ReadonlyRootfs MaskedPaths ReadonlyPaths Mounts Devices Sysctls ShmSize Resources Ulimits OomScoreAdj",
 		reflect.TypeFor[triton.Resources](): "Memory MemoryReservation MemorySwap OomKillDisable NanoCPUs CPUShares CPUPeriod CPUQuota " +
 			"CpusetCPUs CpusetMems PidsLimit BlkioWeight",
-		reflect.TypeFor[triton.Mount]():    "Type Source Target ReadOnly Propagation NonRecursive CreateSource Options Bind Asked",
-		reflect.TypeFor[triton.ExecSpec](): "Argv Env WorkingDir User TTY Privileged Stdin Stdout Stderr DetachKeys ConsoleSize",
+		reflect.TypeFor[triton.Mount](): "Type Source Target ReadOnly Propagation NonRecursive CreateSource Options Bind Asked " +
+			"Anonymous NoCopy Subpath Volume Inherited Declared",
+		reflect.TypeFor[triton.VolumeSpec](): "Options Labels",
+		reflect.TypeFor[triton.ExecSpec]():   "Argv Env WorkingDir User TTY Privileged Stdin Stdout Stderr DetachKeys ConsoleSize",
 		reflect.TypeFor[triton.NetworkSpec](): "Name Subnet IPRange Gateway Aux Chosen MTU Internal Attachable NoICC NoMasquerade HostIP " +
 			"Options Labels",
 	}

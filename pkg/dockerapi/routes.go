@@ -112,12 +112,12 @@ func imageRoutes() []route {
 
 func storageRoutes() []route {
 	return []route{
-		{"GET", "/volumes", groupCore, nil},
-		{"POST", "/volumes/create", groupCore, nil},
-		{"POST", "/volumes/prune", groupCore, nil},
-		{"GET", "/volumes/{name}", groupCore, nil},
+		{"GET", "/volumes", groupCore, (*Server).listVolumes},
+		{"POST", "/volumes/create", groupCore, (*Server).createVolume},
+		{"POST", "/volumes/prune", groupCore, (*Server).pruneVolumes},
+		{"GET", "/volumes/{name}", groupCore, (*Server).inspectVolume},
 		{"PUT", "/volumes/{name}", groupSwarm, nil},
-		{"DELETE", "/volumes/{name}", groupCore, nil},
+		{"DELETE", "/volumes/{name}", groupCore, (*Server).removeVolume},
 		{"GET", "/networks", groupCore, (*Server).listNetworks},
 		{"GET", "/networks/{id}", groupCore, (*Server).inspectNetwork},
 		{"DELETE", "/networks/{id}", groupCore, (*Server).removeNetwork},

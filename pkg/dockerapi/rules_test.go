@@ -99,7 +99,10 @@ var examples = map[string]string{
 	"HostConfig.Ulimits[]":               `{"Name":"nofile","Soft":1,"Hard":2}`,
 	"HostConfig.Mounts[]": `{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,
 		"BindOptions":{"Propagation":"rshared","NonRecursive":true,"CreateMountpoint":true}}`,
-	"HostConfig.Mounts[].Tmpfs":    `{"Type":"tmpfs","Target":"/b","TmpfsOptions":{"SizeBytes":5,"Mode":511,"Options":[["noexec"]]}}`,
+	"HostConfig.Mounts[].Tmpfs": `{"Type":"tmpfs","Target":"/b","TmpfsOptions":{"SizeBytes":5,"Mode":511,"Options":[["noexec"]]}}`,
+	"HostConfig.Mounts[].Volume": `{"Type":"volume","Source":"a","Target":"/b","ReadOnly":true,
+		"VolumeOptions":{"NoCopy":true,"Labels":{"a":"b"},"Subpath":"s","DriverConfig":{"Name":"local","Options":{"type":"tmpfs"}}}}`,
+	"Volumes": `{"/v":{}}`, "HostConfig.VolumesFrom": `["other:ro"]`,
 	"HostConfig.Mounts[].CreateMP": `{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"CreateMountpoint":true}}`,
 }
 
@@ -149,7 +152,7 @@ func TestEveryMappedFieldArrives(t *testing.T) {
 		if i := max(strings.Index(path, "[]"), strings.Index(path, "{}")); i >= 0 {
 			at = path[:i+2]
 			member := path[strings.LastIndex(path, ".")+1:]
-			if !strings.Contains(examples[at]+examples[at+".Tmpfs"], `"`+member+`"`) {
+			if !strings.Contains(examples[at]+examples[at+".Tmpfs"]+examples[at+".Volume"], `"`+member+`"`) {
 				t.Errorf("%s is mapped and in no example", path)
 			}
 		}
@@ -249,7 +252,6 @@ func TestCreateBody(t *testing.T) {
 		{"restart no", `{"Image":"i","HostConfig":{"RestartPolicy":{"Name":"no"}}}`, ""},
 		{"string command", `{"Image":"i","Cmd":"date"}`, ""},
 		{"wrong type", `{"Image":5}`, "invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Config.Image of type string"},
-		{"volume", `{"Image":"i","HostConfig":{"Binds":["v:/b"]}}`, `HostConfig.Binds: "v:/b": named volumes are not supported by this version of triton`},
 		{"bad bind", `{"Image":"i","HostConfig":{"Binds":["/a:/b:ro,rw"]}}`, "invalid mode: ro,rw"},
 		{"twice", `{"Image":"i","HostConfig":{"Binds":["/a:/b"],"Tmpfs":{"/b":""}}}`, "Duplicate mount point: /b"},
 		{"relative", `{"Image":"i","WorkingDir":"w"}`, "the working directory 'w' is invalid, it needs to be an absolute path"},
@@ -353,7 +355,7 @@ func TestMergeImage(t *testing.T) {
 	}
 	want := triton.Spec{
 		ImageID: "sha256:1", Entrypoint: []string{"ie"}, Cmd: []string{"ic"}, Env: []string{"A=user", "B=image"}, WorkingDir: "/i", User: "u",
-		Labels: map[string]string{"a": "user", "b": "image"}, ExposedPorts: []string{"80/tcp", "81/tcp"}, ImageVolumes: []string{"/v"}, StopSignal: "SIGQUIT",
+		Labels: map[string]string{"a": "user", "b": "image"}, ExposedPorts: []string{"80/tcp", "81/tcp"}, Volumes: []string{"/v"}, StopSignal: "SIGQUIT",
 	}
 	if diff := cmp.Diff(want, spec); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -383,8 +385,8 @@ func FuzzCreateBody(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(req.Volumes) > 0 {
-			t.Errorf("accepted what is refused: %s", body)
+		if len(spec.Volumes) != len(req.Volumes) {
+			t.Errorf("%d declared volumes became %d: %s", len(req.Volumes), len(spec.Volumes), body)
 		}
 		if _, err := json.Marshal(spec); err != nil {
 			t.Error(err)

@@ -31,6 +31,7 @@ type container struct {
 	waiting  []*attachment
 	execs    map[string]*exec
 
+	sources   map[string]string      // of volumes; set before anybody sees the container, never changed
 	attached  []triton.Attachment    // replaced, never changed
 	published []triton.PublishedPort // replaced, never changed
 }
@@ -86,7 +87,7 @@ func (c *container) view(cgroup string) triton.Container {
 	v := triton.Container{
 		Key: c.key, Name: c.rec.Name, Created: c.rec.Created, Spec: c.rec.Spec, State: c.state,
 		Network: c.rec.Endpoint, IDs: c.rec.IDs, DataDir: c.dataDir, Cgroup: cgroup,
-		Published: c.published, Networks: c.rec.Networks, Attached: c.attached,
+		Published: c.published, Networks: c.rec.Networks, Attached: c.attached, VolumeSources: c.sources,
 	}
 	if c.rec.Spec.Log.Driver == triton.LogJSONFile {
 		v.LogPath = c.logPath()

@@ -49,25 +49,43 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	if err != nil {
 		return fail(err)
 	}
+	plan, err := n.planVolumes(ctx, tenant, &spec)
+	if err != nil {
+		return fail(err)
+	}
+	defer func() {
+		if perr := n.endPlan(context.WithoutCancel(ctx), plan, err == nil); perr != nil {
+			n.log.Error("volumes of a container that was not created are left", "err", perr)
+		}
+	}()
 	rec := Record{
 		Key: key, Name: name, Created: n.cfg.Now().UTC(), Spec: spec, Desired: triton.StatusCreated, Node: n.cfg.Name,
 		Endpoint: triton.Endpoint{Slot: -1}, Networks: networks,
 	}
-	c, err := n.acquire(ctx, rec)
-	for generated && errdefs.IsAlreadyExists(err) { // another create picked the same name in the meantime
+	c, err := n.acquire(ctx, rec, plan)
+	for range nameAttempts { // another create may have picked the same name in the meantime
+		if !generated || !errdefs.IsAlreadyExists(err) {
+			break
+		}
 		rec.Name = n.freeName(tenant)
-		c, err = n.acquire(ctx, rec)
+		c, err = n.acquire(ctx, rec, plan)
 	}
 	if err != nil {
 		return fail(n.explainConflict(tenant, name, err))
 	}
 	n.insert(c)
+	for _, r := range plan.anonymous {
+		n.publish(n.volumeEvent("create", r.Key, nil))
+	}
 	n.publish(c.event("create", rec.Created, nil))
 	return key, append(warnings, imageWarnings(&spec)...), nil
 }
 
+// nameAttempts bounds how often a made-up name may turn out to be taken.
+const nameAttempts = 10
+
 // acquire takes the container's lifelong belongings and records the intent, or undoes what it took.
-func (n *Node) acquire(ctx context.Context, rec Record) (*container, error) {
+func (n *Node) acquire(ctx context.Context, rec Record, plan *volumePlan) (*container, error) {
 	var err error
 	if rec.Endpoint, rec.IDs, err = n.takeEndpoint(ctx, &rec); err != nil {
 		return nil, err
@@ -75,7 +93,14 @@ func (n *Node) acquire(ctx context.Context, rec Record) (*container, error) {
 	if rec.Spec.Hostname == "" && rec.Spec.UTSMode != triton.ModeHost {
 		rec.Spec.Hostname = n.defaultHostname(&rec)
 	}
+	ops, err := plan.anonymousOps()
+	if err != nil {
+		return nil, err
+	}
 	c := newContainer(n.cfg.DataRoot, rec, 0)
+	if err := n.populateLater(c); err != nil {
+		return nil, errors.Join(err, n.releaseBelongings(context.WithoutCancel(ctx), c))
+	}
 	// The two slow parts are two syncs to disk, of etcd's log and of the snapshot database: let them overlap.
 	var g errgroup.Group
 	var recorded bool
@@ -86,16 +111,22 @@ func (n *Node) acquire(ctx context.Context, rec Record) (*container, error) {
 		return os.MkdirAll(c.dataDir, 0o711)
 	})
 	g.Go(func() (err error) {
-		c.revision, err = n.intent.create(ctx, &rec)
+		c.revision, err = n.intent.create(ctx, &rec, ops...)
 		recorded = err == nil
 		return err
 	})
-	if err := g.Wait(); err != nil {
+	if err = g.Wait(); err == nil {
+		for _, r := range plan.anonymous {
+			n.vols.put(r)
+		}
+		err = n.populated(ctx, c)
+	}
+	if err != nil {
 		undo := context.WithoutCancel(ctx)
 		if recorded {
 			err = errors.Join(err, n.intent.remove(undo, &rec))
 		}
-		return nil, errors.Join(err, n.releaseBelongings(undo, c))
+		return nil, errors.Join(err, n.dropAnonymous(undo, plan, recorded), n.releaseBelongings(undo, c))
 	}
 	return c, nil
 }
@@ -189,9 +220,6 @@ func (n *Node) defaultHostname(rec *Record) string {
 // imageWarnings tells what an image asks for that is not done.
 func imageWarnings(s *triton.Spec) []string {
 	var warnings []string
-	if len(s.ImageVolumes) > 0 {
-		warnings = append(warnings, "volumes of the image are kept in the container's own layer: "+strings.Join(s.ImageVolumes, ", "))
-	}
 	if len(s.ImageHealthcheck) > 0 && s.ImageHealthcheck[0] != "NONE" {
 		warnings = append(warnings, "the healthcheck of the image is not run by this version of triton")
 	}

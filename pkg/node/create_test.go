@@ -14,10 +14,9 @@ func TestCreateWarnsOfWhatAnImageAsksInVain(t *testing.T) {
 		want []string
 	}{
 		{"plain", triton.Spec{}, nil},
-		{"volumes", triton.Spec{ImageVolumes: []string{"/data", "/log"}}, []string{"/data, /log"}},
 		{"healthcheck", triton.Spec{ImageHealthcheck: []string{"CMD", "true"}}, []string{"healthcheck"}},
 		{"healthcheck switched off", triton.Spec{ImageHealthcheck: []string{"NONE"}}, nil},
-		{"both", triton.Spec{ImageVolumes: []string{"/data"}, ImageHealthcheck: []string{"CMD-SHELL", "x"}}, []string{"/data", "healthcheck"}},
+		{"volumes are made", triton.Spec{Volumes: []string{"/data"}, ImageHealthcheck: []string{"CMD-SHELL", "x"}}, []string{"healthcheck"}},
 	} {
 		got := imageWarnings(&tt.spec)
 		if len(got) != len(tt.want) {

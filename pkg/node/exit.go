@@ -64,9 +64,10 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 		n.deleteTask(ctx, c, task)
 		n.removeCgroup(c)
 		n.detachAll(ctx, c)
+		n.releaseVolumes(c)
 	})
 	if remove {
-		if err := n.removeLocked(ctx, c, remains.Wait); err != nil && !errors.Is(err, errAlreadyRemoving) {
+		if err := n.removeLocked(ctx, c, removal{volumes: true, remains: remains.Wait}); err != nil && !errors.Is(err, errAlreadyRemoving) {
 			n.log.Error("container not removed", "container", c.key, "err", err)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
+	"github.com/tritond/triton/pkg/volume"
 )
 
 // Cluster is where intent is agreed on.
@@ -58,6 +59,7 @@ type Config struct {
 	Runtime   *runtime.Runtime
 	Probes    *probes.Probes
 	Telemetry *telemetry.Store
+	Volumes   *volume.Store
 	Cgroups   *cgroup.FS
 }
 
@@ -72,6 +74,7 @@ type Node struct {
 	names map[nameKey]triton.ContainerKey
 
 	nets *netIndex
+	vols *volumeIndex
 	// joining is read-held while a container joins a network, held while one is removed.
 	joining sync.RWMutex
 
@@ -94,7 +97,7 @@ func New(cfg Config) *Node {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Node{
 		cfg: cfg, log: cfg.Log, intent: intent{cfg.Cluster},
-		byID: map[triton.ContainerKey]*container{}, names: map[nameKey]triton.ContainerKey{}, nets: newNetIndex(),
+		byID: map[triton.ContainerKey]*container{}, names: map[nameKey]triton.ContainerKey{}, nets: newNetIndex(), vols: newVolumeIndex(),
 		ctx: ctx, cancel: cancel,
 	}
 }
@@ -120,6 +123,7 @@ func (n *Node) changed() { n.changes.Add(1) }
 // insert adds a container to the index.
 func (n *Node) insert(c *container) {
 	defer n.changed()
+	c.sources = n.volumeSources(c)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.byID[c.key] = c

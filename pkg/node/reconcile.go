@@ -33,12 +33,20 @@ func (n *Node) Reconcile(ctx context.Context) error {
 	if err := n.openNetworks(ctx); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(n.viewDir(), 0o700); err != nil {
+		return fmt.Errorf("make directory of views: %w", err)
+	}
+	volumesKnown, err := n.openVolumes(ctx)
+	if err != nil {
+		return err
+	}
 	var keep []triton.Endpoint
 	for _, r := range recs {
 		c := newContainer(n.cfg.DataRoot, r.Record, r.revision)
 		n.insert(c)
 		n.keepAttached(c)
 		n.keepPorts(ctx, c)
+		n.holdVolumes(c)
 		if r.Endpoint.Slot >= 0 {
 			keep = append(keep, r.Endpoint)
 		}
@@ -57,18 +65,21 @@ func (n *Node) Reconcile(ctx context.Context) error {
 				c.state.Error = "not recovered after a restart of the daemon: " + err.Error()
 				c.mu.Unlock()
 			}
+			n.forgetIdle(c)
 			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if len(bad) > 0 {
+	if len(bad) > 0 || !volumesKnown {
 		// What looks like an orphan may belong to a record that cannot be read.
-		n.log.Warn("leftovers are not cleaned up while records are unreadable", "records", len(bad))
+		n.log.Warn("leftovers are not cleaned up while records are unreadable", "records", len(bad), "volumes known", volumesKnown)
 		return nil
 	}
-	return n.removeOrphans(ctx)
+	err = errors.Join(n.removeOrphans(ctx), n.settleVolumes(ctx))
+	n.populateUnfinished(ctx)
+	return err
 }
 
 // all returns every container of every tenant.
@@ -207,7 +218,7 @@ func (n *Node) finishRemoval(ctx context.Context, c *container) error {
 	}
 	c.life.Lock()
 	defer c.life.Unlock()
-	return n.removeLocked(ctx, c, nothingLeft)
+	return n.removeLocked(ctx, c, removal{volumes: true})
 }
 
 // removeOrphans deletes what a crash left: run-time state, snapshots and data that belong to no record.

@@ -51,14 +51,15 @@ func encodeRecord(r *Record) ([]byte, error) {
 }
 
 // create writes a record and takes its name, or neither. errdefs.ErrAlreadyExists: the name is taken.
-func (s intent) create(ctx context.Context, r *Record) (revision int64, err error) {
+// more are operations that belong to it.
+func (s intent) create(ctx context.Context, r *Record, more ...cluster.Op) (revision int64, err error) {
 	b, err := encodeRecord(r)
 	if err != nil {
 		return 0, err
 	}
-	return s.kv.Txn(ctx,
+	return s.kv.Txn(ctx, append(more,
 		cluster.CreateOp(namePath(r.Key.Tenant, r.Name), []byte(r.Key.ID)),
-		cluster.CreateOp(containerPath(r.Key), b))
+		cluster.CreateOp(containerPath(r.Key), b))...)
 }
 
 // update replaces a record that still has the given revision.
@@ -70,9 +71,9 @@ func (s intent) update(ctx context.Context, r *Record, revision int64) (int64, e
 	return s.kv.Update(ctx, containerPath(r.Key), b, revision)
 }
 
-// remove deletes a record and frees its name.
-func (s intent) remove(ctx context.Context, r *Record) error {
-	_, err := s.kv.Txn(ctx, cluster.DeleteOp(namePath(r.Key.Tenant, r.Name), 0), cluster.DeleteOp(containerPath(r.Key), 0))
+// remove deletes a record and frees its name. more are operations that belong to it.
+func (s intent) remove(ctx context.Context, r *Record, more ...cluster.Op) error {
+	_, err := s.kv.Txn(ctx, append(more, cluster.DeleteOp(namePath(r.Key.Tenant, r.Name), 0), cluster.DeleteOp(containerPath(r.Key), 0))...)
 	return err
 }
 

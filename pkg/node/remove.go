@@ -5,18 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/tritond/triton/pkg/cluster"
 	"github.com/tritond/triton/pkg/triton"
 )
 
 // errAlreadyRemoving tells a second remover that the first one does the work.
 var errAlreadyRemoving = kindf(errdefs.ErrFailedPrecondition, "removal of container is already in progress")
 
-// RemoveContainer removes a container that does not run; force kills it first.
-func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, force bool) error {
+// RemoveContainer removes a container that does not run; force kills it first. With volumes its anonymous volumes go, those
+// that no other container mounts.
+func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, force, volumes bool) error {
 	c, task, next, err := n.runningTask(key)
 	if err != nil {
 		return err
@@ -38,7 +41,7 @@ func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, for
 	}
 	c.life.Lock()
 	defer c.life.Unlock()
-	err = n.removeLocked(context.WithoutCancel(ctx), c, nothingLeft)
+	err = n.removeLocked(context.WithoutCancel(ctx), c, removal{volumes: volumes})
 	if errors.Is(err, errAlreadyRemoving) && force {
 		return nil // --rm was faster
 	}
@@ -51,13 +54,16 @@ func (c *container) name() string {
 	return c.rec.Name
 }
 
-// nothingLeft is for containers whose last run was cleaned up long ago.
-func nothingLeft() {}
+// removal says how a container is removed.
+type removal struct {
+	volumes bool   // its anonymous volumes go with it
+	remains func() // waits until nothing uses its belongings any more; nil: nothing does
+}
 
 // removeLocked deletes the intent first: from then on the container does not exist, and whatever a crash leaves behind
-// is an orphan for the next start. What the container kept for its life is given back in the background, once remains
+// is an orphan for the next start. What the container kept for its life is given back in the background, once how.remains
 // says that nothing uses it any more. The caller holds c.life.
-func (n *Node) removeLocked(ctx context.Context, c *container, remains func()) error {
+func (n *Node) removeLocked(ctx context.Context, c *container, how removal) error {
 	c.mu.Lock()
 	if c.removing {
 		c.mu.Unlock()
@@ -71,13 +77,12 @@ func (n *Node) removeLocked(ctx context.Context, c *container, remains func()) e
 	rec := c.rec
 	c.mu.Unlock()
 
-	if err := n.intent.remove(ctx, &rec); err != nil {
+	if err := n.removeRecord(ctx, c, &rec, how.volumes); err != nil {
 		c.mu.Lock()
 		c.removing = false
 		c.mu.Unlock()
 		return fmt.Errorf("delete record of %s: %w", c.key, err)
 	}
-	n.forget(c)
 	n.publish(c.event("destroy", n.cfg.Now().UTC(), nil))
 	c.mu.Lock()
 	for _, a := range c.waiting {
@@ -88,12 +93,51 @@ func (n *Node) removeLocked(ctx context.Context, c *container, remains func()) e
 	c.next.complete(c.last)
 	c.mu.Unlock()
 	n.spawn(func() {
-		remains()
+		if how.remains != nil {
+			how.remains()
+		}
 		if err := n.releaseBelongings(context.WithoutCancel(n.ctx), c); err != nil {
 			n.log.Error("leftovers of a removed container, cleaned at the next start", "container", c.key, "err", err)
 		}
 	})
 	return nil
+}
+
+// removeRecord deletes the intent of a container and of the anonymous volumes that only it mounts, in one transaction.
+func (n *Node) removeRecord(ctx context.Context, c *container, rec *Record, volumes bool) error {
+	n.vols.change.Lock()
+	defer n.vols.change.Unlock()
+	var recs []*volumeRecord
+	if volumes {
+		recs = n.ownVolumes(c)
+	}
+	err := n.removeVolumes(ctx, recs, func(ctx context.Context, ops []cluster.Op) error {
+		return n.intent.remove(ctx, rec, ops...)
+	})
+	if err == nil {
+		n.forget(c)
+	}
+	return err
+}
+
+// ownVolumes are the anonymous volumes of a container that nobody else mounts. The caller holds vols.change.
+func (n *Node) ownVolumes(c *container) []*volumeRecord {
+	var recs []*volumeRecord
+	var users map[string][]string
+	for i := range c.rec.Spec.Mounts {
+		m := &c.rec.Spec.Mounts[i]
+		if m.Type != triton.MountVolume || !m.Anonymous {
+			continue
+		}
+		if users == nil {
+			users = n.volumeUsers(c.key.Tenant)
+		}
+		k := c.key.MountedVolume(m)
+		if r := n.vols.get(k); r != nil && len(users[k.Name]) == 1 && n.vols.claims[k] == 0 && !slices.Contains(recs, r) {
+			recs = append(recs, r)
+		}
+	}
+	return recs
 }
 
 // releaseBelongings gives back what acquire took.

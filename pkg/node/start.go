@@ -74,6 +74,12 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 	if err = n.writeNames(c); err != nil {
 		return err
 	}
+	volumes, err := n.useVolumes(c) // what it mounts of volumes
+	undo.add(func() { n.releaseVolumes(c) })
+	defer n.closeParts(volumes)
+	if err != nil {
+		return err
+	}
 	if err = n.publishPorts(ctx, c); err != nil { // its ports of the host
 		return err
 	}
@@ -88,7 +94,7 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 		return err
 	}
 	undo.add(func() { n.unwatch(c) })
-	task, err := n.createTask(ctx, c, run, ids.V2) // its namespaces, file system and waiting first process
+	task, err := n.createTask(ctx, c, volumes.mounts, run, ids.V2) // its namespaces, file system and waiting first process
 	if err != nil {
 		return err
 	}
@@ -213,10 +219,11 @@ func (n *Node) restoreEndpoint(ctx context.Context, c *container) error {
 }
 
 // createTask builds the OCI configuration and has a shim make the container up to its waiting first process.
-func (n *Node) createTask(ctx context.Context, c *container, run int, cgroupID uint64) (*runtime.Task, error) {
+func (n *Node) createTask(ctx context.Context, c *container, mounts []triton.Mount, run int, cgroupID uint64) (*runtime.Task, error) {
 	c.mu.Lock()
 	rec := c.rec
 	c.mu.Unlock()
+	rec.Spec.Mounts = mounts
 	rootfs, err := n.cfg.Images.Rootfs(ctx, c.key)
 	if err != nil {
 		return nil, fmt.Errorf("find file system of %s: %w", c.key, err)
@@ -302,7 +309,7 @@ func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
 		n.log.Error("state not written", "container", c.key, "err", werr)
 	}
 	if remove {
-		err = errors.Join(err, n.removeLocked(ctx, c, nothingLeft))
+		err = errors.Join(err, n.removeLocked(ctx, c, removal{volumes: true}))
 	}
 	if code != 128 {
 		return kindf(errdefs.ErrInvalidArgument, "failed to create task for container: %v", reason)

@@ -89,7 +89,7 @@ func create(ctx context.Context, req CreateRequest, logs *slog.Logger, lookup Ex
 	if err := os.Mkdir(rootfs, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("rootfs mount point: %w", err)
 	}
-	if err := mountRootfs(rootfs, req.Rootfs, req.UserNS, req.IDs); err != nil {
+	if err := MountRootfs(rootfs, req.Rootfs, req.UserNS, req.IDs); err != nil {
 		return nil, err
 	}
 	cfg, err := containerConfig(&req, spec, rootfs)

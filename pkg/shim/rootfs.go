@@ -14,11 +14,11 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 )
 
-// mountRootfs mounts the overlay r at target, in the mount namespace of the caller, which is the host's: a namespace of
+// MountRootfs mounts the overlay r at target, in the mount namespace of the caller, which is the host's for a container: one of
 // its own would not see network namespaces and volumes that are mounted later. With an id range each lower layer is
 // shown through an id-mapped mount, while the upper directory is owned by shifted ids on disk: the kernel takes neither
 // an id-mapped upper (its work directory fails with EOVERFLOW) nor an id map on the overlay itself.
-func mountRootfs(target string, r Rootfs, userNS string, ids triton.IDRange) error {
+func MountRootfs(target string, r Rootfs, userNS string, ids triton.IDRange) error {
 	if len(r.Lower) == 0 {
 		return &Error{Kind: KindInvalid, Message: "rootfs has no layers"}
 	}
@@ -219,7 +219,7 @@ func detachLayers(dir string, n int) error {
 	return os.Remove(dir)
 }
 
-// unmountRootfs undoes mountRootfs and removes the mount point; a target that is not mounted, or not there, is fine.
+// unmountRootfs undoes MountRootfs and removes the mount point; a target that is not mounted, or not there, is fine.
 func unmountRootfs(target string) error {
 	for {
 		err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)

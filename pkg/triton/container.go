@@ -17,8 +17,10 @@ type Container struct {
 	// Published are the ports of the host that lead to the container; none while it does not run.
 	Published []PublishedPort
 	IDs       IDRange // zero: host ids
-	LogPath   string
-	DataDir   string
+	// VolumeSources are where the volumes that it mounts are on this machine, by name.
+	VolumeSources map[string]string
+	LogPath       string
+	DataDir       string
 	// Cgroup is the path below each hierarchy's root.
 	Cgroup string
 	// Usage is the last reading; nil when none is known or none was asked for.

@@ -19,5 +19,6 @@ const (
 	EventContainer = "container"
 	EventImage     = "image"
 	EventNetwork   = "network"
+	EventVolume    = "volume"
 	EventDaemon    = "daemon"
 )

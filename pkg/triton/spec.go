@@ -29,8 +29,11 @@ type Spec struct {
 	BridgePriority int `json:"bridgePriority,omitempty"`
 	// Links are those of the default network: container:alias, by id.
 	Links []string `json:"links,omitempty"`
-	// ImageVolumes are the VOLUME paths of the image.
-	ImageVolumes []string `json:"imageVolumes,omitempty"`
+	// Volumes are the VOLUME paths of the image, and those that the user named without a volume. Each that no mount covers
+	// gets an anonymous volume.
+	Volumes []string `json:"volumes,omitempty"`
+	// VolumesFrom are the containers whose mounts are taken over at create, as the user named them: NAME[:MODE].
+	VolumesFrom []string `json:"volumesFrom,omitempty"`
 	// ImageHealthcheck is the test of the image's HEALTHCHECK. It is not run yet, and create says so.
 	ImageHealthcheck []string `json:"imageHealthcheck,omitempty"`
 
@@ -124,14 +127,15 @@ type MountType string
 
 // The kinds of Mount.
 const (
-	MountBind  MountType = "bind"
-	MountTmpfs MountType = "tmpfs"
+	MountBind   MountType = "bind"
+	MountTmpfs  MountType = "tmpfs"
+	MountVolume MountType = "volume"
 )
 
 // Mount is one file system the user asked for inside the container.
 type Mount struct {
 	Type        MountType `json:"type"`
-	Source      string    `json:"source,omitempty"` // host path of a bind mount
+	Source      string    `json:"source,omitempty"` // host path of a bind mount, name of a volume
 	Target      string    `json:"target"`           // absolute path in the container
 	ReadOnly    bool      `json:"readOnly,omitempty"`
 	Propagation string    `json:"propagation,omitempty"` // "": rprivate
@@ -143,8 +147,20 @@ type Mount struct {
 	Options []string `json:"options,omitempty"`
 	// Bind is the -v string the mount came from, for inspect; empty for --mount and --tmpfs.
 	Bind string `json:"bind,omitempty"`
-	// Asked is the --mount request of a tmpfs as JSON, for inspect; empty for --tmpfs.
+	// Asked is the --mount request of a tmpfs or volume as JSON, for inspect; empty for --tmpfs.
 	Asked string `json:"asked,omitempty"`
+	// Anonymous says that a volume's name was made up for this mount: it goes with the container, where that is asked.
+	Anonymous bool `json:"anonymous,omitempty"`
+	// NoCopy leaves an empty volume empty; else it gets what the image has at Target.
+	NoCopy bool `json:"noCopy,omitempty"`
+	// Subpath is the part of a volume that is shown: relative, below its top, where no link leads out of it.
+	Subpath string `json:"subpath,omitempty"`
+	// Volume is what to make a volume of that is not there yet.
+	Volume *VolumeSpec `json:"volume,omitempty"`
+	// Inherited mounts are those of another container, by VolumesFrom.
+	Inherited bool `json:"inherited,omitempty"`
+	// Declared mounts are for a VOLUME of the image, or for a path that the user named without a volume.
+	Declared bool `json:"declared,omitempty"`
 }
 
 // Device is a host device node shown in the container.
