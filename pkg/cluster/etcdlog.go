@@ -72,8 +72,13 @@ type slogCore struct {
 	fields []zapcore.Field
 }
 
-func slogLevel(l zapcore.Level) slog.Level {
-	switch {
+// emptyStore is an error to etcd at the first start of every data directory, before it has written its version.
+const emptyStore = "failed to update storage version"
+
+func slogLevel(e zapcore.Entry) slog.Level {
+	switch l := e.Level; {
+	case e.Message == emptyStore:
+		return slog.LevelDebug
 	case l >= zapcore.DPanicLevel:
 		return slog.LevelError
 	case l == zapcore.ErrorLevel:
@@ -85,7 +90,7 @@ func slogLevel(l zapcore.Level) slog.Level {
 
 // Enabled reports whether entries of level l are written.
 func (c *slogCore) Enabled(l zapcore.Level) bool {
-	return c.log.Enabled(context.Background(), slogLevel(l))
+	return c.log.Enabled(context.Background(), slogLevel(zapcore.Entry{Level: l}))
 }
 
 // With returns a core that adds fields to each entry.
@@ -95,7 +100,7 @@ func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
 
 // Check adds c to an entry that is enabled.
 func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) {
+	if c.log.Enabled(context.Background(), slogLevel(e)) {
 		return ce.AddCore(e, c)
 	}
 	return ce
@@ -112,7 +117,7 @@ func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for k, v := range enc.Fields {
 		args = append(args, k, v)
 	}
-	c.log.Log(context.Background(), slogLevel(e.Level), e.Message, args...)
+	c.log.Log(context.Background(), slogLevel(e), e.Message, args...)
 	return nil
 }
 

@@ -33,6 +33,14 @@ func TestInfoWarnsOfWhatIsSo(t *testing.T) {
 	equal(t, "limits", u.ok(t, "info", "--format", "{{.MemoryLimit}} {{.CPUSet}} {{.PidsLimit}} {{.IPv4Forwarding}}"), "true true true true")
 	matches(t, "registries", u.ok(t, "info", "--format", "{{json .RegistryConfig}}"), `(?s)127\.0\.0\.0/8.*10\.0\.0\.0/8.*reg\.example:5000|reg\.example:5000.*127\.0\.0\.0/8.*10\.0\.0\.0/8`)
 
+	// A first start has nothing else to complain of: no library's noise.
+	for line := range strings.Lines(u.tritond.Log()) {
+		if (strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=warning")) &&
+			!strings.Contains(line, "--insecure-tcp") {
+			t.Errorf("logged at a first start: %s", line)
+		}
+	}
+
 	// What is left out is said where its numbers would be, and has no series.
 	name := u.detached(t, images.Busybox, "sleep", "1000")
 	res := u.client(t, nil, "-H", u.tritond.Host, "syscalls", name)
