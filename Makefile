@@ -95,7 +95,7 @@ vet: ## go vet on everything
 # The engine that PEER or TRITON_E2E_HOST names is built when it is the modern one.
 PEERDEP := $(if $(filter moby,$(PEER) $(TRITON_E2E_HOST)),peer)
 
-bench: build $(PEERDEP) ## benchmarks; PEER=docker.io, PEER=moby or PEER=unix:///SOCKET compares with another engine
+bench: build registry $(PEERDEP) ## benchmarks; PEER=docker.io, PEER=moby or PEER=unix:///SOCKET compares with another engine
 	PEER=$(PEER) go run $(TAGS) ./test/bench $(BENCH_ARGS)
 
 bench-services: build ## redis and nginx at full load in containers, with probes off and at the default level, beside the host's own speed

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 // bench collects the rows.
 type bench struct {
 	cfg      config
+	set      images.Set
 	subjects []*subject
 	rows     []row
 	notes    []string // below the table
@@ -30,7 +32,7 @@ func (b *bench) progress(what string) { fmt.Fprintln(os.Stderr, "bench:", what) 
 
 // all runs the measurements in the order of the table.
 func (b *bench) all(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{b.idle, b.logs, b.busy, b.hooks} {
+	for _, step := range []func(context.Context) error{b.idle, b.logs, b.readLogs, b.busy, b.removeFleet, b.pull, b.crowd, b.hooks} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -63,32 +65,36 @@ func removeAll(ctx context.Context, s *subject) error {
 // idle measures an engine that runs nothing else.
 func (b *bench) idle(ctx context.Context) error {
 	n := b.cfg.rounds
-	for _, c := range []struct {
-		name, target string
-		op           operation
-		after        func(context.Context, *subject) error
-	}{
-		{"docker --version (client alone)", "", command("--version"), nil},
-		{"docker version (client and one request)", "", command("version", "--format", "{{.Server.Version}}"), nil},
-		{"run --rm true", "at most 1/4 of dockerd, aim 1/5", command("run", "--rm", images.True), nil},
-		{"run --rm --network none true", "", command("run", "--rm", "--network", "none", images.True), nil},
-		{"run -d sleep", "", command("run", "-d", images.Busybox, "sleep", "1000"), removeAll},
-		{"create, start, wait by API", "", runByAPI, removeAll},
+	for _, m := range []measurement{
+		{name: "docker --version (client alone)", n: n, op: command("--version")},
+		{name: "docker version (client and one request)", n: n, op: command("version", "--format", "{{.Server.Version}}")},
+		{name: "run --rm true", target: "at most 1/4 of dockerd, aim 1/5", n: n, op: command("run", "--rm", images.True)},
+		{name: "run --rm --network none true", n: n, op: command("run", "--rm", "--network", "none", images.True)},
+		{name: "run -d sleep", target: "at most 1/5", n: n, op: command("run", "-d", images.Busybox, "sleep", "1000"), after: removeAll},
+		{name: "create, start, wait by API", n: n, op: runByAPI, after: removeAll},
 	} {
-		if err := b.timed(ctx, c.name, c.target, n, c.op, c.after); err != nil {
+		if err := b.timed(ctx, m); err != nil {
 			return err
 		}
 	}
-	exec := "exec true"
-	if !b.cfg.only.MatchString(exec) {
+	return b.beside(ctx,
+		measurement{name: "exec true", target: "at most 1/2", n: n, op: command("exec", "target", "true")},
+		measurement{name: "ps, 1 running", n: n, op: command("ps")})
+}
+
+// beside times what needs one running container, named target.
+func (b *bench) beside(ctx context.Context, ms ...measurement) error {
+	if !slices.ContainsFunc(ms, func(m measurement) bool { return b.cfg.only.MatchString(m.name) }) {
 		return nil
 	}
 	err := b.each(ctx, func(s *subject) error {
 		_, err := s.docker(ctx, "run", "-d", "--name", "target", images.Busybox, "sleep", "100000")
 		return err
 	})
-	if err == nil {
-		err = b.timed(ctx, exec, "", n, command("exec", "target", "true"), nil)
+	for _, m := range ms {
+		if err == nil {
+			err = b.timed(ctx, m)
+		}
 	}
 	if err != nil {
 		return err
@@ -145,13 +151,13 @@ func (b *bench) logs(ctx context.Context) error {
 		"Image": images.Busybox, "Cmd": []string{"cat", "/data/lines"},
 		"HostConfig": map[string]any{"Binds": []string{dir + ":/data:ro"}},
 	}
-	return b.timed(ctx, name, "", 5, func(ctx context.Context, s *subject) (time.Duration, error) {
+	return b.timed(ctx, measurement{name: name, n: 5, op: func(ctx context.Context, s *subject) (time.Duration, error) {
 		_, code, err := s.api.RunOnce(ctx, body)
 		if err == nil && code != 0 {
 			err = fmt.Errorf("cat ended with %d", code)
 		}
 		return 0, err
-	}, removeAll)
+	}, after: removeAll})
 }
 
 // busy measures engines that run a fleet of idle containers.
@@ -177,7 +183,7 @@ func (b *bench) busy(ctx context.Context) error {
 		return err
 	}
 	b.rows = append(b.rows, row{name: names[0], target: "at most 4 MiB", figure: &memory})
-	if err := b.timed(ctx, names[1], "", b.cfg.rounds, command("ps", "-q"), nil); err != nil {
+	if err := b.timed(ctx, measurement{name: names[1], target: "at most 1/2", n: b.cfg.rounds, op: command("ps")}); err != nil {
 		return err
 	}
 	if err := b.listRate(ctx, names[2]); err != nil {
@@ -196,18 +202,26 @@ func (b *bench) startFleet(ctx context.Context, s *subject) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for range fleet {
-		body := map[string]any{"Image": images.Busybox, "Cmd": []string{"sleep", "100000"}}
-		var created struct{ Id string }
-		if err := s.api.JSON(ctx, http.MethodPost, "/v1.41/containers/create", body, &created); err != nil {
-			return 0, err
-		}
-		if err := s.api.JSON(ctx, http.MethodPost, "/v1.41/containers/"+created.Id+"/start", nil, nil); err != nil {
-			return 0, err
-		}
+	if err := s.startSleepers(ctx, fleet); err != nil {
+		return 0, err
 	}
 	after, err := s.pss()
 	return (after - before) / fleet, err
+}
+
+// startSleepers starts n idle containers on the default network.
+func (s *subject) startSleepers(ctx context.Context, n int) error {
+	for range n {
+		body := map[string]any{"Image": images.Busybox, "Cmd": []string{"sleep", "100000"}}
+		var created struct{ Id string }
+		if err := s.api.JSON(ctx, http.MethodPost, "/v1.41/containers/create", body, &created); err != nil {
+			return err
+		}
+		if err := s.api.JSON(ctx, http.MethodPost, "/v1.41/containers/"+created.Id+"/start", nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pss returns the proportional memory of all of the engine's processes in MiB: pages that shims share count once.
@@ -306,7 +320,7 @@ func (b *bench) restart(ctx context.Context, name string) error {
 	if len(b.subjects) == 0 {
 		return nil
 	}
-	return b.timed(ctx, name, "under 3 s", 5, func(ctx context.Context, s *subject) (time.Duration, error) {
+	return b.timed(ctx, measurement{name: name, target: "under 3 s", n: 5, op: func(ctx context.Context, s *subject) (time.Duration, error) {
 		s.api.Close()
 		if err := s.tritond.Kill(); err != nil {
 			return 0, err
@@ -322,5 +336,5 @@ func (b *bench) restart(ctx context.Context, name string) error {
 			return 0, fmt.Errorf("%d of %d containers are listed as running", len(list), fleet)
 		}
 		return 0, nil
-	}, nil)
+	}})
 }

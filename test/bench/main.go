@@ -20,6 +20,7 @@ type config struct {
 	alone  bool   // measure the peer only
 	bin    string
 	rounds int
+	crowd  int // containers of the largest listing; 0: none
 	only   *regexp.Regexp
 	repo   string
 }
@@ -52,7 +53,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b := bench{cfg: cfg, subjects: subjects}
+	b := bench{cfg: cfg, set: set, subjects: subjects}
 	if err := b.all(ctx); err != nil {
 		return err
 	}
@@ -65,6 +66,7 @@ func parse() (config, error) {
 	flag.StringVar(&cfg.repo, "repo", ".", "folder of the repository, for its cache and its Go benchmarks")
 	flag.StringVar(&cfg.bin, "bin", "bin", "folder of tritond")
 	flag.IntVar(&cfg.rounds, "rounds", 15, "rounds of the short operations")
+	flag.IntVar(&cfg.crowd, "crowd", 500, "containers of the largest listing; starting them takes most of the time; 0 leaves it out")
 	flag.BoolVar(&cfg.alone, "peer-only", false, "measure the peer without tritond")
 	flag.StringVar(&only, "only", "", "run measurements whose name matches this pattern")
 	flag.Parse()

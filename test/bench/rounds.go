@@ -37,18 +37,27 @@ type figure struct {
 // operation is timed; it returns the CPU time of the clients it ran.
 type operation func(context.Context, *subject) (cpu time.Duration, err error)
 
-// timed runs op n times on each subject, taking turns: what disturbs the machine disturbs all of them. after, where it
-// is not nil, puts things back between two rounds and is not timed.
-func (b *bench) timed(ctx context.Context, name, target string, n int, op operation, after func(context.Context, *subject) error) error {
-	if !b.cfg.only.MatchString(name) {
+// measurement is one row that is timed. before and after, where they are not nil, prepare each round and put things back;
+// they are not timed.
+type measurement struct {
+	name, target string
+	n            int // rounds that count
+	before       func(context.Context, *subject) error
+	op           operation
+	after        func(context.Context, *subject) error
+}
+
+// timed runs m on each subject, taking turns: what disturbs the machine disturbs all of them.
+func (b *bench) timed(ctx context.Context, m measurement) error {
+	if !b.cfg.only.MatchString(m.name) {
 		return nil
 	}
-	b.progress(name)
-	r := row{name: name, target: target}
+	b.progress(m.name)
+	r := row{name: m.name, target: m.target}
 	for _, s := range b.subjects {
 		r.series = append(r.series, series{subject: s})
 	}
-	for round := range n + 1 { // the first warms up and is not counted
+	for round := range m.n + 1 { // the first warms up and is not counted
 		order := indexes(len(r.series))
 		if round%2 == 1 {
 			slices.Reverse(order)
@@ -58,16 +67,13 @@ func (b *bench) timed(ctx context.Context, name, target string, n int, op operat
 			if se.err != nil {
 				continue
 			}
-			one, err := timeOne(ctx, se.subject, op)
-			if err == nil && after != nil {
-				err = after(ctx, se.subject)
-			}
+			one, err := m.round(ctx, se.subject)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			if err != nil {
 				se.err, se.samples = err, nil
-				b.progress(name + ": " + err.Error())
+				b.progress(m.name + ": " + err.Error())
 				continue
 			}
 			if round > 0 {
@@ -77,6 +83,20 @@ func (b *bench) timed(ctx context.Context, name, target string, n int, op operat
 	}
 	b.rows = append(b.rows, r)
 	return nil
+}
+
+// round times one operation between its preparation and what puts things back.
+func (m measurement) round(ctx context.Context, s *subject) (sample, error) {
+	if m.before != nil {
+		if err := m.before(ctx, s); err != nil {
+			return sample{}, err
+		}
+	}
+	one, err := timeOne(ctx, s, m.op)
+	if err == nil && m.after != nil {
+		err = m.after(ctx, s)
+	}
+	return one, err
 }
 
 func timeOne(ctx context.Context, s *subject, op operation) (sample, error) {

@@ -22,6 +22,7 @@ type subject struct {
 	// processes are the engine's own: daemon first, then shims and other helpers; nil: not known.
 	processes func() []int
 	tritond   *engine.Tritond // nil for a peer
+	netns     string          // path of the network namespace that the engine pulls in; empty: this process's
 	close     func() error
 }
 
@@ -104,7 +105,7 @@ func startPeer(ctx context.Context, peer, repo string) (*subject, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.cpu, s.processes = account.CPU, d.Processes
+	s.cpu, s.processes, s.netns = account.CPU, d.Processes, d.NetNS()
 	s.close = func() error { return errors.Join(d.Stop(), account.Close(), os.RemoveAll(s.cli.ConfigDir)) }
 	return s, nil
 }

@@ -22,6 +22,10 @@ type Options struct {
 	User, Password string
 	// CertFile and KeyFile make it speak TLS.
 	CertFile, KeyFile string
+	// Root is where blobs are stored, which is left to the caller; empty: in a folder of the registry's own.
+	Root string
+	// NetNS is the path of the network namespace to listen in; empty: this process's.
+	NetNS string
 }
 
 // Registry is a running registry.
@@ -50,7 +54,13 @@ func Start(ctx context.Context, bin string, opt Options) (_ *Registry, err error
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	args := []string{"-root", r.Root, "-stdin"}
+	if opt.Root != "" {
+		r.Root = opt.Root
+	}
+	args := []string{filepath.Join(bin, "registry"), "-root", r.Root, "-stdin"}
+	if opt.NetNS != "" {
+		args = append([]string{"nsenter", "--net=" + opt.NetNS}, args...)
+	}
 	if opt.Listen != "" {
 		args = append(args, "-listen", opt.Listen)
 	}
@@ -64,7 +74,7 @@ func Start(ctx context.Context, bin string, opt Options) (_ *Registry, err error
 		}
 		args = append(args, "-htpasswd", path)
 	}
-	r.cmd = exec.Command(filepath.Join(bin, "registry"), args...)
+	r.cmd = exec.Command(args[0], args[1:]...)
 	r.cmd.Stderr = os.Stderr
 	// The registry ends with this pipe, so that none is left when a test is killed.
 	if _, err := r.cmd.StdinPipe(); err != nil {
