@@ -44,10 +44,8 @@ func start(ctx context.Context, cfg config, set images.Set) ([]*subject, error) 
 		subjects = append(subjects, s)
 	}
 	for _, s := range subjects {
-		for _, archive := range set.Archives() {
-			if _, err := s.docker(ctx, "load", "-q", "-i", archive); err != nil {
-				return subjects, err
-			}
+		if err := s.cli.Load(ctx, set.Archives()...); err != nil {
+			return subjects, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	return subjects, nil

@@ -55,9 +55,7 @@ func prepare() (func() error, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	if all.bin = os.Getenv("TRITON_E2E_BIN"); all.bin == "" {
-		all.bin = filepath.Join(root, "bin")
-	}
+	all.bin = engine.BinDir(root)
 	all.long = os.Getenv("TRITON_E2E_LONG") != ""
 	if err := engine.Sweep(ctx); err != nil {
 		return nothing, err
@@ -65,60 +63,20 @@ func prepare() (func() error, error) {
 	if all.images, err = images.Build(ctx, filepath.Join(root, ".cache")); err != nil {
 		return nothing, err
 	}
-	u, stop, err := target(ctx, root)
+	target, err := engine.StartTarget(ctx, os.Getenv("TRITON_E2E_HOST"), all.bin, root)
 	if err != nil {
 		return nothing, err
 	}
+	u, err := newUnder(target.Host, target.NetNS)
+	if err != nil {
+		return target.Stop, err
+	}
+	u.tritond = target.Tritond
 	all.shared = u
 	return func() error {
 		u.api.Close()
-		return errors.Join(stop(), os.RemoveAll(u.cli.ConfigDir))
+		return errors.Join(target.Stop(), os.RemoveAll(u.cli.ConfigDir))
 	}, u.load(ctx)
-}
-
-// target starts or finds the engine that the tests share.
-func target(ctx context.Context, repo string) (*under, func() error, error) {
-	host := os.Getenv("TRITON_E2E_HOST")
-	if host == "" {
-		return ownTarget(ctx)
-	}
-	edition, ok, err := engine.FindEdition(ctx, host, repo)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !ok {
-		u, err := newUnder(host, os.Getenv("TRITON_E2E_NETNS"))
-		return u, func() error { return nil }, err
-	}
-	d, err := engine.StartDockerd(ctx, edition, fmt.Sprintf("/tmp/tedockerd%d", os.Getpid()), nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	u, err := newUnder(d.Host, d.NetNS())
-	return u, d.Stop, err
-}
-
-// ownTarget starts a tritond.
-func ownTarget(ctx context.Context) (*under, func() error, error) {
-	d, err := engine.NewTritond(all.bin)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := d.Start(ctx); err != nil {
-		return nil, nil, errors.Join(err, closeTritond(d))
-	}
-	u, err := newUnder(d.Host, "")
-	if err != nil {
-		return nil, nil, err
-	}
-	u.tritond = d
-	return u, func() error { return closeTritond(d) }, nil
-}
-
-func closeTritond(d *engine.Tritond) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	return d.Close(ctx)
 }
 
 // node is what must not change of a device node.

@@ -33,7 +33,7 @@ func TestPurgeTakesBackEveryChange(t *testing.T) {
 	}
 	d.Within = within
 	t.Cleanup(func() {
-		if err := closeTritond(d); err != nil {
+		if err := d.CloseWithin(time.Minute); err != nil {
 			t.Error(err)
 		}
 	})

@@ -77,7 +77,7 @@ func TestFullVolumeRefusesNewThingsOnly(t *testing.T) {
 		if err := syscall.Unmount(volume, 0); err != nil {
 			t.Errorf("unmount the volume: %v", err)
 		}
-		if err := closeTritond(d); err != nil {
+		if err := d.CloseWithin(time.Minute); err != nil {
 			t.Error(err)
 		}
 	})

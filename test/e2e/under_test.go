@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -41,16 +40,7 @@ func newUnder(host, netnsPath string) (*under, error) {
 
 // load gives the engine the test images.
 func (u *under) load(ctx context.Context) error {
-	for _, archive := range all.images.Archives() {
-		res, err := u.cli.Run(ctx, nil, "load", "-q", "-i", archive)
-		if err != nil {
-			return err
-		}
-		if res.Code != 0 {
-			return fmt.Errorf("load %s: %s%s", archive, res.Stdout, res.Stderr)
-		}
-	}
-	return nil
+	return u.cli.Load(ctx, all.images.Archives()...)
 }
 
 // shared returns the engine that most tests share, and lets the test run beside others.
@@ -80,7 +70,7 @@ func own(t *testing.T, flags ...string) *under {
 		if t.Failed() {
 			t.Logf("end of the log of %s:\n%s", d.Instance, d.Log())
 		}
-		if err := closeTritond(d); err != nil {
+		if err := d.CloseWithin(time.Minute); err != nil {
 			t.Error(err)
 		}
 	})

@@ -134,6 +134,13 @@ func (d *Tritond) Close(ctx context.Context) error {
 	return os.RemoveAll(d.Root)
 }
 
+// CloseWithin is Close with a limit of time.
+func (d *Tritond) CloseWithin(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	return d.Close(ctx)
+}
+
 // Purge has tritond remove all that is of the instance but the data root, with no daemon running.
 func (d *Tritond) Purge(ctx context.Context) error {
 	d.rememberLinks()
