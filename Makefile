@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: peer web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: peer test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ test-kernel: ## tests on this machine's kernel (root)
 
 test-e2e: build registry $(PEERDEP) ## the docker client against the built daemon (root)
 	go test $(TAGS) -count=1 -timeout 12m ./test/e2e/...
+
+test-conformance: build registry $(PEERDEP) ## the scripts of each docker command; TRITON_E2E_HOST=moby runs them on a modern dockerd (root)
+	go test $(TAGS) -count=1 -timeout 10m -parallel 4 ./test/conformance
 
 web: web/node_modules ## build the page anew into web/dist (Node 18 or newer, npm)
 	cd web && npm run --silent check && npm run --silent build

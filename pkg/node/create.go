@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	goruntime "runtime"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -37,6 +38,9 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	}
 	if spec.Log.Driver == "" {
 		spec.Log.Driver = triton.LogJSONFile
+	}
+	if err := checkMachine(&spec); err != nil {
+		return fail(err)
 	}
 	if err := n.checkJoins(tenant, &spec); err != nil {
 		return fail(err)
@@ -79,6 +83,22 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	}
 	n.publish(c.event("create", rec.Created, nil))
 	return key, append(warnings, imageWarnings(&spec)...), nil
+}
+
+// checkMachine refuses what this machine cannot give, with docker's texts.
+func checkMachine(s *triton.Spec) error {
+	if cpus := goruntime.NumCPU(); s.Resources.NanoCPUs > int64(cpus)*1e9 {
+		return kindf(errdefs.ErrInvalidArgument, "range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus)
+	}
+	for _, m := range s.Mounts {
+		if m.Type != triton.MountBind || m.CreateSource {
+			continue
+		}
+		if _, err := os.Stat(m.Source); errors.Is(err, os.ErrNotExist) {
+			return kindf(errdefs.ErrInvalidArgument, "invalid mount config for type %q: bind source path does not exist: %s", triton.MountBind, m.Source)
+		}
+	}
+	return nil
 }
 
 // nameAttempts bounds how often a made-up name may turn out to be taken.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/shim"
@@ -46,7 +47,7 @@ func (e *exec) finish(code int) {
 }
 
 // CreateExec registers a process to run later; the container must run.
-func (n *Node) CreateExec(_ context.Context, key triton.ContainerKey, spec triton.ExecSpec) (string, error) {
+func (n *Node) CreateExec(ctx context.Context, key triton.ContainerKey, spec triton.ExecSpec) (string, error) {
 	c, _, err := n.needTask(key)
 	if err != nil {
 		return "", err
@@ -56,6 +57,14 @@ func (n *Node) CreateExec(_ context.Context, key triton.ContainerKey, spec trito
 	}
 	if len(spec.Argv) == 0 {
 		return "", kindf(errdefs.ErrInvalidArgument, "No exec command specified")
+	}
+	if spec.User != "" { // one that is not there is told now, as docker does
+		c.mu.Lock()
+		rec := c.rec
+		c.mu.Unlock()
+		if _, err := n.execProcess(ctx, c, &rec, spec); err != nil {
+			return "", err
+		}
 	}
 	e := &exec{key: triton.ExecKey{Container: key, ID: triton.NewID()}, spec: spec, made: n.cfg.Now(), ended: make(chan struct{})}
 	c.mu.Lock()
@@ -164,17 +173,22 @@ func (n *Node) claimExec(ctx context.Context, key triton.ExecKey, size [2]uint) 
 	return c, e, task, nil
 }
 
-// prepareExec builds the process and registers it with the shim.
-func (n *Node) prepareExec(ctx context.Context, c *container, rec *Record, task *runtime.Task, id string, spec triton.ExecSpec) error {
+// execProcess builds the process; its user is looked up in the container's files.
+func (n *Node) execProcess(ctx context.Context, c *container, rec *Record, spec triton.ExecSpec) (*specs.Process, error) {
 	rootfs, err := n.cfg.Images.Rootfs(ctx, c.key)
 	if err != nil {
-		return fmt.Errorf("find file system of %s: %w", c.key, err)
+		return nil, fmt.Errorf("find file system of %s: %w", c.key, err)
 	}
 	in, err := n.ociInput(c, rec, append([]string{rootfs.Upper}, rootfs.Lower...))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	process, err := runtime.ExecProcess(in, spec)
+	return runtime.ExecProcess(in, spec)
+}
+
+// prepareExec builds the process and registers it with the shim.
+func (n *Node) prepareExec(ctx context.Context, c *container, rec *Record, task *runtime.Task, id string, spec triton.ExecSpec) error {
+	process, err := n.execProcess(ctx, c, rec, spec)
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func (c *container) paused() bool {
 func (c *container) needThawed(what string) error {
 	if c.paused() {
 		return kindf(errdefs.ErrFailedPrecondition, "%s %s is paused, unpause the container before %s",
-			map[bool]string{true: "container", false: "Container"}[what == "attach"], c.key.ID, what)
+			map[bool]string{true: "container", false: "Container"}[what == "attach"], c.name(), what)
 	}
 	return nil
 }
