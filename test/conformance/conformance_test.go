@@ -19,7 +19,7 @@ import (
 // scriptVars are the variables of all scripts.
 func scriptVars() map[string]string {
 	return map[string]string{
-		"BUSYBOX": images.Busybox, "TRUE": images.True, "PROGRAMS": images.Programs, "REGISTRY": all.registry.Addr,
+		"BUSYBOX": images.Busybox, "TRUE": images.True, "PROGRAMS": images.Programs, "REGISTRY": all.registry.Addr, "PRIVATE": all.private.Addr,
 		"BUSYBOX_TAR": all.images.Busybox,
 	}
 }
@@ -77,7 +77,9 @@ func cleanup(t testing.TB, prefix string) {
 	for _, kind := range []struct{ list, remove []string }{
 		{[]string{"ps", "-aq", "--filter", "name=" + prefix}, []string{"rm", "-f", "-v"}},
 		{[]string{"network", "ls", "-q", "--filter", "name=" + prefix}, []string{"network", "rm"}},
+		{[]string{"volume", "ls", "-q", "--filter", "name=" + prefix}, []string{"volume", "rm", "-f"}},
 		{[]string{"images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=" + prefix + "*"}, []string{"rmi", "-f"}},
+		{[]string{"volume", "ls", "-q", "--filter", "name=" + prefix}, []string{"volume", "rm", "-f"}},
 		{[]string{"images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=*/" + prefix + "*"}, []string{"rmi", "-f"}},
 	} {
 		if names := strings.Fields(ok(t, kind.list...)); len(names) > 0 {

@@ -20,5 +20,6 @@
 //	differs ID            the lines right below it that begin with [tritond] or [docker] hold for one of them only
 //
 // $C is a prefix for the names of what the script makes; all of that is removed after it. $BUSYBOX, $TRUE and $PROGRAMS are
-// images, $REGISTRY is the address of a registry.
+// images, $REGISTRY is the address of a registry, and $PRIVATE that of one
+// that wants the name someone and the password secret.
 package conformance

@@ -20,6 +20,7 @@ type suite struct {
 	cli      engine.CLI
 	images   images.Set
 	registry *registry.Registry
+	private  *registry.Registry // asks for someone's secret
 }
 
 // all is set once by TestMain, before any test runs.
@@ -68,10 +69,17 @@ func prepare() (stop func() error, err error) {
 	}
 	stops = append(stops, func() error { return os.RemoveAll(config) })
 	all.cli = engine.CLI{Host: all.target.Host, ConfigDir: config}
-	opt := registry.Options{NetNS: all.target.NetNS}
-	if all.registry, err = registry.Start(context.WithoutCancel(ctx), filepath.Join(repo, ".cache", "bin"), opt); err != nil {
-		return stop, err
+	for _, r := range []struct {
+		to  **registry.Registry
+		opt registry.Options
+	}{
+		{&all.registry, registry.Options{NetNS: all.target.NetNS}},
+		{&all.private, registry.Options{NetNS: all.target.NetNS, User: "someone", Password: "secret"}},
+	} {
+		if *r.to, err = registry.Start(context.WithoutCancel(ctx), filepath.Join(repo, ".cache", "bin"), r.opt); err != nil {
+			return stop, err
+		}
+		stops = append(stops, (*r.to).Close)
 	}
-	stops = append(stops, all.registry.Close)
 	return stop, all.cli.Load(ctx, all.images.Archives()...)
 }
