@@ -12,10 +12,10 @@
 #include "core.h"
 #include "first.h"
 #include "histogram.h"
+#include "owner.h"
 
 #define SYSCALLS 512      // x86-64 and arm64 number below 500; the last entry takes what is outside
 #define SYSCALL_OTHER 511
-#define MAX_LEVEL 12      // depth to which a nested cgroup finds its container
 
 struct cell {
 	u64 sum_ns;
@@ -117,26 +117,6 @@ static __always_inline u64 cgroup_id_of(struct task_struct *task)
 {
 	return task->cgroups->dfl_cgrp->kn->id;
 }
-
-// OWNER_IN gives the owner of a cgroup or of a watched ancestor by one hierarchy's map, outermost first: a container
-// inside a container is part of the outer one. A macro, because a map cannot be an argument.
-#define OWNER_IN(map, cg)                                                                        \
-	({                                                                                       \
-		struct cgroup *ancestor;                                                         \
-		int level = BPF_CORE_READ(cg, level);                                            \
-		u64 id, *owner = 0;                                                              \
-		for (int i = 1; i <= MAX_LEVEL && i < level && !owner; i++) {                    \
-			bpf_probe_read_kernel(&ancestor, sizeof(ancestor),                       \
-					      __builtin_preserve_access_index(&(cg)->ancestors[0]) + i); \
-			id = BPF_CORE_READ(ancestor, kn, id);                                    \
-			owner = bpf_map_lookup_elem(&map, &id);                                  \
-		}                                                                                \
-		if (!owner) {                                                                    \
-			id = BPF_CORE_READ(cg, kn, id);                                          \
-			owner = bpf_map_lookup_elem(&map, &id);                                  \
-		}                                                                                \
-		owner ? *owner : 0;                                                              \
-	})
 
 // owner_of returns whom to charge for what a task does; 0: nobody. The runtime's work before a program's execve is
 // nobody's, although it is done in the container's cgroup.

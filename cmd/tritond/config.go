@@ -40,6 +40,7 @@ type config struct {
 	ShimPath     string
 	FavorDynMods bool
 	PerSyscall   bool
+	PerPeer      bool
 	PyroscopeURL string
 	Probes       string
 
@@ -96,6 +97,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"bytes that must stay free on the data root's volume: below it, new containers and images are refused")
 	fs.BoolVar(&c.PerSyscall, "metrics-per-syscall", false,
 		"serve count, errors and latency of each system call on /metrics: some hundred series more per container")
+	fs.BoolVar(&c.PerPeer, "metrics-per-peer", false,
+		"count whom containers talk to by TCP, and serve it on /metrics: eight series more per peer, at most 101 peers a container")
 	fs.StringVar(&c.Probes, "probes", string(probes.Detail),
 		"what is measured of containers: detail (all), counters (no system calls), off (no run queue either)")
 	fs.StringVar(&c.PyroscopeURL, "pyroscope-url", "", "Pyroscope server that the daemon uploads profiles of itself to; empty: none")

@@ -22,6 +22,7 @@ var badValues = map[string][][2]string{
 	"log-level":           {{"loud", `--log-level "loud"`}},
 	"insecure-tcp":        {{"maybe", "insecure-tcp"}},
 	"min-free":            {{"lots", "min-free"}, {"-1", "min-free"}, {"256x", "a number of bytes"}},
+	"metrics-per-peer":    {{"maybe", "metrics-per-peer"}},
 	"metrics-per-syscall": {{"maybe", "metrics-per-syscall"}},
 	"favordynmods":        {{"maybe", "favordynmods"}},
 	"shim":                {{"", ""}},

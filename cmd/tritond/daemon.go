@@ -38,6 +38,9 @@ import (
 // maxContainers bounds the slots of the probes; ranges of ids and ports of a bridge end at about the same number.
 const maxContainers = 1024
 
+// maxPeers bounds whom --metrics-per-peer counts, of all containers together: 3 MiB of kernel memory.
+const maxPeers = 16384
+
 // daemon is all parts, assembled. It contains no logic of its own: it starts them in order and stops them in reverse.
 type daemon struct {
 	cfg    config
@@ -155,8 +158,12 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		return err
 	})
 	g.Go(func() (err error) {
+		peers := 0
+		if cfg.PerPeer {
+			peers = maxPeers
+		}
 		d.probes, err = probes.Open(ctx, probes.Config{
-			PinDir: d.roots.pinDir, MaxContainers: maxContainers, Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
+			Peers: peers, PinDir: d.roots.pinDir, MaxContainers: maxContainers, Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
 		})
 		return err
 	})
@@ -225,10 +232,14 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 
 // openTelemetry makes the store, and gives /metrics what other parts count.
 func (d *daemon) openTelemetry() error {
-	d.telemetry = telemetry.New(telemetry.Config{
+	cfg := telemetry.Config{
 		Node: d.static.Name, Log: d.log.With("part", "telemetry"), Drops: d.probes.Drops, Missing: d.missingProbes, PerSyscall: d.cfg.PerSyscall,
 		Build: telemetry.Build{Version: version, Revision: commit, Go: goruntime.Version()},
-	})
+	}
+	if d.cfg.PerPeer {
+		cfg.Peers, cfg.Names = d.probes.Peers, func() map[netip.Addr]string { return d.node.Names() }
+	}
+	d.telemetry = telemetry.New(cfg)
 	if err := d.telemetry.Register(journalMetrics(d.journal)...); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -226,6 +227,24 @@ func (n *Node) ofTenant(tenant triton.Tenant) []*container {
 		}
 	}
 	return cs
+}
+
+// Names gives the names of running containers by their addresses, of all tenants: for operators only.
+func (n *Node) Names() map[netip.Addr]string {
+	names := map[netip.Addr]string{}
+	for _, c := range n.all() {
+		v := c.view(n.cgroupPath(c.key))
+		if v.State.Status != triton.StatusRunning && v.State.Status != triton.StatusPaused {
+			continue
+		}
+		if p, err := netip.ParsePrefix(v.Network.Address); err == nil { // none without an address of its own
+			names[p.Addr()] = v.Name
+		}
+		for _, a := range v.Attached {
+			names[a.Address.Addr()] = v.Name
+		}
+	}
+	return names
 }
 
 // UsesImage returns the containers of a tenant that were made from an image, for rmi's refusals.

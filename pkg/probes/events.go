@@ -224,5 +224,11 @@ func (p *Probes) Drops() map[string]uint64 {
 	}
 	d["exits"] = p.exits.count(exitsFull)
 	d["missed"] = p.kernel.missed()
+	if p.peers != nil {
+		var n uint64
+		if err := p.peers.dropped.Get(&n); err == nil { // a variable of a loaded program can be read
+			d["peers"] = n
+		}
+	}
 	return d
 }

@@ -12,8 +12,10 @@ import (
 
 	"github.com/cilium/ebpf/link"
 	"github.com/containerd/errdefs"
-	"github.com/tritond/triton/pkg/triton"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/tritond/triton/bpf"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // Config says where the programs that survive the daemon are pinned and how much may be watched.
@@ -31,6 +33,8 @@ type Config struct {
 	MaxExits int
 	// Level is how much of the costly hooks is attached while containers are watched; "": Detail.
 	Level Level
+	// Peers bounds the peers that are counted, and the connections, of all containers together, some 100 bytes each; 0: none are, and no hook runs.
+	Peers int
 	// Linger is how long the system call hooks stay attached after the last container; 0: 5 s, negative: not at all.
 	Linger time.Duration
 	Log    *slog.Logger
@@ -107,6 +111,9 @@ func (c Config) Validate() error {
 	if c.CellsPerContainer < 0 || c.CellsPerContainer > syscallNumbers {
 		errs = append(errs, fmt.Errorf("cells per container %d: must be 0 to %d", c.CellsPerContainer, syscallNumbers))
 	}
+	if c.Peers < 0 || c.Peers > 1<<20 {
+		errs = append(errs, fmt.Errorf("peers %d: must be 0 to 1048576", c.Peers))
+	}
 	if c.MaxExits < 0 || c.MaxExits > 1<<20 {
 		errs = append(errs, fmt.Errorf("max exits %d: must be 0 to 1048576", c.MaxExits))
 	}
@@ -125,6 +132,7 @@ type Probes struct {
 	log    *slog.Logger
 	exits  *exitProgram
 	kernel *measurePrograms
+	peers  *peerPrograms // nil: not wanted, or refused by this kernel
 
 	// reapMu is held while retired slots are waited for and freed; taken before mu.
 	reapMu sync.Mutex
@@ -162,11 +170,17 @@ func Open(ctx context.Context, cfg Config) (*Probes, error) {
 		exits.close()
 		return nil, fmt.Errorf("load measurement programs: %w", err)
 	}
+	var peers *peerPrograms
+	if cfg.Peers > 0 {
+		if peers, err = loadPeers(kernel.maps[bpf.MeasureMapOwnersV2], cfg.Peers); err != nil {
+			kernel.missing = append(kernel.missing, MissingProgram{Program: bpf.PeersProgPeerStates, Reason: err})
+		}
+	}
 	for _, m := range kernel.missing {
 		cfg.Log.WarnContext(ctx, "program left out", "program", m.Program, "err", m.Reason)
 	}
 	p := &Probes{
-		cfg: cfg, log: cfg.Log, exits: exits, kernel: kernel,
+		cfg: cfg, log: cfg.Log, exits: exits, kernel: kernel, peers: peers,
 		idle: time.Now(), table: newSlotTable(cfg.MaxContainers),
 	}
 	return p, nil
@@ -203,7 +217,11 @@ func (p *Probes) Close() error {
 		return nil
 	}
 	p.closed = true
-	return errors.Join(p.disarm(), p.kernel.close(), p.exits.close())
+	errs := []error{p.disarm()}
+	if p.peers != nil {
+		errs = append(errs, p.peers.close())
+	}
+	return errors.Join(append(errs, p.kernel.close(), p.exits.close())...)
 }
 
 // Unpin detaches the exit program and removes its pins: for a clean stop that leaves no container, or a purge. What

@@ -235,7 +235,12 @@ func (p *Probes) reap() error {
 			return fmt.Errorf("free slot %d of %s: %w", w.Slot, w.Key, err)
 		}
 	}
-	return nil
+	if p.peers == nil {
+		return nil
+	}
+	return p.peers.forget(func(owner uint64) bool {
+		return slices.ContainsFunc(retired, func(w *watched) bool { return w.owner() == owner })
+	})
 }
 
 // release clears a slot and gives its cells back to the pool. The caller holds mu.

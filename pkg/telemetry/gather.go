@@ -42,6 +42,9 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 	if g.store.cfg.PerSyscall {
 		out = append(out, perSyscall(rows)...)
 	}
+	if g.store.cfg.Peers != nil {
+		out = append(out, g.store.perPeer(rows)...)
+	}
 	absent := g.store.unmeasured()
 	out = slices.DeleteFunc(out, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 || absent(f.GetName()) })
 	slices.SortFunc(out, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
@@ -65,6 +68,7 @@ var seriesOf = map[string][]string{
 	"sys_enter":    {"triton_container_syscall"},
 	"sys_exit":     {"triton_container_syscall"},
 	"sched_switch": {"triton_container_runqueue"},
+	"peer_states":  {"triton_container_peer"},
 }
 
 func (s *Store) missing() []string {

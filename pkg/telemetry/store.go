@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,10 @@ type Config struct {
 	Interval time.Duration
 	// PerSyscall exports counts and durations of each system call: up to some hundred series more per container.
 	PerSyscall bool
+	// Peers lists whom containers talk to; nil: no series of them. It is asked at each scrape.
+	Peers func() (map[triton.ContainerKey][]triton.Peer, error)
+	// Names gives the names of containers by their addresses, once per scrape that has peers; nil: none are known.
+	Names func() map[netip.Addr]string
 	// Drops gives what observation lost on this machine, by reason; nil: nothing to report.
 	Drops func() map[string]uint64
 	// Missing gives the programs that do not run, by their names in the kernel; nil: none. Series of what they would
@@ -46,6 +51,7 @@ type Store struct {
 	cfg      Config
 	log      *slog.Logger
 	registry *prometheus.Registry
+	book     peerBook
 
 	mu         sync.RWMutex
 	containers map[triton.ContainerKey]*container
@@ -75,7 +81,7 @@ func New(cfg Config) *Store {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{
-		cfg: cfg, log: cfg.Log,
+		cfg: cfg, log: cfg.Log, book: peerBook{shown: map[triton.ContainerKey]map[peerID]bool{}},
 		containers: map[triton.ContainerKey]*container{},
 		subs:       map[*Subscription]struct{}{},
 		passed:     make(chan struct{}),
