@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+//
+// The kernel's types of sockets, cut down to the fields that the programs read; see core.h.
+#ifndef TRITON_SOCKETS_H
+#define TRITON_SOCKETS_H
+
+#include "core.h"
+
+#define IPPROTO_TCP 6
+#define AF_INET 2
+#define AF_INET6 10
+#define ECONNREFUSED 111
+#define ETIMEDOUT 110
+
+#define SOCK_DONE 1 // include/net/sock.h, bit of skc_flags: a FIN came
+
+// include/net/tcp_states.h
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_SYN_RECV 3
+#define TCP_CLOSE 7
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct in6_addr {
+	u8 bytes[16];
+};
+
+typedef struct {
+	s64 counter;
+} atomic64_t;
+
+struct sock_common {
+	u32 skc_daddr;
+	u16 skc_dport; // network byte order
+	u16 skc_num;   // the local port, host byte order
+	unsigned short skc_family;
+	struct in6_addr skc_v6_daddr;
+	unsigned long skc_flags;
+	atomic64_t skc_cookie;
+};
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	u16 sk_protocol;
+	int sk_err;
+	struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct tcp_sock {
+	u64 bytes_received; // with one for a FIN
+	u64 bytes_sent;     // data, again for each time
+	u64 bytes_retrans;
+	u32 total_retrans;
+};
+
+#pragma clang attribute pop
+
+#endif
