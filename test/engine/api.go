@@ -63,6 +63,23 @@ func (a *API) Do(ctx context.Context, method, path, contentType string, body io.
 	return Reply{Status: resp.StatusCode, Header: resp.Header, Body: b}, nil
 }
 
+// Stream asks for path and hands the answer over unread; the caller closes it. An answer that is no success is an error.
+func (a *API) Stream(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("GET %s: %s", path, resp.Status)
+	}
+	return resp.Body, nil
+}
+
 // JSON sends in (nil: no body) and decodes the answer into out (nil: ignored). A status of 400 or more is an error
 // with the engine's message.
 func (a *API) JSON(ctx context.Context, method, path string, in, out any) error {
