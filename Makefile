@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: peer test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: peer compose test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,7 +67,7 @@ test-kernel: ## tests on this machine's kernel (root)
 test-e2e: build registry $(PEERDEP) ## the docker client against the built daemon (root)
 	go test $(TAGS) -count=1 -timeout 12m ./test/e2e/...
 
-test-conformance: build registry $(PEERDEP) ## the scripts of each docker command; TRITON_E2E_HOST=moby runs them on a modern dockerd (root)
+test-conformance: build registry compose $(PEERDEP) ## the scripts of each docker command; TRITON_E2E_HOST=moby runs them on a modern dockerd (root)
 	go test $(TAGS) -count=1 -timeout 10m -parallel 4 ./test/conformance
 
 web: web/node_modules ## build the page anew into web/dist (Node 18 or newer, npm)
@@ -131,6 +131,12 @@ $(TOOLBIN)/docker: test/tools/go.mod
 registry: $(TOOLBIN)/registry
 $(TOOLBIN)/registry: test/tools/go.mod test/tools/registry/main.go
 	cd test/tools && go build -o $@ -trimpath -ldflags "-s -w" ./registry
+
+# The compose plugin that test/conformance runs, from a module of its own too: a minute or two when Go's cache is cold.
+compose: $(TOOLBIN)/docker-compose
+$(TOOLBIN)/docker-compose: test/compose/go.mod
+	cd test/compose && CGO_ENABLED=0 go build -o $@ -trimpath -ldflags "-s -w \
+		-X github.com/docker/compose/v5/internal.Version=$$(go list -m -f '{{.Version}}' github.com/docker/compose/v5)" github.com/docker/compose/v5/cmd
 
 # A modern Docker engine to compare with, from a module of its own: some ten minutes of two cores when Go's cache is cold.
 # No test of the project needs it.

@@ -19,6 +19,7 @@ type suite struct {
 	target   *engine.Target
 	cli      engine.CLI
 	images   images.Set
+	compose  string // the compose plugin
 	registry *registry.Registry
 	private  *registry.Registry // asks for someone's secret
 }
@@ -69,6 +70,10 @@ func prepare() (stop func() error, err error) {
 	}
 	stops = append(stops, func() error { return os.RemoveAll(config) })
 	all.cli = engine.CLI{Host: all.target.Host, ConfigDir: config}
+	all.compose = filepath.Join(repo, ".cache", "bin", "docker-compose")
+	if _, err := os.Stat(all.compose); err != nil {
+		return stop, fmt.Errorf("the compose plugin is not built, `make compose` does: %w", err)
+	}
 	for _, r := range []struct {
 		to  **registry.Registry
 		opt registry.Options

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -159,5 +160,9 @@ func environment(env *testscript.Env, prefix string) error {
 	for name, value := range scriptVars() {
 		env.Setenv(name, value)
 	}
-	return os.Mkdir(config, 0o700)
+	plugins := filepath.Join(config, "cli-plugins")
+	if err := os.MkdirAll(plugins, 0o700); err != nil {
+		return err
+	}
+	return os.Symlink(all.compose, filepath.Join(plugins, "docker-compose"))
 }
