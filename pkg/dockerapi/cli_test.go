@@ -111,8 +111,8 @@ func TestCLIRun(t *testing.T) {
 		{name: "daemon error", args: []string{"run", "--rm", "busybox", "broken"}, err: "the machine is on fire", code: 125},
 		{name: "no image", args: []string{"run", "--rm", "nosuch", "true"}, err: "pull access denied for nosuch", code: 125},
 
-		{name: "refused restart", args: []string{"run", "--restart=always", "busybox", "true"},
-			err: `HostConfig.RestartPolicy.Name: "always" is not supported`, code: 125},
+		{name: "refused restart", args: []string{"run", "--restart=sometimes", "busybox", "true"},
+			err: "invalid restart policy: unknown policy 'sometimes'", code: 125},
 		{name: "refused port", args: []string{"run", "-p", "[::1]:80:80", "busybox", "true"}, err: "HostConfig.PortBindings", code: 125},
 		{name: "refused volume", args: []string{"run", "--volume-driver", "nfs", "-v", "data:/data", "busybox", "true"}, err: "local is the only volume driver", code: 125},
 		{name: "many flags", args: []string{

@@ -19,6 +19,13 @@ func mapHost(spec *triton.Spec, h *container.HostConfig, version apiVersion) err
 		return err
 	}
 	spec.AutoRemove, spec.ContainerIDFile = h.AutoRemove, h.ContainerIDFile
+	var err error
+	if spec.RestartPolicy, err = restartPolicy(h.RestartPolicy); err != nil {
+		return err
+	}
+	if spec.AutoRemove && spec.RestartPolicy.Restarts() {
+		return invalid("can't create 'AutoRemove' container with restart policy")
+	}
 	const consoleSizeSince = 42 // older daemons on Linux ignored it, and clients sent rubbish
 	if version >= consoleSizeSince {
 		spec.ConsoleSize = h.ConsoleSize
@@ -43,6 +50,20 @@ func mapHost(spec *triton.Spec, h *container.HostConfig, version apiVersion) err
 	spec.ShmSize = h.ShmSize
 	spec.Sysctls = h.Sysctls
 	return nil
+}
+
+// restartPolicy checks a policy as docker does.
+func restartPolicy(p container.RestartPolicy) (triton.RestartPolicy, error) {
+	if err := container.ValidateRestartPolicy(p); err != nil {
+		return triton.RestartPolicy{}, invalid("%v", err)
+	}
+	if p.Name == "" && p.MaximumRetryCount != 0 {
+		return triton.RestartPolicy{}, invalid("HostConfig.RestartPolicy.MaximumRetryCount: %d without a policy has no meaning", p.MaximumRetryCount)
+	}
+	if p.IsNone() {
+		return triton.RestartPolicy{}, nil
+	}
+	return triton.RestartPolicy{Name: string(p.Name), MaximumRetryCount: p.MaximumRetryCount}, nil
 }
 
 // checkExtraHost accepts name:address and name:host-gateway.

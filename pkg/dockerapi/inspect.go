@@ -72,7 +72,7 @@ func (s *Server) inspectOf(c *triton.Container) inspectResponse {
 	resp := inspectResponse{
 		InspectResponse: container.InspectResponse{
 			ID: c.Key.ID, Created: c.Created.UTC().Format(time.RFC3339Nano),
-			State: stateOf(&c.State),
+			State: stateOf(&c.State), RestartCount: c.State.Restarts,
 			Image: c.Spec.ImageID, Name: "/" + c.Name, Platform: "linux",
 			Driver: s.StorageDriver, GraphDriver: &storage.DriverData{Name: s.StorageDriver},
 			LogPath: c.LogPath, ExecIDs: c.ExecIDs,
@@ -96,8 +96,8 @@ func (s *Server) inspectOf(c *triton.Container) inspectResponse {
 func stateOf(st *triton.State) *container.State {
 	return &container.State{
 		Status:  container.ContainerState(st.Status),
-		Running: st.Status == triton.StatusRunning || st.Status == triton.StatusPaused,
-		Paused:  st.Status == triton.StatusPaused, Dead: st.Status == triton.StatusDead,
+		Running: countsAsRunning(st), Restarting: st.Status == triton.StatusRestarting,
+		Paused: st.Status == triton.StatusPaused, Dead: st.Status == triton.StatusDead,
 		OOMKilled: st.OOMKilled, Pid: st.Pid, ExitCode: st.ExitCode, Error: st.Error,
 		StartedAt: st.StartedAt.UTC().Format(time.RFC3339Nano), FinishedAt: st.FinishedAt.UTC().Format(time.RFC3339Nano),
 	}
@@ -154,7 +154,11 @@ func hostConfigOf(c *triton.Container) *container.HostConfig {
 		PidMode:     container.PidMode(spec.PidMode), IpcMode: container.IpcMode(or(spec.IpcMode, triton.ModePrivate)),
 		UTSMode: container.UTSMode(spec.UTSMode), UsernsMode: container.UsernsMode(spec.UsernsMode),
 		CgroupnsMode: container.CgroupnsMode(or(spec.CgroupnsMode, triton.ModePrivate)),
-		PortBindings: portBindingsOf(spec), PublishAllPorts: spec.PublishAll, RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		PortBindings: portBindingsOf(spec), PublishAllPorts: spec.PublishAll,
+		RestartPolicy: container.RestartPolicy{
+			Name:              container.RestartPolicyMode(or(spec.RestartPolicy.Name, triton.RestartNo)),
+			MaximumRetryCount: spec.RestartPolicy.MaximumRetryCount,
+		},
 		AutoRemove: spec.AutoRemove, ContainerIDFile: spec.ContainerIDFile, ConsoleSize: spec.ConsoleSize,
 		CapAdd: spec.CapAdd, CapDrop: spec.CapDrop, SecurityOpt: spec.SecurityOpt,
 		DNS: []netip.Addr{}, DNSOptions: nonNil(spec.DNSOptions), DNSSearch: nonNil(spec.DNSSearch),

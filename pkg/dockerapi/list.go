@@ -103,6 +103,8 @@ func statusText(st *triton.State, now time.Time) string {
 		return "Up " + units.HumanDuration(now.Sub(st.StartedAt))
 	case triton.StatusPaused:
 		return "Up " + units.HumanDuration(now.Sub(st.StartedAt)) + " (Paused)"
+	case triton.StatusRestarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", st.ExitCode, units.HumanDuration(now.Sub(st.FinishedAt)))
 	case triton.StatusDead:
 		return "Dead"
 	case triton.StatusCreated:

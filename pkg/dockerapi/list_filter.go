@@ -151,7 +151,7 @@ func (f *containerFilter) selectFrom(all []triton.Container) []*triton.Container
 }
 
 func (f *containerFilter) include(c *triton.Container) bool {
-	running := isRunning(c)
+	running := countsAsRunning(&c.State)
 	switch {
 	case !running && !f.all && f.limit <= 0,
 		len(f.names) > 0 && !anyMatch(f.names, c.Name, "/"+c.Name),
@@ -196,8 +196,14 @@ func (f *containerFilter) inNetwork(c *triton.Container) bool {
 	return false
 }
 
+// isRunning reports whether a container has a first process.
 func isRunning(c *triton.Container) bool {
 	return c.State.Status == triton.StatusRunning || c.State.Status == triton.StatusPaused
+}
+
+// countsAsRunning is docker's Running, which a container is too that restarts: it is to be stopped before it is removed.
+func countsAsRunning(st *triton.State) bool {
+	return st.Status == triton.StatusRunning || st.Status == triton.StatusPaused || st.Status == triton.StatusRestarting
 }
 
 // visiblePorts are the ports docker ps lists: those exposed, while the container runs in a network of its own.

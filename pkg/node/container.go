@@ -16,6 +16,7 @@ type container struct {
 
 	life     sync.Mutex // held through a start or a removal
 	agreeing sync.Mutex // held while the record in etcd changes
+	saving   sync.Mutex // held while the state file is written
 
 	mu       sync.Mutex
 	rec      Record
@@ -23,6 +24,9 @@ type container struct {
 	state    triton.State
 	task     *runtime.Task // nil unless a first process exists
 	next     *ending       // completed at the next exit, then replaced
+	over     *ending       // the same for an exit that no restart follows
+	nextRun  *appointment  // nil unless a restart is to come
+	lastRun  bool          // somebody wants this run to end for good
 	last     triton.ExitRecord
 	oomKills int  // published of this run
 	stays    bool // an end does not remove it, whatever AutoRemove says: a restart is under way
@@ -53,7 +57,7 @@ func newContainer(dataRoot string, rec Record, revision int64) *container {
 	return &container{
 		key: rec.Key, dataDir: containerDir(dataRoot, rec.Key), rec: rec, revision: revision,
 		state: triton.State{Status: triton.StatusCreated},
-		next:  newEnding(), removed: newEnding(), execs: map[string]*exec{},
+		next:  newEnding(), over: newEnding(), removed: newEnding(), execs: map[string]*exec{},
 	}
 }
 

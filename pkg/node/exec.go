@@ -48,11 +48,14 @@ func (e *exec) finish(code int) {
 
 // CreateExec registers a process to run later; the container must run.
 func (n *Node) CreateExec(ctx context.Context, key triton.ContainerKey, spec triton.ExecSpec) (string, error) {
-	c, _, err := n.needTask(key)
+	c, err := n.get(key)
 	if err != nil {
 		return "", err
 	}
 	if err := c.needThawed("exec"); err != nil {
+		return "", err
+	}
+	if _, _, err := n.needTask(key); err != nil {
 		return "", err
 	}
 	if len(spec.Argv) == 0 {

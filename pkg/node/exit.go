@@ -52,13 +52,19 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	c.task = nil
 	next := c.next // replaced as the state changes: who sees the container run waits for this end
 	c.next = newEnding()
-	state, remove := c.state, c.rec.Spec.AutoRemove && !c.stays
+	again := c.again()
+	over := c.over
+	if !again {
+		c.over = newEnding()
+	}
+	remove := !again && c.rec.Spec.AutoRemove && !c.stays
 	c.mu.Unlock()
 	n.changed()
-	if err := writeState(c.dataDir, state); err != nil {
-		n.log.Error("state not written", "container", c.key, "err", err)
-	}
+	n.saveState(c)
 	next.complete(rec)
+	if !again {
+		over.complete(rec)
+	}
 	var remains sync.WaitGroup
 	remains.Go(func() {
 		n.deleteTask(ctx, c, task)
@@ -72,6 +78,7 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 		}
 	}
 	remains.Wait()
+	n.scheduleRestart(c)
 }
 
 // attrRun tells a die event's run. Labels are attributes too, so its name must be none that a user would take.
@@ -121,7 +128,7 @@ func (n *Node) WaitContainer(_ context.Context, key triton.ContainerKey, until t
 		e = c.removed
 	case triton.WaitNextExit:
 	default:
-		if !c.running() {
+		if !c.running() && !c.restarting() {
 			rec := triton.ExitRecord{Code: c.state.ExitCode, At: c.state.FinishedAt}
 			return func(context.Context) (triton.ExitRecord, error) { return rec, nil }, nil
 		}

@@ -16,12 +16,12 @@ func (n *Node) ContainerLogs(ctx context.Context, key triton.ContainerKey, opt t
 		return err
 	}
 	c.mu.Lock()
-	driver, running, next := c.rec.Spec.Log.Driver, c.running(), c.next
+	driver, running, over := c.rec.Spec.Log.Driver, c.running() || c.restarting(), c.over
 	c.mu.Unlock()
 	if driver != triton.LogJSONFile {
 		return kindf(errdefs.ErrNotImplemented, "configured logging driver does not support reading")
 	}
-	ended := next.done
+	ended := over.done // a restart by its policy ends no reader
 	if !running {
 		ended = closed
 	}

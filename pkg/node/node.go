@@ -79,6 +79,8 @@ type Node struct {
 	// joining is read-held while a container joins a network, held while one is removed.
 	joining sync.RWMutex
 
+	agenda   *agenda
+	restarts chan struct{} // a place for each restart under way
 	observed observedRing
 	changes  atomic.Uint64
 
@@ -99,6 +101,7 @@ func New(cfg Config) *Node {
 	return &Node{
 		cfg: cfg, log: cfg.Log, intent: intent{cfg.Cluster},
 		byID: map[triton.ContainerKey]*container{}, names: map[nameKey]triton.ContainerKey{}, nets: newNetIndex(), vols: newVolumeIndex(),
+		agenda: newAgenda(cfg.Now), restarts: make(chan struct{}, parallelRestarts),
 		ctx: ctx, cancel: cancel,
 	}
 }

@@ -133,9 +133,12 @@ func (n *Node) unwatch(c *container) {
 	n.observed.add(n.cfg.Now(), o)
 }
 
-// Run tells of what the kernel reports as it happens, until ctx is done: kills by the OOM killer, which a container may
-// survive. It returns nil.
+// Run keeps the containers' appointments and tells of what the kernel reports as it happens, until ctx is done: kills by the
+// OOM killer, which a container may survive. It returns nil.
 func (n *Node) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { n.agenda.run(ctx, n.spawn) })
 	return n.cfg.Probes.Events(ctx, eventQueue, func(e probes.Event) {
 		if e.Kind == probes.EventOOM {
 			n.oomKilled(e)

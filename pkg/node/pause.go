@@ -36,6 +36,8 @@ func (n *Node) freeze(ctx context.Context, c *container, on bool) error {
 	task, status := c.task, c.state.Status
 	c.mu.Unlock()
 	switch {
+	case on && status == triton.StatusRestarting:
+		return kindf(errdefs.ErrFailedPrecondition, "Container %s is restarting, wait until the container is running", c.key.ID)
 	case on && task == nil:
 		return kindf(errdefs.ErrFailedPrecondition, "container %s is not running", c.key.ID)
 	case on && status == triton.StatusPaused:
@@ -54,29 +56,18 @@ func (n *Node) freeze(ctx context.Context, c *container, on bool) error {
 	}
 	c.mu.Lock()
 	c.state.Status = status
-	state := c.state
 	c.mu.Unlock()
 	n.changed()
-	if err := writeState(c.dataDir, state); err != nil {
-		n.log.Error("state not written", "container", c.key, "err", err)
-	}
+	n.saveState(c)
 	n.publish(c.event(action, n.cfg.Now().UTC(), nil))
 	return nil
 }
 
-// thaw lets a frozen container take the signal it was just sent, as docker does for a signal that should end it: its stop
-// signal, or any where it has none of its own. SIGKILL is thawed by the shim itself.
+// thaw lets a frozen container take the signal it was just sent, as docker does for a signal that should end it. SIGKILL is
+// thawed by the shim itself.
 func (n *Node) thaw(ctx context.Context, c *container, sent unix.Signal) error {
-	c.mu.Lock()
-	paused, own := c.state.Status == triton.StatusPaused, c.rec.Spec.StopSignal
-	c.mu.Unlock()
-	if !paused || sent == unix.SIGKILL {
+	if !c.paused() || sent == unix.SIGKILL || !c.wouldEnd(sent) {
 		return nil
-	}
-	if own != "" {
-		if stop, err := parseSignal(own); err == nil && stop != sent {
-			return nil
-		}
 	}
 	err := n.freeze(ctx, c, false)
 	if !c.paused() {
@@ -91,8 +82,14 @@ func (c *container) paused() bool {
 	return c.state.Status == triton.StatusPaused
 }
 
-// needThawed refuses what docker refuses for a paused container.
+// needThawed refuses what docker refuses for a container that is paused or restarting.
 func (c *container) needThawed(what string) error {
+	c.mu.Lock()
+	restarting := c.restarting()
+	c.mu.Unlock()
+	if restarting {
+		return kindf(errdefs.ErrFailedPrecondition, "Container %s is restarting, wait until the container is running", c.key.ID)
+	}
 	if c.paused() {
 		return kindf(errdefs.ErrFailedPrecondition, "%s %s is paused, unpause the container before %s",
 			map[bool]string{true: "container", false: "Container"}[what == "attach"], c.name(), what)

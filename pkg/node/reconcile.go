@@ -23,6 +23,16 @@ const reconcileParallel = 16
 // on while no daemon lived, learns how those that ended did, and removes what no record owns. It never ends a
 // container that a record owns.
 func (n *Node) Reconcile(ctx context.Context) error {
+	if err := n.reconcile(ctx); err != nil {
+		return err
+	}
+	for _, c := range n.all() { // only now: what they join, and what they would take, is known
+		n.takeUp(c)
+	}
+	return nil
+}
+
+func (n *Node) reconcile(ctx context.Context) error {
 	recs, bad, err := n.intent.all(ctx)
 	if err != nil {
 		return err
@@ -144,19 +154,19 @@ func (n *Node) resume(c *container, found runtime.Found) error {
 	missedStart := c.state.Status != triton.StatusRunning && c.state.Status != triton.StatusPaused || c.state.Run != found.Run
 	c.state = triton.State{
 		Status: triton.StatusRunning, Run: found.Run, Pid: found.Task.Pid(), CgroupID: ids.V2, StartedAt: found.StartedAt,
+		FinishedAt: c.state.FinishedAt, Restarts: c.state.Restarts, Pause: c.state.Pause, ByHand: c.state.ByHand,
 	}
 	if found.Paused {
 		c.state.Status = triton.StatusPaused
 	}
 	c.task = found.Task
-	state := c.state
 	c.mu.Unlock()
 	if found.LostStdio {
 		n.log.Error("output lost: a shim died and nobody held its pipes", "container", c.key)
 	}
 	if missedStart {
 		n.publish(c.event("start", found.StartedAt, nil))
-		if err := writeState(c.dataDir, state); err != nil {
+		if err := c.writeState(); err != nil {
 			return err
 		}
 	}
@@ -169,7 +179,7 @@ func (n *Node) resume(c *container, found runtime.Found) error {
 func (n *Node) endedMeanwhile(ctx context.Context, c *container, found runtime.Found) error {
 	rec := *found.Exit
 	c.mu.Lock()
-	known := c.state.Status == triton.StatusExited && c.state.Run == rec.Run
+	known := (c.state.Status == triton.StatusExited || c.restarting()) && c.state.Run == rec.Run
 	if c.state.StartedAt.IsZero() || c.state.Run != rec.Run {
 		c.state.StartedAt = found.StartedAt
 	}
@@ -185,9 +195,14 @@ func (n *Node) endedMeanwhile(ctx context.Context, c *container, found runtime.F
 	if !known {
 		c.mu.Lock()
 		c.exited(rec, "the container was gone and no record of its end was found")
-		state := c.state
+		if byHand := c.rec.Desired == triton.StatusExited; byHand {
+			c.state.ByHand = true // the record may know what a state file did not survive to tell
+		}
+		if !c.state.ByHand {
+			c.again()
+		}
 		c.mu.Unlock()
-		if err := writeState(c.dataDir, state); err != nil {
+		if err := c.writeState(); err != nil {
 			return err
 		}
 	}

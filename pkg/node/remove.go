@@ -20,9 +20,19 @@ var errAlreadyRemoving = kindf(errdefs.ErrFailedPrecondition, "removal of contai
 // RemoveContainer removes a container that does not run; force kills it first. With volumes its anonymous volumes go, those
 // that no other container mounts.
 func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, force, volumes bool) error {
-	c, task, next, err := n.runningTask(key)
+	c, task, _, err := n.runningTask(key)
 	if err != nil {
 		return err
+	}
+	if c.isRestarting() && !force {
+		return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is restarting: "+
+			"stop the container before removing or force remove", "/"+c.name())
+	}
+	next := (*ending)(nil)
+	if force {
+		for task, next = n.order(c, true, true); task == nil && c.isRestarting(); task, next = n.order(c, true, true) {
+			n.giveUpRestart(c)
+		}
 	}
 	if task != nil {
 		if c.paused() && !force {
@@ -69,7 +79,7 @@ func (n *Node) removeLocked(ctx context.Context, c *container, how removal) erro
 		c.mu.Unlock()
 		return errAlreadyRemoving
 	}
-	if c.running() {
+	if c.running() || c.restarting() {
 		c.mu.Unlock()
 		return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is running", "/"+c.rec.Name)
 	}
@@ -91,6 +101,7 @@ func (n *Node) removeLocked(ctx context.Context, c *container, how removal) erro
 	c.waiting = nil
 	c.removed.complete(c.last)
 	c.next.complete(c.last)
+	c.over.complete(c.last)
 	c.mu.Unlock()
 	n.spawn(func() {
 		if how.remains != nil {

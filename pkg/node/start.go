@@ -24,10 +24,19 @@ func (n *Node) StartContainer(ctx context.Context, key triton.ContainerKey) erro
 	}
 	c.life.Lock()
 	defer c.life.Unlock()
+	c.mu.Lock()
+	if c.restarting() {
+		c.mu.Unlock()
+		return errNotModified // its time will come
+	}
+	if !c.running() {
+		c.state.Restarts, c.state.Pause = 0, 0
+	}
+	c.mu.Unlock()
 	return n.startLocked(ctx, c)
 }
 
-// startLocked is StartContainer for a caller that holds c.life.
+// startLocked is StartContainer, or a restart, for a caller that holds c.life.
 func (n *Node) startLocked(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	running, removing, paused := c.running(), c.removing, c.state.Status == triton.StatusPaused
@@ -129,16 +138,13 @@ func (u *undoing) unless(ok bool) {
 // leftovers from the last one's.
 func (n *Node) beginRun(c *container) (run int, err error) {
 	c.mu.Lock()
-	next := c.state
-	c.mu.Unlock()
-	next.Run++
-	if err := writeState(c.dataDir, next); err != nil {
-		return 0, err
+	c.state.Run++
+	if !c.restarting() {
+		c.state.ByHand, c.lastRun = false, false
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.state.Run = next.Run
-	return next.Run, nil
+	run = c.state.Run
+	c.mu.Unlock()
+	return run, c.writeState()
 }
 
 // intend records in etcd what the container should be: running or exited. It returns at once; the function it returns
@@ -269,14 +275,14 @@ func createBindSources(s *triton.Spec) error {
 // started makes a run visible: state, supervision, event.
 func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint64, begun time.Time) {
 	c.mu.Lock()
-	c.state = triton.State{Status: triton.StatusRunning, Run: run, Pid: task.Pid(), CgroupID: cgroupID, StartedAt: begun}
+	c.state = triton.State{
+		Status: triton.StatusRunning, Run: run, Pid: task.Pid(), CgroupID: cgroupID, StartedAt: begun, FinishedAt: c.state.FinishedAt,
+		Restarts: c.state.Restarts, Pause: c.state.Pause, ByHand: c.state.ByHand,
+	}
 	c.task, c.oomKills = task, 0
-	state := c.state
 	c.mu.Unlock()
 	n.changed()
-	if err := writeState(c.dataDir, state); err != nil {
-		n.log.Error("state not written", "container", c.key, "err", err)
-	}
+	n.saveState(c)
 	n.publish(c.event("start", begun, nil))
 	n.supervise(c, task)
 }
@@ -297,17 +303,18 @@ func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
 	c.mu.Lock()
 	c.state.ExitCode, c.state.Error = code, reason.Error()
 	c.state.Pid, c.state.CgroupID = 0, 0
-	state, remove := c.state, c.rec.Spec.AutoRemove
-	c.last = triton.ExitRecord{Run: state.Run, Code: code, At: now}
+	remove := c.rec.Spec.AutoRemove
+	c.last = triton.ExitRecord{Run: c.state.Run, Code: code, At: now}
+	if c.restarting() { // docker does not try again either
+		n.settleLocked(c)
+	}
 	for _, a := range c.waiting {
 		a.abandon(err)
 	}
 	c.waiting = nil
 	c.mu.Unlock()
 	n.changed()
-	if werr := writeState(c.dataDir, state); werr != nil {
-		n.log.Error("state not written", "container", c.key, "err", werr)
-	}
+	n.saveState(c)
 	if remove {
 		err = errors.Join(err, n.removeLocked(ctx, c, removal{volumes: true}))
 	}

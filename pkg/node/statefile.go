@@ -15,9 +15,22 @@ import (
 // before it; it exists so that a stopped container still has its exit code after a reboot.
 const stateFile = "state.json"
 
-// writeState replaces dir's state file. It is not synced: after a crash of the host the process is gone as well.
-func writeState(dir string, s triton.State) error {
-	return writeNote(filepath.Join(dir, stateFile), s)
+// writeState replaces a container's state file by what its state is now. It is not synced: after a crash of the host the
+// process is gone as well. Writers wait for each other, so that the file never goes back.
+func (c *container) writeState() error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	c.mu.Lock()
+	s := c.state
+	c.mu.Unlock()
+	return writeNote(filepath.Join(c.dataDir, stateFile), s)
+}
+
+// saveState is writeState for a change that has happened, file or not.
+func (n *Node) saveState(c *container) {
+	if err := c.writeState(); err != nil {
+		n.log.Error("state not written", "container", c.key, "err", err)
+	}
 }
 
 // writeNote replaces a file by v in JSON.

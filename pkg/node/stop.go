@@ -16,12 +16,27 @@ import (
 // StopContainer sends the stop signal and leaves a deadline with the shim, which kills the container when it has
 // passed, be the daemon alive or not. It returns once the container ended.
 func (n *Node) StopContainer(ctx context.Context, key triton.ContainerKey, sig string, timeout *int) error {
-	c, task, next, err := n.runningTask(key)
+	c, err := n.get(key)
 	if err != nil {
 		return err
 	}
-	if task == nil {
-		return errNotModified
+	return n.stop(ctx, c, sig, timeout, true)
+}
+
+// stop is StopContainer; byHand: and the container is to stay stopped, which its record says.
+func (n *Node) stop(ctx context.Context, c *container, sig string, timeout *int, byHand bool) error {
+	task, next := n.order(c, byHand, true)
+	for task == nil {
+		if gaveUp := n.giveUpRestart(c); gaveUp {
+			if byHand {
+				n.intendStopped(ctx, c)()
+			}
+			n.publish(c.event("stop", n.cfg.Now().UTC(), nil))
+			return nil
+		}
+		if task, next = n.order(c, byHand, true); task == nil && !c.isRestarting() {
+			return errNotModified
+		}
 	}
 	c.mu.Lock()
 	spec := c.rec.Spec
@@ -30,13 +45,8 @@ func (n *Node) StopContainer(ctx context.Context, key triton.ContainerKey, sig s
 	if err != nil {
 		return err
 	}
-	if !spec.AutoRemove { // the end of one that does is the end of its record
-		intended := n.intend(ctx, c, triton.StatusExited)
-		defer func() { // a full disk, or a removal that was faster, must not keep a container from being stopped
-			if ierr := intended(); ierr != nil && !errdefs.IsNotFound(ierr) {
-				n.log.Warn("stop not recorded", "container", c.key, "err", ierr)
-			}
-		}()
+	if byHand && !spec.AutoRemove { // the end of one that does is the end of its record
+		defer n.intendStopped(ctx, c)()
 	}
 	patience := stopPatience(&spec, timeout)
 	if patience >= 0 {
@@ -52,6 +62,17 @@ func (n *Node) StopContainer(ctx context.Context, key triton.ContainerKey, sig s
 	}
 	n.publish(c.event("stop", n.cfg.Now().UTC(), nil))
 	return nil
+}
+
+// intendStopped records that the container should not run; what it returns waits for that. A full disk, or a removal that
+// was faster, must not keep a container from being stopped.
+func (n *Node) intendStopped(ctx context.Context, c *container) (wait func()) {
+	intended := n.intend(ctx, c, triton.StatusExited)
+	return func() {
+		if err := intended(); err != nil && !errdefs.IsNotFound(err) {
+			n.log.Warn("stop not recorded", "container", c.key, "err", err)
+		}
+	}
 }
 
 // stopPatience is how long to wait before the kill; negative: for ever.
@@ -88,7 +109,7 @@ func (n *Node) RestartContainer(ctx context.Context, key triton.ContainerKey, si
 	}
 	c.setStays(true) // the end of this run is not the end of the container
 	defer c.setStays(false)
-	if err := n.StopContainer(ctx, key, sig, timeout); err != nil && !IsNotModified(err) {
+	if err := n.stop(ctx, c, sig, timeout, false); err != nil && !IsNotModified(err) {
 		return err
 	}
 	if err := n.StartContainer(ctx, key); err != nil && !IsNotModified(err) {
@@ -110,14 +131,42 @@ func (n *Node) KillContainer(ctx context.Context, key triton.ContainerKey, sig s
 	if err != nil {
 		return err
 	}
-	c, task, _, err := n.runningTask(key)
+	c, err := n.get(key)
 	if err != nil {
 		return err
 	}
-	if task == nil {
-		return kindf(errdefs.ErrFailedPrecondition, "cannot kill container: %s: container %s is not running", key.ID, key.ID)
+	for {
+		task, _ := n.order(c, true, c.wouldEnd(number))
+		switch {
+		case task != nil:
+			return n.signal(ctx, c, task, number)
+		case c.wouldEnd(number) && n.giveUpRestart(c):
+			return nil // there is nothing to signal
+		case !c.isRestarting():
+			return kindf(errdefs.ErrFailedPrecondition, "cannot kill container: %s: container %s is not running", key.ID, key.ID)
+		case !c.wouldEnd(number):
+			return nil
+		}
 	}
-	return n.signal(ctx, c, task, number)
+}
+
+// wouldEnd reports whether a signal is meant to end the container, by docker's rule: its stop signal or SIGKILL, and any
+// where it has no stop signal of its own.
+func (c *container) wouldEnd(sent unix.Signal) bool {
+	c.mu.Lock()
+	own := c.rec.Spec.StopSignal
+	c.mu.Unlock()
+	if own == "" || sent == unix.SIGKILL {
+		return true
+	}
+	stop, err := parseSignal(own)
+	return err != nil || stop == sent
+}
+
+func (c *container) isRestarting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.restarting()
 }
 
 // signal sends and journals it, as docker's kill event.

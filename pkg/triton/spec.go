@@ -45,7 +45,8 @@ type Spec struct {
 	AttachStdout bool    `json:"attachStdout,omitempty"`
 	AttachStderr bool    `json:"attachStderr,omitempty"`
 
-	AutoRemove bool `json:"autoRemove,omitempty"`
+	AutoRemove    bool          `json:"autoRemove,omitempty"`
+	RestartPolicy RestartPolicy `json:"restartPolicy,omitzero"`
 	// ContainerIDFile is where the client wrote the id; inspect shows it.
 	ContainerIDFile string    `json:"containerIDFile,omitempty"`
 	Log             LogConfig `json:"log"`

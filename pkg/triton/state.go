@@ -10,8 +10,10 @@ const (
 	StatusCreated Status = "created"
 	StatusRunning Status = "running"
 	StatusPaused  Status = "paused"
-	StatusExited  Status = "exited"
-	StatusDead    Status = "dead"
+	// StatusRestarting is between a run that ended and the next one that the restart policy asks for.
+	StatusRestarting Status = "restarting"
+	StatusExited     Status = "exited"
+	StatusDead       Status = "dead"
 )
 
 // State is what is: it belongs to the node, never to the intent.
@@ -25,6 +27,11 @@ type State struct {
 	ExitCode   int       `json:"exitCode"`
 	OOMKilled  bool      `json:"oomKilled,omitempty"`
 	Error      string    `json:"error,omitempty"` // why a start failed, or how an exit status was lost
+	// Restarts counts the policy's restarts since somebody started the container; Pause is the last wait before one.
+	Restarts int           `json:"restarts,omitempty"`
+	Pause    time.Duration `json:"pause,omitempty"`
+	// ByHand: somebody stopped or killed the container since it was started.
+	ByHand bool `json:"byHand,omitempty"`
 }
 
 // ExitSource says where an exit status was learnt, best first.
