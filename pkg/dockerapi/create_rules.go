@@ -35,20 +35,19 @@ func configRules() ruleTable {
 		"StopTimeout":     {kind: mapped},
 		"ArgsEscaped":     {kind: harmless, why: "Windows only"},
 		"OnBuild":         {kind: harmless, why: "acts when an image is built from the container's image, never on the container"},
-		"Shell":           {kind: harmless, why: "acts when an image is built, never on the container"},
+		"Shell":           {kind: mapped},
 		"Volumes":         {kind: mapped},
 		"NetworkDisabled": {kind: refused, why: "use HostConfig.NetworkMode none"},
 		"MacAddress":      {kind: refused, why: "addresses are assigned"},
 		// dockerode puts the parameters of the URL into the body as well.
-		"name":     {kind: harmless, why: "the parameter of the URL counts"},
-		"platform": {kind: harmless, why: "the parameter of the URL counts"},
-		// Of a health check only "none at all" can be kept.
-		"Healthcheck.Test":          {kind: refused, also: []string{`["NONE"]`}, why: "health checks are not built yet"},
-		"Healthcheck.Interval":      {kind: refused, why: "health checks are not built yet"},
-		"Healthcheck.Timeout":       {kind: refused, why: "health checks are not built yet"},
-		"Healthcheck.Retries":       {kind: refused, why: "health checks are not built yet"},
-		"Healthcheck.StartPeriod":   {kind: refused, why: "health checks are not built yet"},
-		"Healthcheck.StartInterval": {kind: refused, why: "health checks are not built yet"},
+		"name":                      {kind: harmless, why: "the parameter of the URL counts"},
+		"platform":                  {kind: harmless, why: "the parameter of the URL counts"},
+		"Healthcheck.Test":          {kind: mapped},
+		"Healthcheck.Interval":      {kind: mapped},
+		"Healthcheck.Timeout":       {kind: mapped},
+		"Healthcheck.Retries":       {kind: mapped},
+		"Healthcheck.StartPeriod":   {kind: mapped},
+		"Healthcheck.StartInterval": {kind: mapped},
 	}
 }
 

@@ -94,6 +94,10 @@ func mapConfig(spec *triton.Spec, c *container.Config) error {
 			return invalid("%v", err)
 		}
 	}
+	if err := mapHealthcheck(spec, c.Healthcheck); err != nil {
+		return err
+	}
+	spec.Shell = c.Shell
 	spec.Image = c.Image
 	spec.Entrypoint, spec.Cmd = c.Entrypoint, c.Cmd
 	spec.Env, spec.Labels = c.Env, c.Labels
@@ -144,7 +148,7 @@ func mergeImage(spec *triton.Spec, img *triton.Image) error {
 	spec.StopSignal = or(spec.StopSignal, c.StopSignal)
 	spec.ExposedPorts = union(spec.ExposedPorts, c.ExposedPorts)
 	spec.Volumes = union(spec.Volumes, cleaned(c.Volumes))
-	spec.ImageHealthcheck = c.Healthcheck
+	mergeHealthcheck(spec, c.Healthcheck)
 	return nil
 }
 

@@ -72,7 +72,7 @@ func (s *Server) inspectOf(c *triton.Container) inspectResponse {
 	resp := inspectResponse{
 		InspectResponse: container.InspectResponse{
 			ID: c.Key.ID, Created: c.Created.UTC().Format(time.RFC3339Nano),
-			State: stateOf(&c.State), RestartCount: c.State.Restarts,
+			State: stateOf(&c.State, c.Health), RestartCount: c.State.Restarts,
 			Image: c.Spec.ImageID, Name: "/" + c.Name, Platform: "linux",
 			Driver: s.StorageDriver, GraphDriver: &storage.DriverData{Name: s.StorageDriver},
 			LogPath: c.LogPath, ExecIDs: c.ExecIDs,
@@ -93,12 +93,12 @@ func (s *Server) inspectOf(c *triton.Container) inspectResponse {
 	return resp
 }
 
-func stateOf(st *triton.State) *container.State {
+func stateOf(st *triton.State, health *triton.Health) *container.State {
 	return &container.State{
 		Status:  container.ContainerState(st.Status),
 		Running: countsAsRunning(st), Restarting: st.Status == triton.StatusRestarting,
 		Paused: st.Status == triton.StatusPaused, Dead: st.Status == triton.StatusDead,
-		OOMKilled: st.OOMKilled, Pid: st.Pid, ExitCode: st.ExitCode, Error: st.Error,
+		Health: healthOf(health), OOMKilled: st.OOMKilled, Pid: st.Pid, ExitCode: st.ExitCode, Error: st.Error,
 		StartedAt: st.StartedAt.UTC().Format(time.RFC3339Nano), FinishedAt: st.FinishedAt.UTC().Format(time.RFC3339Nano),
 	}
 }
@@ -112,6 +112,7 @@ func configOf(c *triton.Container) *container.Config {
 		Env: nonNil(spec.Env), Cmd: spec.Cmd, Entrypoint: spec.Entrypoint, Image: spec.Image, WorkingDir: spec.WorkingDir,
 		Labels: spec.Labels, StopSignal: spec.StopSignal, StopTimeout: spec.StopTimeout,
 	}
+	cfg.Healthcheck, cfg.Shell = healthConfigOf(spec.Healthcheck), spec.Shell
 	if cfg.Labels == nil {
 		cfg.Labels = map[string]string{}
 	}

@@ -97,10 +97,10 @@ func commandText(argv []string) string {
 }
 
 // statusText is "Up 3 seconds" or "Exited (0) 2 minutes ago".
-func statusText(st *triton.State, now time.Time) string {
+func statusText(st *triton.State, health *triton.Health, now time.Time) string {
 	switch st.Status {
 	case triton.StatusRunning:
-		return "Up " + units.HumanDuration(now.Sub(st.StartedAt))
+		return "Up " + units.HumanDuration(now.Sub(st.StartedAt)) + healthText(health)
 	case triton.StatusPaused:
 		return "Up " + units.HumanDuration(now.Sub(st.StartedAt)) + " (Paused)"
 	case triton.StatusRestarting:
@@ -154,7 +154,7 @@ func (l *listCache) encode(list []*triton.Container, images imageNames, now time
 		if !ok {
 			have.familiar = familiarTag(c.Spec.Image)
 		}
-		key := rowKey{name: c.Name, image: images.shown(c, have.familiar), status: statusText(&c.State, now), state: c.State.Status, network: c.Network,
+		key := rowKey{name: c.Name, image: images.shown(c, have.familiar), status: statusText(&c.State, c.Health, now), state: c.State.Status, network: c.Network,
 			published: publishedKey(c.Published), networks: networksKey(c)}
 		if !ok || have.key != key {
 			raw, err := marshalPlain(summaryOf(c, key.image, key.status))

@@ -160,7 +160,7 @@ func (f *containerFilter) include(c *triton.Container) bool {
 		!f.labels("label", c.Spec.Labels),
 		len(f.exits) > 0 && (running || c.State.StartedAt.IsZero() || !slices.Contains(f.exits, c.State.ExitCode)),
 		!f.exact("status", string(c.State.Status)),
-		!f.exact("health", string(container.NoHealthcheck)),
+		!f.exact("health", healthStatus(c)),
 		f.images != nil && !f.images[c.Spec.ImageID],
 		!f.usesVolume(c),
 		!f.inNetwork(c):

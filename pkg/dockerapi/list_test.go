@@ -221,16 +221,29 @@ func TestListForgetsRemovedContainers(t *testing.T) {
 func TestStatusText(t *testing.T) {
 	at := func(d time.Duration) time.Time { return testNow.Add(-d) }
 	for want, st := range map[string]triton.State{
-		"Up 3 seconds":              {Status: triton.StatusRunning, StartedAt: at(3 * time.Second)},
-		"Up 2 hours (Paused)":       {Status: triton.StatusPaused, StartedAt: at(2 * time.Hour)},
-		"Created":                   {Status: triton.StatusCreated},
-		"Exited (0) 2 minutes ago":  {Status: triton.StatusExited, FinishedAt: at(2 * time.Minute)},
-		"Exited (137) 5 weeks ago":  {Status: triton.StatusExited, ExitCode: 137, FinishedAt: at(35 * 24 * time.Hour)},
-		"Up Less than a second":     {Status: triton.StatusRunning, StartedAt: at(0)},
-		"Dead":                      {Status: triton.StatusDead},
-		"Exited (1) 10 seconds ago": {Status: triton.StatusExited, ExitCode: 1, FinishedAt: at(10 * time.Second)},
+		"Up 3 seconds":                {Status: triton.StatusRunning, StartedAt: at(3 * time.Second)},
+		"Up 2 hours (Paused)":         {Status: triton.StatusPaused, StartedAt: at(2 * time.Hour)},
+		"Created":                     {Status: triton.StatusCreated},
+		"Exited (0) 2 minutes ago":    {Status: triton.StatusExited, FinishedAt: at(2 * time.Minute)},
+		"Exited (137) 5 weeks ago":    {Status: triton.StatusExited, ExitCode: 137, FinishedAt: at(35 * 24 * time.Hour)},
+		"Up Less than a second":       {Status: triton.StatusRunning, StartedAt: at(0)},
+		"Dead":                        {Status: triton.StatusDead},
+		"Restarting (3) 1 second ago": {Status: triton.StatusRestarting, ExitCode: 3, FinishedAt: at(time.Second)},
+		"Exited (1) 10 seconds ago":   {Status: triton.StatusExited, ExitCode: 1, FinishedAt: at(10 * time.Second)},
 	} {
-		if got := statusText(&st, testNow); got != want {
+		if got := statusText(&st, nil, testNow); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestStatusTextTellsHealth(t *testing.T) {
+	st := triton.State{Status: triton.StatusRunning, StartedAt: testNow.Add(-3 * time.Second)}
+	for status, want := range map[string]string{
+		triton.HealthStarting: "Up 3 seconds (health: starting)", triton.HealthHealthy: "Up 3 seconds (healthy)",
+		triton.HealthUnhealthy: "Up 3 seconds (unhealthy)",
+	} {
+		if got := statusText(&st, &triton.Health{Status: status}, testNow); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

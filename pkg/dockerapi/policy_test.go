@@ -129,7 +129,7 @@ func TestTenantIsRefusedForeignSubnets(t *testing.T) {
 func TestEverySpecFieldIsJudged(t *testing.T) {
 	judged := map[reflect.Type]string{
 		reflect.TypeFor[triton.Spec](): "Image ImageID Entrypoint Cmd Env WorkingDir User GroupAdd Hostname Domainname Labels StopSignal " +
-			"StopTimeout ExposedPorts Ports PublishAll Networks BridgePriority Links Volumes VolumesFrom ImageHealthcheck TTY ConsoleSize " +
+			"StopTimeout ExposedPorts Ports PublishAll Networks BridgePriority Links Volumes VolumesFrom Healthcheck Shell TTY ConsoleSize " +
 			"OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr AutoRemove ContainerIDFile Log NetworkMode PidMode IpcMode " +
 			"UTSMode UsernsMode CgroupnsMode DNS DNSSearch DNSOptions ExtraHosts Privileged CapAdd CapDrop NoNewPrivileges Seccomp " +
 			"SecurityOpt ReadonlyRootfs MaskedPaths ReadonlyPaths Mounts Devices Sysctls ShmSize Resources Ulimits OomScoreAdj RestartPolicy",

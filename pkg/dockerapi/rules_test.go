@@ -94,6 +94,8 @@ var examples = map[string]string{
 	"HostConfig.CpusetMems": `"0"`, "HostConfig.MemoryReservation": `8388608`, "HostConfig.MemorySwap": `-1`, "HostConfig.OomKillDisable": `true`,
 	"HostConfig.PidsLimit": `7`, "HostConfig.PortBindings": `{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8000-8010"}]}`,
 	"HostConfig.PublishAllPorts": `true`, "HostConfig.Links": `["db:d"]`,
+	"Shell": `["bash","-c"]`, "Healthcheck.Test": `["CMD","t"]`, "Healthcheck.Interval": `1000000`, "Healthcheck.Timeout": `1000000`,
+	"Healthcheck.StartPeriod": `1000000`, "Healthcheck.StartInterval": `1000000`, "Healthcheck.Retries": `2`,
 	"HostConfig.RestartPolicy.Name": `"unless-stopped"`, "HostConfig.RestartPolicy.MaximumRetryCount": `3,"Name":"on-failure"`,
 	"NetworkingConfig.EndpointsConfig{}": `{"IPAMConfig":{"IPv4Address":"10.1.1.1"},"Links":["db:d"],"Aliases":["a"],"GwPriority":3,"MacAddress":"02:00:00:00:00:01"}`,
 	"HostConfig.Devices[]":               `{"PathOnHost":"/dev/a","PathInContainer":"/dev/b","CgroupPermissions":"r"}`,
@@ -249,15 +251,6 @@ func TestCreateBody(t *testing.T) {
 		{"link of the host", `{"Image":"i","HostConfig":{"NetworkMode":"host","Links":["a"]}}`,
 			"conflicting options: host type networking can't be used with links. This would result in undefined behavior"},
 		{"dockerode", `{"Image":"i","name":"n","platform":"linux/amd64"}`, ""},
-		{"no health check", `{"Image":"i","Healthcheck":{"Test":["NONE"]}}`, ""},
-		{"restart and remove", `{"Image":"i","HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}`,
-			"can't create 'AutoRemove' container with restart policy"},
-		{"remove without restart", `{"Image":"i","HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"no"}}}`, ""},
-		{"restart for ever, but twice", `{"Image":"i","HostConfig":{"RestartPolicy":{"Name":"always","MaximumRetryCount":2}}}`,
-			"invalid restart policy: maximum retry count can only be used with 'on-failure'"},
-		{"restart count alone", `{"Image":"i","HostConfig":{"RestartPolicy":{"MaximumRetryCount":2}}}`,
-			"HostConfig.RestartPolicy.MaximumRetryCount: 2 without a policy has no meaning"},
-		{"restart no", `{"Image":"i","HostConfig":{"RestartPolicy":{"Name":"no"}}}`, ""},
 		{"string command", `{"Image":"i","Cmd":"date"}`, ""},
 		{"wrong type", `{"Image":5}`, "invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Config.Image of type string"},
 		{"bad bind", `{"Image":"i","HostConfig":{"Binds":["/a:/b:ro,rw"]}}`, "invalid mode: ro,rw"},
@@ -286,19 +279,44 @@ func TestCreateBody(t *testing.T) {
 		{"env", `{"Image":"i","Env":["=x"]}`, "invalid environment variable: =x"},
 		{"signal", `{"Image":"i","StopSignal":"SIGX"}`, "invalid signal: SIGX"},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			_, err := specFrom(t, tc.body)
-			got := ""
-			if err != nil {
-				got = messageOf(err)
-				if statusOf(err) != 400 {
-					t.Errorf("status: got %d, want 400", statusOf(err))
-				}
-			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
+		t.Run(tc.name, func(t *testing.T) { checkCreate(t, tc.body, tc.want) })
+	}
+}
+
+// checkCreate wants a create body to be refused with a text and status 400; "": to be accepted.
+func checkCreate(t *testing.T, body, want string) {
+	t.Helper()
+	_, err := specFrom(t, body)
+	got := ""
+	if err != nil {
+		got = messageOf(err)
+		if statusOf(err) != 400 {
+			t.Errorf("status: got %d, want 400", statusOf(err))
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestCreateBodyAboutLife(t *testing.T) {
+	for _, tc := range []struct{ name, body, want string }{
+		{"restart and remove", `{"Image":"i","HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}`,
+			"can't create 'AutoRemove' container with restart policy"},
+		{"remove without restart", `{"Image":"i","HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"no"}}}`, ""},
+		{"restart for ever, but twice", `{"Image":"i","HostConfig":{"RestartPolicy":{"Name":"always","MaximumRetryCount":2}}}`,
+			"invalid restart policy: maximum retry count can only be used with 'on-failure'"},
+		{"restart count alone", `{"Image":"i","HostConfig":{"RestartPolicy":{"MaximumRetryCount":2}}}`,
+			"HostConfig.RestartPolicy.MaximumRetryCount: 2 without a policy has no meaning"},
+		{"fast health check", `{"Image":"i","Healthcheck":{"Test":["CMD","x"],"Interval":999999}}`, "Interval in Healthcheck cannot be less than 1ms"},
+		{"slow health check", `{"Image":"i","Healthcheck":{"Test":["CMD","x"],"Timeout":-1}}`, "Timeout in Healthcheck cannot be less than 1ms"},
+		{"health check of no kind", `{"Image":"i","Healthcheck":{"Test":["x"]}}`, `Healthcheck.Test: unknown type "x": want NONE, CMD or CMD-SHELL`},
+		{"empty health check", `{"Image":"i","Healthcheck":{"Test":["CMD"]}}`, "Healthcheck.Test: CMD without a command"},
+		{"retries", `{"Image":"i","Healthcheck":{"Retries":-1}}`, "Retries in Healthcheck cannot be negative"},
+		{"no health check", `{"Image":"i","Healthcheck":{"Test":["NONE"]}}`, ""},
+		{"restart no", `{"Image":"i","HostConfig":{"RestartPolicy":{"Name":"no"}}}`, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) { checkCreate(t, tc.body, tc.want) })
 	}
 }
 

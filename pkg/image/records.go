@@ -391,9 +391,12 @@ func (s *Store) manifestOf(ctx context.Context, f *found) (ocispec.Manifest, err
 
 // imageConfig copies what an image says about how to run it.
 func imageConfig(c *dockerspec.DockerOCIImageConfig) triton.ImageConfig {
-	var health []string
-	if c.Healthcheck != nil {
-		health = slices.Clone(c.Healthcheck.Test)
+	var health *triton.Healthcheck
+	if h := c.Healthcheck; h != nil {
+		health = &triton.Healthcheck{
+			Test: slices.Clone(h.Test), Interval: h.Interval, Timeout: h.Timeout,
+			StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries,
+		}
 	}
 	return triton.ImageConfig{
 		Healthcheck: health,

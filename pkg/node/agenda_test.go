@@ -30,7 +30,7 @@ func TestAgendaKeepsTimesAndForgetsWhatIsCancelled(t *testing.T) {
 		a.cancel(cancelled)
 		a.cancel(cancelled) // again
 		a.cancel(nil)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute) // of the bubble
 		cancel()
 		wg.Wait()
 		want := []string{"overdue 0s", "first 1s", "third 3s", "made by another 5s"}

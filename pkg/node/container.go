@@ -22,11 +22,13 @@ type container struct {
 	rec      Record
 	revision int64
 	state    triton.State
-	task     *runtime.Task // nil unless a first process exists
-	next     *ending       // completed at the next exit, then replaced
-	over     *ending       // the same for an exit that no restart follows
-	nextRun  *appointment  // nil unless a restart is to come
-	lastRun  bool          // somebody wants this run to end for good
+	task     *runtime.Task  // nil unless a first process exists
+	next     *ending        // completed at the next exit, then replaced
+	over     *ending        // the same for an exit that no restart follows
+	nextRun  *appointment   // nil unless a restart is to come
+	lastRun  bool           // somebody wants this run to end for good
+	health   *triton.Health // replaced, never changed; nil: never probed
+	probe    *appointment   // nil unless the run is probed
 	last     triton.ExitRecord
 	oomKills int  // published of this run
 	stays    bool // an end does not remove it, whatever AutoRemove says: a restart is under way
@@ -89,7 +91,7 @@ func (c *container) view(cgroup string) triton.Container {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := triton.Container{
-		Key: c.key, Name: c.rec.Name, Created: c.rec.Created, Spec: c.rec.Spec, State: c.state,
+		Key: c.key, Name: c.rec.Name, Created: c.rec.Created, Spec: c.rec.Spec, State: c.state, Health: c.health,
 		Network: c.rec.Endpoint, IDs: c.rec.IDs, DataDir: c.dataDir, Cgroup: cgroup,
 		Published: c.published, Networks: c.rec.Networks, Attached: c.attached, VolumeSources: c.sources,
 	}

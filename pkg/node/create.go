@@ -82,7 +82,7 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 		n.publish(n.volumeEvent("create", r.Key, nil))
 	}
 	n.publish(c.event("create", rec.Created, nil))
-	return key, append(warnings, imageWarnings(&spec)...), nil
+	return key, warnings, nil
 }
 
 // checkMachine refuses what this machine cannot give, with docker's texts.
@@ -235,15 +235,6 @@ func (n *Node) defaultHostname(rec *Record) string {
 		}
 	}
 	return triton.ShortID(rec.Key.ID)
-}
-
-// imageWarnings tells what an image asks for that is not done.
-func imageWarnings(s *triton.Spec) []string {
-	var warnings []string
-	if len(s.ImageHealthcheck) > 0 && s.ImageHealthcheck[0] != "NONE" {
-		warnings = append(warnings, "the healthcheck of the image is not run by this version of triton")
-	}
-	return warnings
 }
 
 func first(values ...string) string {

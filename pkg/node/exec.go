@@ -243,8 +243,8 @@ func (n *Node) runExec(ctx context.Context, c *container, e *exec, task *runtime
 			n.log.Error("exec lost", "container", c.key, "exec", e.key.ID, "err", err)
 			rec.Code, rec.At = triton.ExitLostCode, n.cfg.Now().UTC()
 		}
-		e.finish(rec.Code)
 		n.publish(c.execEvent("exec_die", e, rec.At, map[string]string{"exitCode": fmt.Sprint(rec.Code)}))
+		e.finish(rec.Code)
 	})
 	return nil
 }

@@ -50,6 +50,7 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	c.mu.Lock()
 	c.exited(rec, "no record of how the process ended was found")
 	c.task = nil
+	n.endHealth(c)
 	next := c.next // replaced as the state changes: who sees the container run waits for this end
 	c.next = newEnding()
 	again := c.again()

@@ -116,6 +116,7 @@ func (n *Node) recover(ctx context.Context, c *container) error {
 	c.state = state
 	c.mu.Unlock()
 
+	n.readHealth(c)
 	found, err := n.cfg.Runtime.Load(ctx, c.key)
 	if err != nil {
 		return err

@@ -120,7 +120,7 @@ func (n *Node) settleLocked(c *container) {
 	over.complete(c.last)
 }
 
-// takeUp schedules what a reconciled container has before it: its next run.
+// takeUp schedules what a reconciled container has before it: its next run, or its next probe.
 func (n *Node) takeUp(c *container) {
 	c.mu.Lock()
 	s := &c.state
@@ -134,6 +134,7 @@ func (n *Node) takeUp(c *container) {
 		n.saveState(c)
 	}
 	n.scheduleRestart(c)
+	n.watchHealth(c, false)
 }
 
 // order notes that somebody wants the container to end, by a signal, before the signal is sent: what follows the end depends

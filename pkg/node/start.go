@@ -284,6 +284,7 @@ func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint6
 	n.changed()
 	n.saveState(c)
 	n.publish(c.event("start", begun, nil))
+	n.watchHealth(c, true)
 	n.supervise(c, task)
 }
 

@@ -10,6 +10,8 @@ type Container struct {
 	Created time.Time
 	Spec    Spec
 	State   State
+	// Health is nil for a container without probes, or before its first start. It is never changed, but replaced.
+	Health  *Health
 	Network Endpoint
 	// Networks are those besides the default one, as intended; Attached as they are while the container runs.
 	Networks []Membership
@@ -137,8 +139,7 @@ type ImageConfig struct {
 	Labels       map[string]string
 	StopSignal   string
 	Shell        []string
-	// Healthcheck is the test of the image's HEALTHCHECK; nil: none.
-	Healthcheck []string
+	Healthcheck  *Healthcheck // nil: none
 }
 
 // NodeInfo describes this machine and daemon, for docker info and version.

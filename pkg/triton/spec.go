@@ -33,9 +33,9 @@ type Spec struct {
 	// gets an anonymous volume.
 	Volumes []string `json:"volumes,omitempty"`
 	// VolumesFrom are the containers whose mounts are taken over at create, as the user named them: NAME[:MODE].
-	VolumesFrom []string `json:"volumesFrom,omitempty"`
-	// ImageHealthcheck is the test of the image's HEALTHCHECK. It is not run yet, and create says so.
-	ImageHealthcheck []string `json:"imageHealthcheck,omitempty"`
+	VolumesFrom []string     `json:"volumesFrom,omitempty"`
+	Healthcheck *Healthcheck `json:"healthcheck,omitempty"` // nil: none
+	Shell       []string     `json:"shell,omitempty"`       // of health checks; nil: /bin/sh -c
 
 	TTY          bool    `json:"tty,omitempty"`
 	ConsoleSize  [2]uint `json:"consoleSize,omitzero"` // height, width
