@@ -78,3 +78,7 @@ func (v *View) Dir(name string) (*os.File, error) {
 
 // fdPath is a path to what a descriptor of this process stands for.
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// Path is a path to the root, good for this process until Close. What is opened by it does not stay within the root where
+// links lead out: it is for who follows none.
+func (v *View) Path() string { return fdPath(int(v.root.Fd())) }

@@ -30,11 +30,13 @@ type Bind struct {
 	Unmapped bool
 }
 
-// Stopped says what a container that does not run is made of.
-type Stopped struct {
+// Layout says what a container's files are made of.
+type Layout struct {
 	// At is a directory to mount at; nothing is seen there from elsewhere.
-	At     string
-	Rootfs shim.Rootfs
+	At string
+	// Mounted is where the root of a container that runs is mounted; empty: Rootfs is mounted for the view.
+	Mounted string
+	Rootfs  shim.Rootfs
 	// UserNS is the user namespace whose ids files are shown with, IDs what it maps to; both zero: those on disk.
 	UserNS   string
 	IDs      triton.IDRange
@@ -42,60 +44,53 @@ type Stopped struct {
 	Binds    []Bind
 }
 
-// Assemble makes the view of a container that does not run. The caller sees to it that it does not begin to meanwhile: the
-// kernel knows no two overlays with one upper directory. Binds that lead nowhere are an error.
-func Assemble(s Stopped) (*View, error) {
-	return newView(s.IDs, func() (int, error) {
-		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-			return -1, fmt.Errorf("unshare mounts: %w", err)
-		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			return -1, fmt.Errorf("make mounts private: %w", err)
-		}
-		if err := unix.Mount("view", s.At, "tmpfs", 0, "mode=700,size=1m"); err != nil {
-			return -1, fmt.Errorf("mount at %s: %w", s.At, err)
-		}
-		target := filepath.Join(s.At, "root")
-		if err := os.Mkdir(target, 0o700); err != nil {
-			return -1, err
-		}
-		if err := shim.MountRootfs(target, s.Rootfs, s.UserNS, s.IDs); err != nil {
-			return -1, err
-		}
-		if err := bindAll(target, &s); err != nil {
-			return -1, err
-		}
-		if s.ReadOnly {
-			attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-			if err := unix.MountSetattr(unix.AT_FDCWD, target, 0, &attr); err != nil {
-				return -1, fmt.Errorf("make root read-only: %w", err)
-			}
-		}
-		return cloneTree(target, true)
-	})
-}
-
-// Enter makes the view of a container that runs, by its first process. whole false leaves out all that is mounted in it.
-// stillIt is called when the view is made: the process may have ended, and another have its number.
-func Enter(pid int, ids triton.IDRange, whole bool, stillIt func() error) (*View, error) {
-	v, err := newView(ids, func() (int, error) {
-		ns, err := unix.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return -1, fmt.Errorf("open mount namespace: %w", err)
-		}
-		defer unix.Close(ns)
-		if err := unix.Setns(ns, unix.CLONE_NEWNS); err != nil {
-			return -1, fmt.Errorf("enter mount namespace: %w", err)
-		}
-		return cloneTree("/", whole)
+// Assemble makes the view of a container. The caller sees to it that the container does not begin or end meanwhile, and
+// where Mounted is empty that it does not begin before Close: the kernel knows no two overlays with one upper directory.
+// Binds that lead nowhere are an error.
+func Assemble(l Layout) (*View, error) {
+	var fd int
+	err := onThread(func() (err error) {
+		fd, err = assemble(&l)
+		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("look into the container: %w", err)
 	}
-	if err := stillIt(); err != nil {
-		return nil, errors.Join(err, v.Close())
+	return &View{os.NewFile(uintptr(fd), "container root"), l.IDs}, nil
+}
+
+// assemble gives its thread mounts of its own and returns a copy of those that make up the container.
+func assemble(l *Layout) (int, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+		return -1, fmt.Errorf("unshare mounts: %w", err)
 	}
-	return v, nil
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return -1, fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("view", l.At, "tmpfs", 0, "mode=700,size=1m"); err != nil {
+		return -1, fmt.Errorf("mount at %s: %w", l.At, err)
+	}
+	target := filepath.Join(l.At, "root")
+	if err := os.Mkdir(target, 0o700); err != nil {
+		return -1, err
+	}
+	if l.Mounted == "" {
+		if err := shim.MountRootfs(target, l.Rootfs, l.UserNS, l.IDs); err != nil {
+			return -1, err
+		}
+	} else if err := unix.Mount(l.Mounted, target, "", unix.MS_BIND, ""); err != nil {
+		return -1, fmt.Errorf("mount %s: %w", l.Mounted, err)
+	}
+	if err := bindAll(target, l); err != nil {
+		return -1, err
+	}
+	if l.ReadOnly {
+		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		if err := unix.MountSetattr(unix.AT_FDCWD, target, 0, &attr); err != nil {
+			return -1, fmt.Errorf("make root read-only: %w", err)
+		}
+	}
+	return cloneTree(target, true)
 }
 
 // Close gives up the view, and with it all its mounts.
@@ -111,22 +106,6 @@ func cloneTree(path string, whole bool) (int, error) {
 		return -1, fmt.Errorf("copy mounts of %s: %w", path, err)
 	}
 	return fd, nil
-}
-
-// newView calls open on a thread with a root and working directory of its own, which ends afterwards.
-func newView(ids triton.IDRange, open func() (int, error)) (*View, error) {
-	var fd int
-	err := onThread(func() (err error) {
-		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			return fmt.Errorf("unshare working directory: %w", err)
-		}
-		fd, err = open()
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look into the container: %w", err)
-	}
-	return &View{os.NewFile(uintptr(fd), "container root"), ids}, nil
 }
 
 // onThread calls f on a thread that is used for nothing else and ends with it. Go's first thread never ends, so it is
@@ -150,17 +129,17 @@ func onThread(f func() error) error {
 }
 
 // bindAll attaches the binds, parents first, and makes what is missing of their mount points.
-func bindAll(target string, s *Stopped) error {
-	binds := slices.Clone(s.Binds)
+func bindAll(target string, l *Layout) error {
+	binds := slices.Clone(l.Binds)
 	slices.SortStableFunc(binds, func(a, b Bind) int { return strings.Count(a.Target, "/") - strings.Count(b.Target, "/") })
 	top, err := os.OpenFile(target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer top.Close()
-	root := &View{top, s.IDs}
+	root := &View{top, l.IDs}
 	for _, b := range binds {
-		if err := root.bind(b, s.UserNS); err != nil {
+		if err := root.bind(b, l.UserNS); err != nil {
 			return fmt.Errorf("mount %s at %s: %w", b.Source, b.Target, err)
 		}
 	}

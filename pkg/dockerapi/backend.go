@@ -124,6 +124,18 @@ type Volumes interface {
 	PruneVolumes(ctx context.Context, tenant triton.Tenant, want func(*triton.VolumeInfo) bool) ([]string, int64, error)
 }
 
+// Files is what the endpoints need that copy files into and out of containers, running or not. An *fs.PathError with Op
+// lstat says that the path itself is not there.
+type Files interface {
+	StatPath(ctx context.Context, key triton.ContainerKey, path string) (triton.PathStat, error)
+	// ReadFiles writes a path as a tar. begin is called before its first byte, when the path is known to exist.
+	ReadFiles(ctx context.Context, key triton.ContainerKey, path string, begin func(triton.PathStat) error, out io.Writer) error
+	// WriteFiles unpacks a tar, plain or compressed.
+	WriteFiles(ctx context.Context, key triton.ContainerKey, req triton.UnpackRequest, tar io.Reader) error
+	// ExportFiles writes all files as a tar, without what is mounted. begin is called before its first byte.
+	ExportFiles(ctx context.Context, key triton.ContainerKey, begin func() error, out io.Writer) error
+}
+
 // System is what the system endpoints need.
 type System interface {
 	NodeInfo(ctx context.Context, tenant triton.Tenant) (triton.NodeInfo, error)
@@ -139,6 +151,7 @@ type Backend interface {
 	Images
 	Networks
 	Volumes
+	Files
 	Registries
 	System
 }

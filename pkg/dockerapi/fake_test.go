@@ -30,6 +30,7 @@ type fakeBackend struct {
 	still      bool // nothing changes any more
 	nets       fakeNetworks
 	vols       []triton.VolumeInfo
+	unpacked   triton.UnpackRequest
 	loaded     []byte
 	loadErr    error
 }

@@ -32,12 +32,7 @@ func (s *Server) saveImages(ctx context.Context, c *call) error {
 		return err
 	}
 	err = s.Backend.SaveImages(ctx, c.tenant, refs, platform, func() error { return c.flushHeader("application/x-tar") }, c.w)
-	if out, ok := c.w.(*onceWriter); err != nil && ok && out.begun {
-		s.Log.Warn("image save failed", "tenant", c.tenant, "images", refs, "err", err)
-		// The client must not take what it has for an archive: the connection is cut before the end of the body.
-		panic(http.ErrAbortHandler)
-	}
-	return err
+	return s.cutIfBegun(c, err)
 }
 
 // onePlatform reads the platform parameter of save and load, JSON, repeatable since 1.52: an image here has only one.
@@ -91,7 +86,7 @@ func (s *Server) pruneImages(ctx context.Context, c *call) error {
 	}
 	pick := &imageFilter{filters: f}
 	for value := range f["until"] {
-		t, err := parseTime(value, s.Now())
+		t, err := untilTime(value, s.Now())
 		if err != nil {
 			return err
 		}

@@ -52,10 +52,10 @@ func sniff(head []byte) compression {
 	return plain
 }
 
-// decompress unpacks r by what its first bytes say. The caller closes the result, which does not close r.
+// Decompress unpacks r by what its first bytes say. The caller closes the result, which does not close r.
 //
 // It does not use containerd's compression package, because that pipes gzip through a program found in PATH.
-func decompress(r io.Reader) (io.ReadCloser, error) {
+func Decompress(r io.Reader) (io.ReadCloser, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
 	head, err := br.Peek(peekSize)
 	if err != nil && err != io.EOF {

@@ -108,7 +108,7 @@ func descriptorsDigests(b bundle) (all []digest.Digest) {
 
 // fuzzDecode is readBundles with memory for a disk.
 func fuzzDecode(ctx context.Context, b []byte, shelf *memoryShelf) ([]bundle, error) {
-	z, err := decompress(bytes.NewReader(b))
+	z, err := Decompress(bytes.NewReader(b))
 	if err != nil {
 		return nil, readError(err)
 	}

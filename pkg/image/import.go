@@ -79,7 +79,7 @@ func (s *Store) emitImport(tenant triton.Tenant, b *bundle) {
 
 // importLayer stores the unpacked tar as a layer, and a config and a manifest about it.
 func (s *Store) importLayer(ctx context.Context, in io.Reader, im dockerspec.DockerOCIImage, message string) (*bundle, error) {
-	z, err := decompress(in)
+	z, err := Decompress(in)
 	if err != nil {
 		return nil, readError(err)
 	}

@@ -58,7 +58,7 @@ func (s *Store) Load(ctx context.Context, tenant triton.Tenant, in io.Reader, em
 
 // readBundles stores what is in an archive and finds the images in it.
 func (s *Store) readBundles(ctx context.Context, in io.Reader) ([]bundle, error) {
-	z, err := decompress(in)
+	z, err := Decompress(in)
 	if err != nil {
 		return nil, readError(err)
 	}

@@ -173,7 +173,7 @@ func (s *Store) readLayer(ctx context.Context, l layer, fn func(io.Reader) error
 	if l.read != nil {
 		packed = &tracked{r: packed, tell: l.read}
 	}
-	z, err := decompress(packed)
+	z, err := Decompress(packed)
 	if err != nil {
 		return err
 	}

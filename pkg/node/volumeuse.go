@@ -210,7 +210,7 @@ func (n *Node) imageView(ctx context.Context, rec *Record) (*archive.View, error
 	if err != nil {
 		return nil, fmt.Errorf("find file system of %s: %w", rec.Key, err)
 	}
-	return archive.Assemble(archive.Stopped{
+	return archive.Assemble(archive.Layout{
 		At: n.viewDir(), Rootfs: shim.Rootfs{Lower: rootfs.Lower, Upper: rootfs.Upper, Work: rootfs.Work},
 	})
 }

@@ -171,6 +171,11 @@ func (r *Runtime) path(elem ...string) string {
 // runDir is the run directory of a container.
 func (r *Runtime) runDir(id string) string { return r.path(containersDir, id) }
 
+// RootfsDir is where the root of a container is mounted while it runs.
+func (r *Runtime) RootfsDir(key triton.ContainerKey) string {
+	return filepath.Join(r.runDir(key.ID), shim.RootfsDir)
+}
+
 // ownGroup is the control group that holds those of all containers.
 func (r *Runtime) ownGroup() string { return "/triton-" + r.cfg.Instance }
 

@@ -76,3 +76,9 @@ func readUserFile(root Layers, path string) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// LookupUser finds the ids of "name|uid[:group|gid]" in the files of a container.
+func LookupUser(root Layers, name string, ids triton.IDRange) (uid, gid uint32, err error) {
+	u, err := lookupUser(root, name, nil, ids)
+	return u.UID, u.GID, err
+}

@@ -54,7 +54,8 @@ type hostIDs struct{ uid, gid int }
 const (
 	createFile = "create.json" // the CreateRequest, for whoever adopts the container
 	memoryFile = "shim.json"   // what else an adopting shim must know: type memory
-	rootfsDir  = "rootfs"
+	// RootfsDir is where the root file system is mounted, in a container's run directory.
+	RootfsDir = "rootfs"
 )
 
 // create makes the container up to its waiting init. On an error nothing is left.
@@ -85,7 +86,7 @@ func create(ctx context.Context, req CreateRequest, logs *slog.Logger, lookup Ex
 	if err := c.openLog(); err != nil {
 		return nil, err
 	}
-	rootfs := filepath.Join(req.RunDir, rootfsDir)
+	rootfs := filepath.Join(req.RunDir, RootfsDir)
 	if err := os.Mkdir(rootfs, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("rootfs mount point: %w", err)
 	}

@@ -225,7 +225,7 @@ func (c *container) discard(ctx context.Context) error {
 	if c.log != nil {
 		errs = append(errs, c.log.Close())
 	}
-	if err := unmountRootfs(filepath.Join(c.req.RunDir, rootfsDir)); err != nil {
+	if err := unmountRootfs(filepath.Join(c.req.RunDir, RootfsDir)); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	errs = append(errs, os.RemoveAll(c.req.RunDir))

@@ -98,7 +98,7 @@ func (r *rig) close() {
 			r.t.Logf("%s said:\n%s", d.Args[1], out)
 		}
 	}
-	unix.Unmount(filepath.Join(r.req.RunDir, rootfsDir), unix.MNT_DETACH) // of a test that failed
+	unix.Unmount(filepath.Join(r.req.RunDir, RootfsDir), unix.MNT_DETACH) // of a test that failed
 	r.removeCgroups()
 }
 

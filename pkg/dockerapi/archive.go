@@ -1,0 +1,120 @@
+package dockerapi
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// pathStatHeader tells clients what they are about to copy, as base64 of JSON.
+const pathStatHeader = "X-Docker-Container-Path-Stat"
+
+// archivePath reads the parameter that all of these endpoints need.
+func (c *call) archivePath() (string, error) {
+	path := c.query.Get("path")
+	if path == "" {
+		return "", invalid("bad parameter: path")
+	}
+	return path, nil
+}
+
+// pathError tells of a path that is not there in docker's words.
+func pathError(err error, path, ref string) error {
+	var at *fs.PathError
+	if errors.As(err, &at) && at.Op == "lstat" && errors.Is(at, fs.ErrNotExist) {
+		return notFound("Could not find the file %s in container %s", path, ref)
+	}
+	return err
+}
+
+func setPathStat(h http.Header, st *triton.PathStat) error {
+	raw, err := json.Marshal(container.PathStat{Name: st.Name, Size: st.Size, Mode: st.Mode, Mtime: st.Mtime, LinkTarget: st.LinkTarget})
+	if err != nil {
+		return err
+	}
+	h.Set(pathStatHeader, base64.StdEncoding.EncodeToString(raw))
+	return nil
+}
+
+func (s *Server) statArchive(ctx context.Context, c *call) error {
+	path, err := c.archivePath()
+	if err != nil {
+		return err
+	}
+	key, err := s.key(ctx, c)
+	if err != nil {
+		return err
+	}
+	st, err := s.Backend.StatPath(ctx, key, path)
+	if err != nil {
+		return pathError(err, path, c.vars["id"])
+	}
+	if err := setPathStat(c.w.Header(), &st); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) getArchive(ctx context.Context, c *call) error {
+	path, err := c.archivePath()
+	if err != nil {
+		return err
+	}
+	key, err := s.key(ctx, c)
+	if err != nil {
+		return err
+	}
+	err = s.Backend.ReadFiles(ctx, key, path, func(st triton.PathStat) error {
+		if err := setPathStat(c.w.Header(), &st); err != nil {
+			return err
+		}
+		return c.flushHeader("application/x-tar")
+	}, c.w)
+	return s.cutIfBegun(c, pathError(err, path, c.vars["id"]))
+}
+
+func (s *Server) putArchive(ctx context.Context, c *call) error {
+	path, err := c.archivePath()
+	if err != nil {
+		return err
+	}
+	key, err := s.key(ctx, c)
+	if err != nil {
+		return err
+	}
+	err = s.Backend.WriteFiles(ctx, key, triton.UnpackRequest{
+		Path: path, KeepKinds: c.query.bool("noOverwriteDirNonDir"), AsUser: c.query.bool("copyUIDGID"),
+	}, c.r.Body)
+	if err != nil {
+		return pathError(err, path, c.vars["id"])
+	}
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) exportContainer(ctx context.Context, c *call) error {
+	key, err := s.key(ctx, c)
+	if err != nil {
+		return err
+	}
+	err = s.Backend.ExportFiles(ctx, key, func() error { return c.flushHeader("application/octet-stream") }, c.w)
+	return s.cutIfBegun(c, err)
+}
+
+// cutIfBegun cuts the connection before the end of a body that could not be completed: the client must not take what it has
+// for an archive.
+func (s *Server) cutIfBegun(c *call, err error) error {
+	if out, ok := c.w.(*onceWriter); err != nil && ok && out.begun {
+		s.Log.Warn("archive cut", "method", c.r.Method, "path", c.r.URL.Path, "tenant", c.tenant, "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
