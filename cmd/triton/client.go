@@ -89,17 +89,37 @@ func (c *client) get(ctx context.Context, path string, v any) error {
 
 // do sends in (nil: no body) and decodes the answer into out (nil: not read). A refusal carries the daemon's message.
 func (c *client) do(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("decode the daemon's answer: %w", err)
+	}
+	return nil
+}
+
+// send is do with the answer unread; the caller closes its body.
+func (c *client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -109,27 +129,21 @@ func (c *client) do(ctx context.Context, method, path string, in, out any) error
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the daemon: %w", err)
+		return nil, fmt.Errorf("ask the daemon: %w", err)
+	}
+	if resp.StatusCode < http.StatusBadRequest {
+		return resp, nil
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return fmt.Errorf("read the daemon's answer: %w", err)
+		return nil, fmt.Errorf("read the daemon's answer: %w", err)
 	}
-	if resp.StatusCode >= http.StatusBadRequest {
-		var refusal struct {
-			Message string `json:"message"`
-		}
-		if json.Unmarshal(answer, &refusal) == nil && refusal.Message != "" {
-			return fmt.Errorf("%s", refusal.Message)
-		}
-		return fmt.Errorf("the daemon answered %s: %s", resp.Status, strings.TrimSpace(string(answer)))
+	var refusal struct {
+		Message string `json:"message"`
 	}
-	if out == nil {
-		return nil
+	if json.Unmarshal(answer, &refusal) == nil && refusal.Message != "" {
+		return nil, fmt.Errorf("%s", refusal.Message)
 	}
-	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("decode the daemon's answer: %w", err)
-	}
-	return nil
+	return nil, fmt.Errorf("the daemon answered %s: %s", resp.Status, strings.TrimSpace(string(answer)))
 }

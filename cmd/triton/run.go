@@ -24,6 +24,10 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   syscalls CONTAINER   what a container asked of the kernel: calls, errors, latency (also 10 minutes after its end)
   login                print a link that logs the browser in that opens it first
   tenant VERB …        tenants, their certificates and tokens: add, ls, token, revoke, rm
+  cores ls             crashes of containers, newest first
+  cores show DUMP      all that is known of one, as JSON
+  cores pull DUMP      write its core file to core.DUMP (-o FILE, - for the output; -mini for the mini core)
+  cores rm DUMP...     delete dumps
   probes               what is measured, what this kernel refused, what was dropped
 
 TENANT is whom an operator acts for; default: the caller's own
@@ -85,6 +89,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return tenantCommand(ctx, c, args[1:], out)
 	case len(args) == 2 && args[0] == "syscalls":
 		return showSyscalls(ctx, c, args[1], out)
+	case len(args) > 1 && args[0] == "cores":
+		return cores(c, args[1], args[2:], out)
 	case len(args) == 0:
 		return usageError("no command")
 	}

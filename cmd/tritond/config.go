@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/go-units"
 
@@ -43,6 +44,9 @@ type config struct {
 	PerPeer      bool
 	PyroscopeURL string
 	Probes       string
+	CorePattern  string
+	CoreQuota    byteSize
+	CoreMaxHold  span
 
 	InsecureRegistries hostList
 	RegistryCerts      string
@@ -71,6 +75,26 @@ func (b *byteSize) Set(s string) error {
 	return nil
 }
 
+// span is a time that something may take.
+type span time.Duration
+
+func (d *span) String() string { return time.Duration(*d).String() }
+
+func (d *span) Set(s string) error {
+	v, err := time.ParseDuration(s)
+	if err != nil || v <= 0 {
+		return errors.New("must be a time such as 90s or 2m, more than nothing")
+	}
+	*d = span(v)
+	return nil
+}
+
+// Values of --core-pattern.
+const (
+	corePatternTake = "take"
+	corePatternKeep = "keep"
+)
+
 const (
 	defaultDataRoot = "/var/lib/tritond"
 	defaultRunRoot  = "/run/tritond"
@@ -78,11 +102,14 @@ const (
 	defaultRegistryCerts = "/etc/docker/certs.d"
 	// defaultMinFree leaves etcd and containerd room to delete things when the volume is full.
 	defaultMinFree = 256 << 20
+	// defaultCoreQuota is what most services fit in.
+	defaultCoreQuota   = 4 << 30
+	defaultCoreMaxHold = span(2 * time.Minute)
 )
 
 // flags declares every flag on fs.
 func (c *config) flags(fs *flag.FlagSet) {
-	c.MinFree = defaultMinFree
+	c.MinFree, c.CoreQuota, c.CoreMaxHold = defaultMinFree, defaultCoreQuota, defaultCoreMaxHold
 	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
 	fs.StringVar(&c.RunRoot, "run-root", defaultRunRoot, "directory of sockets and run-time state, best on tmpfs")
@@ -108,6 +135,10 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"HOST, HOST:PORT or network whose registries may have any certificate, or none; repeatable; loopback is always")
 	fs.StringVar(&c.RegistryCerts, "registry-certs", defaultRegistryCerts,
 		"directory with a directory HOST:PORT per registry: *.crt are authorities, NAME.cert and NAME.key a client certificate")
+	fs.StringVar(&c.CorePattern, "core-pattern", corePatternTake,
+		"take: point kernel.core_pattern at this daemon while it runs, and give it back at its end; keep: no dumps of crashes")
+	fs.Var(&c.CoreQuota, "core-quota", "bytes on disk that the memory of one dump may take, compressed")
+	fs.Var(&c.CoreMaxHold, "core-max-hold", "how long a crashed process may be held while its memory is saved")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
 }
 
@@ -223,6 +254,9 @@ func (c *config) validate() error {
 	}
 	if len(c.RunRoot)+longestSocket > maxSocketPath {
 		bad("run-root", "%s: too long, sockets below it would exceed %d characters", c.RunRoot, maxSocketPath)
+	}
+	if c.CorePattern != corePatternTake && c.CorePattern != corePatternKeep {
+		bad("core-pattern", "%q: must be take or keep", c.CorePattern)
 	}
 	if c.DataRoot == c.RunRoot {
 		bad("data-root", "must differ from --run-root")

@@ -12,6 +12,9 @@ import (
 // badValues has for each flag something it must refuse, and a part of the line that says so; "": every value is one.
 var badValues = map[string][][2]string{
 	"config":              {{"/nosuch/config.json", "/nosuch/config.json"}},
+	"core-pattern":        {{"maybe", `--core-pattern "maybe"`}},
+	"core-quota":          {{"lots", "core-quota"}},
+	"core-max-hold":       {{"0s", "core-max-hold"}, {"x", "core-max-hold"}},
 	"data-root":           {{"", ""}},
 	"probes":              {{"loud", `--probes "loud"`}, {"", "--probes"}},
 	"run-root":            {{"/" + strings.Repeat("x", 100), "--run-root /"}},

@@ -20,6 +20,7 @@ import (
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/cgroup"
 	"github.com/tritond/triton/pkg/cluster"
+	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/dashboard"
 	"github.com/tritond/triton/pkg/dockerapi"
 	"github.com/tritond/triton/pkg/image"
@@ -64,6 +65,7 @@ type daemon struct {
 	access    *auth.Authority
 	page      *dashboard.Hub // nil: no --http
 	ca        *auth.CA
+	cores     *coredump.Service
 }
 
 // serve runs the daemon until ctx is done.
@@ -90,6 +92,9 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	if err := d.node.Reconcile(gctx); err != nil {
 		closeAll(listeners)
 		return errors.Join(err, d.stopParts(g))
+	}
+	if cfg.CorePattern == corePatternTake { // after Reconcile: crashes that waited for a daemon belong to containers it knows
+		g.Go(func() error { return d.cores.Run(gctx) })
 	}
 	for _, l := range listeners {
 		g.Go(func() error { return l.run(gctx, log) })
@@ -227,7 +232,7 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 		Cluster: d.cluster, Journal: d.journal, Events: d.journal, Images: d.images, Network: d.network, Runtime: d.runtime,
 		Probes: d.probes, Telemetry: d.telemetry, Cgroups: d.cgroups, Volumes: d.volumes,
 	})
-	return nil
+	return d.openCores()
 }
 
 // openTelemetry makes the store, and gives /metrics what other parts count.

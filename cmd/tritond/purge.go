@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/pkg/cgroup"
+	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/network"
 )
 
@@ -27,6 +28,7 @@ func purge(ctx context.Context, cfg config, log *slog.Logger) error {
 	}
 	defer r.Close()
 	return errors.Join(
+		coredump.RestorePattern(coreSocket(cfg)), // first: a crash must not meet a socket that nobody serves
 		purgeProcesses(cfg, log),
 		purgeNetwork(ctx, cfg, log),
 		purgeMounts(cfg, log),

@@ -49,6 +49,9 @@ func (r *Runtime) ensureKeeper(ctx context.Context) error {
 	return nil
 }
 
+// Keeper connects to the keeper, which the caller closes.
+func (r *Runtime) Keeper(ctx context.Context) (*shim.Keeper, error) { return r.dialKeeper(ctx) }
+
 func (r *Runtime) dialKeeper(ctx context.Context) (*shim.Keeper, error) {
 	k, _, err := shim.DialKeeper(ctx, r.path(keeperSocket), r.hello())
 	return k, err

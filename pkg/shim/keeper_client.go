@@ -71,6 +71,41 @@ func (k *Keeper) Release(ctx context.Context, req ReleaseRequest) error {
 	return k.call(ctx, VerbRelease, req, nil, nil)
 }
 
+// Cores returns a copy of the listening socket for core dumps at path, which the keeper makes if need be. The lease on
+// it lasts as long as this connection.
+func (k *Keeper) Cores(ctx context.Context, path string) (*os.File, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := k.cn.call(ctx, VerbCores, CoresRequest{Path: path}, nil, nil)
+	files := k.cn.takeFiles()
+	if err == nil && len(files) != 1 {
+		err = fmt.Errorf("cores: %d descriptors came, not one", len(files))
+	}
+	if err != nil {
+		closeFiles(files)
+		return nil, gone(err)
+	}
+	return files[0], nil
+}
+
+// DropCores makes the keeper close the socket for core dumps.
+func (k *Keeper) DropCores(ctx context.Context) error {
+	return k.call(ctx, VerbCores, CoresRequest{Drop: true}, nil, nil)
+}
+
+// Gone returns when the keeper closed the connection, or ctx is done.
+func (k *Keeper) Gone(ctx context.Context) error {
+	end, err := k.hangup()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { end.Close() })
+	defer stop()
+	defer end.Close() // a second close does nothing
+	awaitHangup(end)
+	return ctx.Err()
+}
+
 // Shutdown ends the keeper; it refuses while it holds descriptors.
 func (k *Keeper) Shutdown(ctx context.Context) error {
 	return k.call(ctx, VerbShutdown, nil, nil, nil)

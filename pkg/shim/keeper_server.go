@@ -3,6 +3,7 @@ package shim
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"os"
@@ -27,6 +28,8 @@ type keeper struct {
 	cfg  KeeperConfig
 	stop func()
 
+	cores coreSocket
+
 	mu   sync.Mutex
 	held map[heldRun]map[HeldFD]*os.File
 }
@@ -41,18 +44,24 @@ type heldRun struct {
 func RunKeeper(ctx context.Context, cfg KeeperConfig) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k := &keeper{cfg: cfg, stop: cancel, held: map[heldRun]map[HeldFD]*os.File{}}
+	k := &keeper{cfg: cfg, stop: cancel, cores: coreSocket{log: cfg.Logger}, held: map[heldRun]map[HeldFD]*os.File{}}
 	ln, err := listen(cfg.Socket)
 	if err != nil {
 		return err
 	}
 	err = accept(ctx, ln, cfg.Logger, k.serve)
 	k.closeAll()
-	return err
+	return errors.Join(err, k.cores.drop())
 }
 
 // serve answers one connection.
 func (k *keeper) serve(ctx context.Context, cn *conn) {
+	leased := false
+	defer func() {
+		if leased {
+			k.cores.leave()
+		}
+	}()
 	for {
 		var req Request
 		err := readMessage(cn, &req)
@@ -63,6 +72,10 @@ func (k *keeper) serve(ctx context.Context, cn *conn) {
 		}
 		body, reply, err := k.answer(req, files)
 		closeFiles(files)
+		if req.Verb == VerbCores && len(reply) > 0 && !leased {
+			leased = true
+			k.cores.enter()
+		}
 		if !respond(cn, body, err, reply) {
 			return
 		}
@@ -97,6 +110,19 @@ func (k *keeper) answer(req Request, files []*os.File) (body any, reply []*os.Fi
 			return nil, nil, err
 		}
 		return k.fetch(r)
+	case VerbCores:
+		r, err := decode[CoresRequest](req)
+		if err != nil {
+			return nil, nil, err
+		}
+		if r.Drop {
+			return nil, nil, k.cores.drop()
+		}
+		f, err := k.cores.open(r.Path)
+		if err != nil {
+			return nil, nil, err
+		}
+		return nil, []*os.File{f}, nil
 	case VerbShutdown:
 		return nil, nil, k.mayStop()
 	}

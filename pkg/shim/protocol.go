@@ -45,6 +45,7 @@ const (
 	VerbHandoff    Verb = "handoff"    // HandoffRequest -> nil; descriptors travel beside it (keeper only)
 	VerbRelease    Verb = "release"    // ReleaseRequest -> nil: the keeper closes its copies (keeper only)
 	VerbFetch      Verb = "fetch"      // FetchRequest -> FetchReply; descriptors travel beside it (keeper only)
+	VerbCores      Verb = "cores"      // CoresRequest -> nil; a listening descriptor travels beside the answer (keeper only)
 	VerbDelete     Verb = "delete"     // DeleteRequest -> nil: kills what is left, unmounts, removes cgroups and run-time state
 	VerbShutdown   Verb = "shutdown"   // nil -> nil: the shim exits; refused while its container lives
 )
@@ -289,4 +290,12 @@ type HeldFD struct {
 // DeleteRequest removes a container's run-time state. Force kills what still runs.
 type DeleteRequest struct {
 	Force bool `json:"force,omitempty"`
+}
+
+// CoresRequest asks the keeper for the socket that the kernel sends core dumps to. The keeper makes it at Path when it
+// has none there, and keeps it: crashes wait in its backlog while no daemon lives. The connection that asked is the
+// lease: when it has been gone for a minute, the keeper lets waiting crashes go without a dump. Drop closes the socket.
+type CoresRequest struct {
+	Path string `json:"path"`
+	Drop bool   `json:"drop,omitempty"`
 }

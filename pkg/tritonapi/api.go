@@ -24,6 +24,7 @@ type Node interface {
 type Config struct {
 	Version wire.Version
 	Node    Node
+	Cores   Cores
 	Probes  func() wire.Probes
 	Vars    func() wire.Vars
 	// LoginLink makes a link to the page that logs its first user in as c.
@@ -68,7 +69,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, tenantRoutes()...)
+	}, append(tenantRoutes(), coreRoutes()...)...)
 }
 
 // Handler serves every path.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,12 +15,13 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/tritond/triton/pkg/auth"
+	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
 
-const acmesID, acmesName = "5ecfe7a0c0ffee", "acmes-web"
+const acmesID, acmesName, acmesDump = "5ecfe7a0c0ffee", "acmes-web", "d0c5acmes"
 
 // oneContainer is a node with a container of acme's.
 type oneContainer struct{}
@@ -29,6 +31,38 @@ func (oneContainer) Observe(_ context.Context, tenant triton.Tenant, ref string)
 		return node.Observed{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil
 	}
 	return node.Observed{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
+// oneDump is a store with a dump of acme's container.
+type oneDump struct{}
+
+func (oneDump) record() *coredump.Record {
+	return &coredump.Record{ID: acmesDump, Container: triton.ContainerKey{Tenant: "acme", ID: acmesID}, Name: acmesName}
+}
+
+func (s oneDump) List(tenant triton.Tenant, operator bool) ([]*coredump.Record, int, error) {
+	if tenant != "acme" && !operator {
+		return nil, 0, nil
+	}
+	return []*coredump.Record{s.record()}, 0, nil
+}
+
+func (s oneDump) Get(tenant triton.Tenant, ref string, operator bool) (*coredump.Record, error) {
+	if ref != acmesDump || tenant != "acme" && !operator {
+		return nil, fmt.Errorf("no such dump: %s: %w", ref, errdefs.ErrNotFound)
+	}
+	return s.record(), nil
+}
+
+func (s oneDump) Remove(tenant triton.Tenant, ref string, operator bool) error {
+	_, err := s.Get(tenant, ref, operator)
+	return err
+}
+
+func (oneDump) OpenMini(*coredump.Record) (*os.File, error) { return os.Open(os.DevNull) }
+
+func (oneDump) OpenCore(*coredump.Record) (*coredump.Core, error) {
+	return nil, fmt.Errorf("not kept: %w", os.ErrNotExist)
 }
 
 // memory is an auth.Store in memory.
@@ -65,7 +99,7 @@ func (m memory) Delete(_ context.Context, key string) error {
 
 func newAPI() http.Handler {
 	return New(Config{
-		Node: oneContainer{}, Log: slog.New(slog.DiscardHandler),
+		Node: oneContainer{}, Cores: oneDump{}, Log: slog.New(slog.DiscardHandler),
 		Probes:    func() wire.Probes { return wire.Probes{} },
 		Vars:      func() wire.Vars { return wire.Vars{} },
 		LoginLink: func(c auth.Caller) (string, error) { return "http://page/#" + string(c.Tenant), nil },
@@ -80,7 +114,7 @@ func newAPI() http.Handler {
 // ask sends a request as c; nil: as nobody.
 func ask(h http.Handler, pattern, ref string, c *auth.Caller) (status int, body string) {
 	method, path, _ := strings.Cut(pattern, " ")
-	path = strings.NewReplacer("{ref}", ref, "{tenant}", "acme", "{id}", "00").Replace(path)
+	path = strings.NewReplacer("{ref}", ref, "{dump}", ref, "{tenant}", "acme", "{id}", "00").Replace(path)
 	r := httptest.NewRequest(method, path, strings.NewReader(`{"name":"x","role":"tenant","seconds":60}`))
 	if c != nil {
 		r = r.WithContext(auth.WithCaller(r.Context(), *c))
@@ -111,15 +145,19 @@ func TestTenantsDoNotMeet(t *testing.T) {
 			}
 			continue
 		}
-		if !strings.Contains(r.pattern, "{ref}") {
+		refs := []string{acmesID, acmesID[:6], acmesName}
+		if strings.Contains(r.pattern, "{dump}") {
+			refs = []string{acmesDump}
+		} else if !strings.Contains(r.pattern, "{ref}") {
 			if _, body := ask(h, r.pattern, "", other); strings.Contains(body, "acme") || strings.Contains(body, acmesID) {
 				t.Errorf("%s shows acme's to another tenant: %s", r.pattern, body)
 			}
 			continue
 		}
 		named++
-		for _, ref := range []string{acmesID, acmesID[:6], acmesName} {
-			if status, body := ask(h, r.pattern, ref, owner); status != http.StatusOK {
+		for _, ref := range refs {
+			// A dump without a body is told from one that is not there by its message.
+			if status, body := ask(h, r.pattern, ref, owner); status >= 300 && !strings.Contains(body, "not kept") {
 				t.Errorf("%s of %s answers its owner %d: %s", r.pattern, ref, status, body)
 			}
 			status, body := ask(h, r.pattern, ref, other)

@@ -69,7 +69,7 @@ func NewTritond(bin string, extra ...string) (*Tritond, error) {
 // Start starts the daemon and waits until it serves.
 func (d *Tritond) Start(ctx context.Context) error {
 	args := append([]string{filepath.Join(d.Bin, "tritond"), "--data-root", d.DataRoot, "--run-root", d.RunRoot,
-		"--instance", d.Instance, "-H", d.Host, "--http", d.HTTP, "--bridge-subnet", d.Subnet, "--log-level", d.LogLevel}, d.Extra...)
+		"--instance", d.Instance, "-H", d.Host, "--http", d.HTTP, "--bridge-subnet", d.Subnet, "--log-level", d.LogLevel, "--core-pattern", "keep"}, d.Extra...)
 	args = append(slices.Clone(d.Within), args...)
 	p, err := start(d.Account.Wrap(args), d.LogPath(), nil)
 	if err != nil {

@@ -1,32 +1,42 @@
-/* Dies by the named signal (default SEGV, by a real null store two calls deep): crash [segv|abrt|term|kill] */
-#include <signal.h>
+// Crashes in the way that its argument names, with two threads beside the main one; "big" fills 64 MiB first.
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-static volatile int *nowhere;
+static pthread_barrier_t ready;
+static volatile int *volatile nowhere = (volatile int *)16;
 
-static __attribute__((noinline)) void inner(int n)
+static void *sleeper(void *arg)
 {
-	*nowhere = n;
+	pthread_barrier_wait(&ready);
+	for (;;)
+		pause();
+	return arg;
 }
 
-static __attribute__((noinline)) void outer(int n)
+__attribute__((noinline)) static int deref(volatile int *p) { return *p + 1; }
+
+__attribute__((noinline)) static int walk(int depth, volatile int *p)
 {
-	inner(n + 1);
+	volatile int here = depth;
+	return (depth ? walk(depth - 1, p) : deref(p)) + here;
 }
 
 int main(int argc, char **argv)
 {
-	const char *how = argc > 1 ? argv[1] : "segv";
-
-	/* The first process of a pid namespace does not get signals it sends itself by default action: only real
-	 * faults, so that all but segv need a parent inside. */
-	if (!strcmp(how, "abrt"))
+	pthread_t t;
+	pthread_barrier_init(&ready, NULL, 3);
+	for (int i = 0; i < 2; i++)
+		pthread_create(&t, NULL, sleeper, NULL);
+	pthread_barrier_wait(&ready);
+	if (argc > 1 && strcmp(argv[1], "abort") == 0)
 		abort();
-	if (!strcmp(how, "term"))
-		raise(SIGTERM);
-	if (!strcmp(how, "kill"))
-		raise(SIGKILL);
-	outer(41);
-	return 0;
+	if (argc > 1 && strcmp(argv[1], "big") == 0) {
+		size_t n = 64 << 20;
+		unsigned *m = malloc(n);
+		for (size_t i = 0; i < n / sizeof *m; i++)
+			m[i] = (unsigned)rand();
+	}
+	return walk(5, nowhere);
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tritond/triton/pkg/tritonapi/wire"
+)
+
+// cores is `triton cores VERB`. It has no time limit as a whole: a core may take long to come.
+func cores(c *client, verb string, args []string, out io.Writer) error {
+	ctx := context.Background()
+	switch {
+	case verb == "ls" && len(args) == 0:
+		return listCores(ctx, c, out)
+	case verb == "show" && len(args) == 1:
+		return showCore(ctx, c, args[0], out)
+	case verb == "pull":
+		return pullCore(ctx, c, args, out)
+	case verb == "rm" && len(args) > 0:
+		var errs []error
+		for _, ref := range args {
+			errs = append(errs, c.do(ctx, http.MethodDelete, wire.CorePath(ref, ""), nil, nil))
+		}
+		return errors.Join(errs...)
+	}
+	return usageError(fmt.Sprintf("unknown command or wrong number of arguments: cores %s %q", verb, args))
+}
+
+func listCores(ctx context.Context, c *client, out io.Writer) error {
+	var l wire.CoreList
+	if err := c.get(ctx, wire.CoresPath, &l); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "DUMP\tTIME\tCONTAINER\tIMAGE\tPROGRAM\tSIGNAL\tTHREADS\tBODY\tMEMORY\tSTORED")
+	for _, k := range l.Cores {
+		body := k.Body
+		if k.Cut != "" {
+			body += " (" + k.Cut + ")"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%q\t%s\t%d\t%s\t%s\t%s\n", k.ID, k.At.Local().Format(time.DateTime), k.Name, k.Image,
+			k.Comm, k.Signal, k.ThreadCount, body, mebibytes(k.MemoryBytes), mebibytes(k.StoredBytes))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if l.Damaged > 0 {
+		return fmt.Errorf("%d records could not be read", l.Damaged)
+	}
+	return nil
+}
+
+func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+func showCore(ctx context.Context, c *client, ref string, out io.Writer) error {
+	var v any
+	if err := c.get(ctx, wire.CorePath(ref, ""), &v); err != nil {
+		return err
+	}
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// pullCore writes a core file; one that did not come whole is removed.
+func pullCore(ctx context.Context, c *client, args []string, out io.Writer) (err error) {
+	fs := flag.NewFlagSet("cores pull", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	name := fs.String("o", "", "")
+	mini := fs.Bool("mini", false, "")
+	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+		return usageError("cores pull [-mini] [-o FILE] DUMP")
+	}
+	ref, kind := fs.Arg(0), "core"
+	if *mini {
+		kind = "mini"
+	}
+	resp, err := c.send(ctx, http.MethodGet, wire.CorePath(ref, kind), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if *name == "-" {
+		_, err := io.Copy(out, resp.Body)
+		return err
+	}
+	if *name == "" {
+		*name = "core." + strings.ReplaceAll(ref, "/", "")
+	}
+	f, err := os.OpenFile(*name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, resp.Body)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(*name))
+	}
+	fmt.Fprintln(out, *name)
+	return nil
+}

@@ -1,0 +1,22 @@
+package main
+
+import (
+	"path/filepath"
+	"time"
+
+	"github.com/tritond/triton/pkg/coredump"
+)
+
+// coreSocket is what kernel.core_pattern names while a daemon of these roots takes core dumps.
+func coreSocket(cfg config) string { return filepath.Join(cfg.RunRoot, "core.sock") }
+
+// openCores opens the store of dumps. It is there with --core-pattern=keep too: what was taken before can be read.
+func (d *daemon) openCores() (err error) {
+	d.cores, err = coredump.New(coredump.Config{
+		Dir: filepath.Join(d.cfg.DataRoot, "cores"), Socket: coreSocket(d.cfg), Keeper: d.runtime.Keeper,
+		Find: d.node.CrashSubject, Log: d.node.LastLines, Saved: d.node.CoreSaved,
+		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), MinFree: uint64(d.cfg.MinFree),
+		Logger: d.log.With("part", "cores"), Now: time.Now,
+	})
+	return err
+}

@@ -1,0 +1,151 @@
+package coredump
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// capture is one crash of a container while its process is held.
+type capture struct {
+	*Service
+	peer   *peer
+	proc   *procDir
+	begun  time.Time
+	mini   bool // the policy: no body
+	record *Record
+	dir    string
+}
+
+// run saves in the order of what explains most: the notes, the mini core, the metadata, the body. The record on disk is
+// true after each step, so a kill of the daemon at any moment leaves what it says.
+func (c *capture) run(ctx context.Context, conn *net.UnixConn) error {
+	r := c.record
+	h, err := receive(conn)
+	if h == nil {
+		return err
+	}
+	if err != nil {
+		r.Missing = append(r.Missing, err.Error())
+	}
+	if c.dir, err = c.store.begin(r); err != nil {
+		return err
+	}
+	r.Signal, r.Code, r.Fault = signalName(h.Signal), h.Code, h.Fault
+	for _, s := range h.Segments {
+		r.MemoryBytes += s.Dumped
+	}
+	m, err := openMemory(c.peer, c.proc)
+	if err != nil {
+		r.Missing = append(r.Missing, err.Error())
+	} else {
+		defer m.close()
+		c.saveMini(h, m)
+	}
+	r.describe(c.proc, h)
+	r.explain()
+	if r.Log, err = c.cfg.Log(ctx, r.Container, logLines); err != nil {
+		r.Missing = append(r.Missing, err.Error())
+	}
+	full := m != nil && !c.mini
+	if full {
+		r.Body, r.Cut = BodyMini, "the daemon ended"
+	}
+	if err := c.store.save(r); err != nil {
+		return err
+	}
+	if full {
+		c.saveBody(ctx, h, m)
+	}
+	r.HeldFor = c.cfg.Now().Sub(c.begun)
+	if err := c.store.save(r); err != nil {
+		return err
+	}
+	c.saved.Add(1)
+	c.log.Info("core dump saved", "container", r.Container, "dump", r.ID, "signal", r.Signal, "program", r.Comm,
+		"body", r.Body, "cut", r.Cut, "mini_after", r.MiniAfter, "held", r.HeldFor)
+	c.cfg.Saved(*r)
+	return nil
+}
+
+func (c *capture) saveMini(h *Head, m *memory) {
+	r := c.record
+	err := commit(filepath.Join(c.dir, miniFile), func(w io.Writer) error { return commitTo(w, h, m, h.mini()) })
+	if err != nil {
+		r.Missing = append(r.Missing, "mini core: "+err.Error())
+		return
+	}
+	r.Body, r.MiniAfter = BodyMini, c.cfg.Now().Sub(c.begun)
+}
+
+// saveBody waits for its turn and writes the memory.
+func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
+	r := c.record
+	until := c.begun.Add(c.cfg.MaxHold)
+	turn, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	select {
+	case c.bodies <- struct{}{}:
+		defer func() { <-c.bodies }()
+	case <-turn.Done():
+		r.Cut = CutTime
+		return
+	}
+	if c.store.free() < c.cfg.MinFree {
+		r.Cut = CutDisk
+		return
+	}
+	err := commit(filepath.Join(c.dir, headFile), func(w io.Writer) error {
+		_, err := w.Write(h.encode())
+		return err
+	})
+	if err != nil {
+		r.Cut = CutDisk
+		r.Missing = append(r.Missing, err.Error())
+		return
+	}
+	f, err := writeFile(filepath.Join(c.dir, bodyFile))
+	if err != nil {
+		r.Missing = append(r.Missing, err.Error())
+		return
+	}
+	// From here on a kill leaves a body that ends early, which its reader copes with.
+	r.Body = BodyTruncated
+	if err := c.store.save(r); err != nil {
+		r.Missing = append(r.Missing, err.Error())
+	}
+	stored, cut, err := writeBody(f, h, m, h.body(), bodyLimits{
+		quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.free() >= c.cfg.MinFree },
+	})
+	err = errors.Join(err, f.Close())
+	r.StoredBytes, r.Cut = stored, cut
+	if err != nil {
+		r.Missing = append(r.Missing, "body: "+err.Error())
+		if errors.Is(err, unix.ENOSPC) {
+			r.Cut = CutDisk
+		}
+	}
+	if r.Cut == "" && err == nil {
+		r.Body = BodyFull
+	}
+}
+
+// cgroup is the process's path in the cgroup2 hierarchy, "" if it is not known.
+func (d *procDir) cgroup() string {
+	b, err := d.read("cgroup")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if p, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSuffix(p, "\n")
+		}
+	}
+	return ""
+}

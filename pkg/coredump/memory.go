@@ -1,0 +1,152 @@
+package coredump
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// errGone says that the process ended while its memory was read.
+var errGone = errors.New("the process is gone")
+
+// memory reads a held process. Its descriptors come from one directory of the process that was verified by the pidfd, so
+// that they never mean another process, whatever becomes of the pid.
+type memory struct {
+	peer    *peer
+	mem     *os.File
+	pagemap *os.File
+	// hidden is the text of the environment, which is never stored: it reads as zeroes.
+	hidden Run
+}
+
+func openMemory(p *peer, proc *procDir) (*memory, error) {
+	mem, err := proc.open("mem")
+	if err != nil {
+		return nil, err
+	}
+	pagemap, err := proc.open("pagemap")
+	if err != nil {
+		mem.Close()
+		return nil, err
+	}
+	m := &memory{peer: p, mem: mem, pagemap: pagemap}
+	if m.hidden, err = proc.environment(); err != nil {
+		m.close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *memory) close() {
+	m.mem.Close()
+	m.pagemap.Close()
+}
+
+// read fills b from addr; pages that cannot be read are zero. errGone: the process ended, and b is worth nothing.
+func (m *memory) read(b []byte, addr uint64) error {
+	for done := 0; done < len(b); {
+		n, err := m.mem.ReadAt(b[done:], int64(addr)+int64(done))
+		done += n
+		if err == nil && n > 0 || done == len(b) {
+			continue
+		}
+		if m.peer.gone() {
+			return errGone
+		}
+		next := min(len(b), done+int(pageSize-(addr+uint64(done))%pageSize))
+		clear(b[done:next])
+		done = next
+	}
+	if m.peer.gone() {
+		return errGone
+	}
+	if from, to := max(addr, m.hidden.Start), min(addr+uint64(len(b)), m.hidden.End); from < to {
+		clear(b[from-addr : to-addr])
+	}
+	return nil
+}
+
+// present marks in bits which pages from addr have contents of their own: in memory or swapped out, or not told.
+func (m *memory) present(addr uint64, bits []bool) error {
+	raw := make([]byte, 8*len(bits))
+	if _, err := m.pagemap.ReadAt(raw, int64(addr/pageSize*8)); err != nil {
+		if m.peer.gone() {
+			return errGone
+		}
+		for i := range bits { // the page of vsyscall is in no page map: what cannot be told is read
+			bits[i] = true
+		}
+		return nil
+	}
+	for i := range bits {
+		bits[i] = binary.NativeEndian.Uint64(raw[8*i:])>>62 != 0 // bit 63: present, 62: swapped
+	}
+	return nil
+}
+
+// procDir is /proc/PID of a process that is known to live.
+type procDir struct{ dir *os.File }
+
+// openProc opens the directory of p and makes sure that it is p's.
+func openProc(p *peer) (*procDir, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d", p.pid))
+	if err != nil {
+		return nil, err
+	}
+	if p.gone() {
+		f.Close()
+		return nil, errGone
+	}
+	return &procDir{f}, nil
+}
+
+func (d *procDir) close() { d.dir.Close() }
+
+// open opens a file of procfs itself: never a path of the process's own file system.
+func (d *procDir) open(name string) (*os.File, error) {
+	fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s of the crashed process: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// maxProcFile bounds what is read of one file of procfs: a process decides how much some of them hold.
+const maxProcFile = 4 << 20
+
+func (d *procDir) read(name string) ([]byte, error) {
+	f, err := d.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxProcFile))
+}
+
+func (d *procDir) link(name string) string {
+	b := make([]byte, 4096)
+	n, err := unix.Readlinkat(int(d.dir.Fd()), name, b)
+	if err != nil {
+		return ""
+	}
+	return string(b[:n])
+}
+
+// list names what is in a directory of procfs, at most limit entries.
+func (d *procDir) list(name string, limit int) []string {
+	fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	names, err := f.Readdirnames(limit)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil
+	}
+	return names
+}

@@ -1,0 +1,128 @@
+package coredump
+
+import (
+	"cmp"
+	"slices"
+)
+
+const (
+	// redZone is how far below its stack pointer a function may write (System V ABI, x86-64).
+	redZone = 128
+	// miniStack is what a mini core has of a thread's stack; less each when there are many threads.
+	miniStack  = 1 << 20
+	miniStacks = 16 << 20
+	// miniSegment is the size up to which writable segments are in a mini core, miniSegments of all such.
+	miniSegment  = 256 << 10
+	miniSegments = 8 << 20
+)
+
+// stackOf returns the used part of a thread's stack within its segment, up to limit bytes.
+func (h *Head) stackOf(t CoreThread, limit uint64) (Run, bool) {
+	i := h.segment(t.Regs.SP)
+	if i < 0 {
+		return Run{}, false
+	}
+	s := h.Segments[i]
+	end := s.Start + (s.Dumped &^ (pageSize - 1))
+	from := max(s.Start, (t.Regs.SP-redZone)&^(pageSize-1))
+	to := min(end, (t.Regs.SP+limit+pageSize-1)&^(pageSize-1))
+	return Run{from, to}, from < to
+}
+
+// segment returns the index of the segment that addr is in, or -1. A stack that overflowed has its pointer just below.
+func (h *Head) segment(addr uint64) int {
+	i, _ := slices.BinarySearchFunc(h.Segments, addr, func(s Segment, a uint64) int {
+		switch {
+		case s.End <= a:
+			return -1
+		case s.Start > a:
+			return 1
+		}
+		return 0
+	})
+	const below = 64 << 10 // a frame that steps over a page or more
+	if i < len(h.Segments) && h.Segments[i].Start <= addr+below {
+		return i
+	}
+	return -1
+}
+
+// stacks lists what a core must have of the stacks.
+func (h *Head) stacks() []Run {
+	limit := min(uint64(miniStack), miniStacks/uint64(len(h.Threads)))
+	var runs []Run
+	for _, t := range h.Threads {
+		if r, ok := h.stackOf(t, max(limit, 16<<10)); ok {
+			runs = append(runs, r)
+		}
+	}
+	return runs
+}
+
+// mini lists what a mini core has: stacks, then small segments; the result is ordered and apart.
+func (h *Head) mini() []Run {
+	runs := h.stacks()
+	var total uint64
+	for _, s := range h.Segments {
+		if n := s.Dumped &^ (pageSize - 1); n > 0 && s.End-s.Start <= miniSegment && total+n <= miniSegments {
+			runs = append(runs, Run{s.Start, s.Start + n})
+			total += n
+		}
+	}
+	return h.merge(runs)
+}
+
+// merge orders runs and joins those that overlap or touch within one segment.
+func (h *Head) merge(runs []Run) []Run {
+	slices.SortFunc(runs, func(a, b Run) int { return cmp.Compare(a.Start, b.Start) })
+	var out []Run
+	for _, r := range runs {
+		if n := len(out); n > 0 && r.Start <= out[n-1].End && h.segment(r.Start) == h.segment(out[n-1].Start) {
+			out[n-1].End = max(out[n-1].End, r.End)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// window is the unit in which memory is read and stored.
+const window = 1 << 20
+
+// body lists all memory that the kernel would dump in the order in which it is saved: stacks, small segments, and the
+// rest by address. Each window is listed once.
+func (h *Head) body() []Run {
+	seen := map[uint64]bool{}
+	var out []Run
+	add := func(s Segment, from, to uint64) {
+		end := s.Start + (s.Dumped &^ (pageSize - 1))
+		for at := s.Start + (from-s.Start)/window*window; at < min(to, end); at += window {
+			if !seen[at] {
+				seen[at] = true
+				out = append(out, Run{at, min(at+window, end)})
+			}
+		}
+	}
+	for _, r := range h.stacks() {
+		add(h.Segments[h.segment(r.Start)], r.Start, r.End)
+	}
+	for _, s := range h.Segments {
+		if s.End-s.Start <= miniSegment {
+			add(s, s.Start, s.End)
+		}
+	}
+	for _, s := range h.Segments {
+		add(s, s.Start, s.End)
+	}
+	return out
+}
+
+// fromFile reports whether pages of r may come from a file: then an absent page is not a zero page.
+func (h *Head) fromFile(r Run) bool {
+	for _, f := range h.Files {
+		if f.Start < r.End && r.Start < f.End {
+			return true
+		}
+	}
+	return false
+}

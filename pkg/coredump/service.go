@@ -1,0 +1,272 @@
+package coredump
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tritond/triton/pkg/shim"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// Subject is the container that a crashed process belongs to.
+type Subject struct {
+	Key     triton.ContainerKey
+	Name    string
+	Image   string
+	ImageID string
+	Run     int
+	Labels  map[string]string
+}
+
+// PolicyLabel is a container's label that says how much is kept of a crash: full (the default), mini or off.
+const PolicyLabel = "triton.core"
+
+// Config is what a Service is made of.
+type Config struct {
+	Dir    string // of the store
+	Socket string // that kernel.core_pattern is to name
+	// Keeper connects to the process that keeps the socket.
+	Keeper func(context.Context) (*shim.Keeper, error)
+	// Find returns the container of a cgroup, by the cgroup's id and its path below the hierarchy.
+	Find func(cgroupID uint64, path string) (Subject, bool)
+	// Log returns the last lines of a container's output, oldest first.
+	Log func(ctx context.Context, key triton.ContainerKey, lines int) ([]string, error)
+	// Saved is told of each dump when it is complete, before the process is let go.
+	Saved func(Record)
+
+	Quota   uint64        // bytes on disk of one body
+	MaxHold time.Duration // how long a process is held
+	MinFree uint64        // bytes that stay free on the store's volume
+	Logger  *slog.Logger
+	Now     func() time.Time
+}
+
+const (
+	// bodiesAtOnce is how many bodies are written at a time: more only share the disk and the processors.
+	bodiesAtOnce = 2
+	// handshakeBound is how long the kernel may take for its few bytes.
+	handshakeBound = 10 * time.Second
+	// retryPause spaces the attempts to reach the keeper.
+	retryPause = 200 * time.Millisecond
+	// logLines is how much of a container's output a record has.
+	logLines = 200
+)
+
+// Service takes core dumps while Run runs.
+type Service struct {
+	cfg   Config
+	log   *slog.Logger
+	store *Store
+
+	bodies  chan struct{} // a place for each body that is written
+	lost    atomic.Uint64
+	foreign atomic.Uint64
+	saved   atomic.Uint64
+}
+
+// New opens the store; nothing is taken before Run.
+func New(cfg Config) (*Service, error) {
+	store, err := OpenStore(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Service{cfg: cfg, log: cfg.Logger, store: store, bodies: make(chan struct{}, bodiesAtOnce)}, nil
+}
+
+// Store is where the dumps are.
+func (s *Service) Store() *Store { return s.store }
+
+// Counts returns how many crashes were saved, failed to be, or were of no container of ours, since New.
+func (s *Service) Counts() (saved, lost, foreign uint64) {
+	return s.saved.Load(), s.lost.Load(), s.foreign.Load()
+}
+
+// Run takes the machine's core dumps until ctx is done, then gives kernel.core_pattern back and waits for dumps under
+// way. Where another daemon takes them it says so and only waits.
+func (s *Service) Run(ctx context.Context) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	var pattern *Pattern
+	for ctx.Err() == nil {
+		keeper, ln, err := s.listen(ctx)
+		if err == nil && pattern == nil {
+			pattern, err = TakePattern(s.cfg.Socket)
+		}
+		if err != nil {
+			if keeper != nil {
+				err = errors.Join(err, keeper.DropCores(ctx), ln.Close(), keeper.Close())
+			}
+			s.log.Error("core dumps are not taken", "err", err)
+			if errors.Is(err, ErrTaken) {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			pause(ctx, retryPause)
+			continue
+		}
+		s.log.Info("core dumps are taken", "socket", s.cfg.Socket, "previous", pattern.Previous)
+		s.accept(ctx, keeper, ln, pattern, &work)
+		if ctx.Err() != nil { // give back before the socket goes: no crash may meet a dead one
+			err = errors.Join(pattern.Restore(), keeper.DropCores(context.WithoutCancel(ctx)))
+			if err != nil {
+				s.log.Error("core dumps not given back", "err", err)
+			}
+		}
+		keeper.Close()
+	}
+	return ctx.Err()
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// listen gets a copy of the keeper's socket.
+func (s *Service) listen(ctx context.Context) (*shim.Keeper, *net.UnixListener, error) {
+	k, err := s.cfg.Keeper(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := k.Cores(ctx, s.cfg.Socket)
+	if err != nil {
+		return nil, nil, errors.Join(err, k.Close())
+	}
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("core socket: %w", err), k.Close())
+	}
+	ln, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, nil, errors.Join(errors.New("core socket: not a Unix socket"), l.Close(), k.Close())
+	}
+	ln.SetUnlinkOnClose(false) // the keeper's
+	return k, ln, nil
+}
+
+// accept takes crashes until ctx is done or the keeper is gone.
+func (s *Service) accept(ctx context.Context, k *shim.Keeper, ln *net.UnixListener, pattern *Pattern, work *sync.WaitGroup) {
+	watch, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	watching.Go(func() {
+		if err := k.Gone(watch); err != nil && watch.Err() == nil {
+			s.log.Error("watch the keeper", "err", err)
+		}
+		ln.Close()
+	})
+	for {
+		conn, err := ln.AcceptUnix()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			s.log.Error("accept a core", "err", err)
+			pause(ctx, retryPause)
+			continue
+		}
+		begun := s.cfg.Now()
+		work.Go(func() {
+			defer conn.Close()
+			if err := s.take(ctx, conn, begun, pattern); err != nil {
+				s.lost.Add(1)
+				s.log.Error("core dump not taken", "err", err)
+			}
+		})
+	}
+}
+
+// take is one crash.
+func (s *Service) take(ctx context.Context, conn *net.UnixConn, begun time.Time, pattern *Pattern) error {
+	if err := conn.SetDeadline(time.Now().Add(handshakeBound)); err != nil {
+		return err
+	}
+	p, err := peerOf(conn)
+	if err != nil {
+		return err
+	}
+	defer p.pidfd.Close()
+	proc, err := openProc(p)
+	if err != nil {
+		return err
+	}
+	defer proc.close()
+	subject, ok := s.cfg.Find(p.cgroupID, proc.cgroup())
+	if !ok {
+		s.foreign.Add(1)
+		return forward(conn, p, proc, pattern.Previous)
+	}
+	policy := subject.Labels[PolicyLabel]
+	if policy == "off" {
+		return hello(conn, askReject)
+	}
+	c := &capture{Service: s, peer: p, proc: proc, begun: begun, mini: policy == "mini", record: newRecord(subject, p, begun)}
+	if err := c.run(ctx, conn); err != nil {
+		return fmt.Errorf("%s of %s: %w", c.record.Comm, subject.Key, err)
+	}
+	return nil
+}
+
+func newRecord(sub Subject, p *peer, at time.Time) *Record {
+	b := make([]byte, idLength/2)
+	rand.Read(b) // never fails
+	return &Record{
+		ID: hex.EncodeToString(b), Container: sub.Key, Name: sub.Name, Image: sub.Image, ImageID: sub.ImageID, Run: sub.Run,
+		At: at.UTC(), Pid: p.pid, UID: p.uid, OperatorOnly: p.rootOnly, Body: BodyNone,
+	}
+}
+
+// receive takes head and notes and cuts the stream: the kernel's write fails, and the process stays held.
+func receive(conn *net.UnixConn) (*Head, error) {
+	if err := hello(conn, askKernel|askWait); err != nil {
+		return nil, err
+	}
+	h, err := ReadHead(conn)
+	return h, errors.Join(err, conn.CloseRead())
+}
+
+// commitTo writes the bytes of a core with the given runs.
+func commitTo(w io.Writer, h *Head, m *memory, runs []Run) error {
+	l := h.layOut(runs)
+	at, err := w.Write(l.head)
+	if err != nil {
+		return err
+	}
+	if len(l.runs) > 0 {
+		if _, err := w.Write(make([]byte, l.runs[0].off-int64(at))); err != nil {
+			return err
+		}
+	}
+	buf := make([]byte, window)
+	for _, r := range l.runs {
+		for at := r.Start; at < r.End; at += window {
+			b := buf[:min(window, r.End-at)]
+			if err := m.read(b, at); err != nil {
+				return err
+			}
+			if _, err := w.Write(b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writeFile makes a file that only root reads.
+func writeFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+}

@@ -1,0 +1,286 @@
+package coredump
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// A dump is a directory DIR/TENANT/ID: record.json, which makes it visible; head, the core's header and notes as one
+// core without memory; mini.core; body. All are readable by root only.
+const (
+	recordFile = "record.json"
+	headFile   = "head"
+	miniFile   = "mini.core"
+	bodyFile   = "body"
+	idLength   = 12
+	maxRecord  = 32 << 20
+)
+
+// Store is the dumps on disk.
+type Store struct{ dir string }
+
+// OpenStore makes dir if need be, and removes what a kill left without a record.
+func OpenStore(dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("dump store: %w", err)
+	}
+	s := &Store{dir}
+	tenants, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("dump store: %w", err)
+	}
+	for _, t := range tenants {
+		dumps, err := os.ReadDir(filepath.Join(dir, t.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("dump store: %w", err)
+		}
+		for _, d := range dumps {
+			at := filepath.Join(dir, t.Name(), d.Name())
+			if _, err := os.Stat(filepath.Join(at, recordFile)); errors.Is(err, os.ErrNotExist) {
+				if err := os.RemoveAll(at); err != nil {
+					return nil, fmt.Errorf("dump store: %w", err)
+				}
+			}
+		}
+	}
+	return s, nil
+}
+
+func validID(id string) bool {
+	return len(id) == idLength && strings.Trim(id, "0123456789abcdef") == ""
+}
+
+// path is the directory of a dump; the names are checked, so it is below the store.
+func (s *Store) path(tenant triton.Tenant, id string) (string, error) {
+	if err := tenant.Validate(); err != nil {
+		return "", err
+	}
+	if !validID(id) {
+		return "", noSuchDump(id)
+	}
+	return filepath.Join(s.dir, string(tenant), id), nil
+}
+
+func noSuchDump(id string) error {
+	return fmt.Errorf("no such dump: %s: %w", id, errdefs.ErrNotFound)
+}
+
+// begin makes the directory of a new dump.
+func (s *Store) begin(r *Record) (string, error) {
+	dir, err := s.path(r.Container.Tenant, r.ID)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return "", fmt.Errorf("new dump: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", fmt.Errorf("new dump: %w", err)
+	}
+	return dir, nil
+}
+
+// save writes the record, all or nothing, and onto the disk.
+func (s *Store) save(r *Record) error {
+	dir, err := s.path(r.Container.Tenant, r.ID)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode dump record: %w", err)
+	}
+	return commit(filepath.Join(dir, recordFile), func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
+}
+
+// commit makes a file that is complete and on the disk, or not there.
+func commit(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(write(f), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", filepath.Base(path), err), ignoreMissing(os.Remove(path+".tmp")))
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Get returns a dump's record, by id or a unique prefix of one: errdefs.ErrNotFound. operator says whether the caller may
+// see dumps of setuid programs; to others they do not exist.
+func (s *Store) Get(tenant triton.Tenant, ref string, operator bool) (*Record, error) {
+	ids, err := s.ids(tenant)
+	if err != nil {
+		return nil, err
+	}
+	var found *Record
+	for _, id := range ids {
+		if ref == "" || !strings.HasPrefix(id, ref) {
+			continue
+		}
+		r, err := s.load(tenant, id)
+		if err != nil || r.OperatorOnly && !operator {
+			continue
+		}
+		if found != nil {
+			return nil, fmt.Errorf("several dumps begin with %s: %w", ref, errdefs.ErrInvalidArgument)
+		}
+		found = r
+	}
+	if found == nil {
+		return nil, noSuchDump(ref)
+	}
+	return found, nil
+}
+
+// List returns a tenant's records, newest first. Records that cannot be read are counted.
+func (s *Store) List(tenant triton.Tenant, operator bool) (records []*Record, damaged int, err error) {
+	ids, err := s.ids(tenant)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, id := range ids {
+		r, err := s.load(tenant, id)
+		switch {
+		case errors.Is(err, os.ErrNotExist): // being written
+		case err != nil:
+			damaged++
+		case !r.OperatorOnly || operator:
+			records = append(records, r)
+		}
+	}
+	slices.SortFunc(records, func(a, b *Record) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.ID, b.ID)) })
+	return records, damaged, nil
+}
+
+func (s *Store) ids(tenant triton.Tenant) ([]string, error) {
+	if err := tenant.Validate(); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(filepath.Join(s.dir, string(tenant)))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list dumps: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if validID(e.Name()) {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+func (s *Store) load(tenant triton.Tenant, id string) (*Record, error) {
+	dir, err := s.path(tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(dir, recordFile))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var r Record
+	if err := json.NewDecoder(io.LimitReader(f, maxRecord)).Decode(&r); err != nil {
+		return nil, fmt.Errorf("record of dump %s: %w", id, err)
+	}
+	if r.ID != id || r.Container.Tenant != tenant {
+		return nil, fmt.Errorf("record of dump %s is another's", id)
+	}
+	return &r, nil
+}
+
+// Remove deletes a dump.
+func (s *Store) Remove(tenant triton.Tenant, ref string, operator bool) error {
+	r, err := s.Get(tenant, ref, operator)
+	if err != nil {
+		return err
+	}
+	dir, err := s.path(tenant, r.ID)
+	if err != nil {
+		return err
+	}
+	// The record goes first: what is left after a kill is no dump, and removed at the next start.
+	return errors.Join(ignoreMissing(os.Remove(filepath.Join(dir, recordFile))), os.RemoveAll(dir))
+}
+
+// OpenMini opens the mini core.
+func (s *Store) OpenMini(r *Record) (*os.File, error) {
+	dir, err := s.path(r.Container.Tenant, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(dir, miniFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("dump %s has no mini core: %w", r.ID, errdefs.ErrNotFound)
+	}
+	return f, err
+}
+
+// OpenCore opens the core with all that was saved; errdefs.ErrNotFound where there is no body.
+func (s *Store) OpenCore(r *Record) (*Core, error) {
+	dir, err := s.path(r.Container.Tenant, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, headFile))
+	if err != nil {
+		return nil, ignoreNoBody(r, err)
+	}
+	h, err := ReadHead(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	body, err := os.Open(filepath.Join(dir, bodyFile))
+	if err != nil {
+		return nil, ignoreNoBody(r, err)
+	}
+	c, err := openCore(h, body)
+	if err != nil {
+		body.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func ignoreNoBody(r *Record, err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("dump %s has only a mini core: %w", r.ID, errdefs.ErrNotFound)
+	}
+	return err
+}
+
+// free returns how many bytes the store's volume can take.
+func (s *Store) free() uint64 {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return 0
+	}
+	return st.Bavail * uint64(st.Bsize)
+}

@@ -1,0 +1,51 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/tritond/triton/pkg/coredump"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// CrashSubject finds the container that a crashed process belongs to: by the id of its cgroup, or, where the container
+// divided its cgroup or runs so shortly that its id is not noted yet, by the cgroup's path.
+func (n *Node) CrashSubject(cgroupID uint64, path string) (coredump.Subject, bool) {
+	for _, c := range n.all() {
+		c.mu.Lock()
+		hit := cgroupID != 0 && c.state.CgroupID == cgroupID
+		c.mu.Unlock()
+		if own := n.cgroupPath(c.key); hit || path == own || strings.HasPrefix(path, own+"/") {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			spec := c.rec.Spec
+			return coredump.Subject{
+				Key: c.key, Name: c.rec.Name, Image: spec.Image, ImageID: spec.ImageID, Run: c.state.Run, Labels: spec.Labels,
+			}, true
+		}
+	}
+	return coredump.Subject{}, false
+}
+
+// LastLines returns the last lines of a container's output, oldest first, each with its stream; none where the log
+// cannot be read back.
+func (n *Node) LastLines(ctx context.Context, key triton.ContainerKey, lines int) ([]string, error) {
+	var out []string
+	err := n.ContainerLogs(ctx, key, triton.LogOptions{Stdout: true, Stderr: true, Tail: lines}, func(r triton.LogRecord) error {
+		out = append(out, fmt.Sprintf("%s: %s", r.Stream, strings.ToValidUTF8(strings.TrimSuffix(string(r.Line), "\n"), "�")))
+		return nil
+	})
+	return out, err
+}
+
+// CoreSaved tells those who follow events that a dump is there; the process that died is still held.
+func (n *Node) CoreSaved(r coredump.Record) {
+	c, err := n.get(r.Container)
+	if err != nil {
+		return // removed meanwhile: there is nobody to tell
+	}
+	n.publish(c.event("coredump", r.At, map[string]string{
+		"triton.core": r.ID, "signal": r.Signal, "comm": r.Comm, "body": r.Body,
+	}))
+}

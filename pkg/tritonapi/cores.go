@@ -1,0 +1,110 @@
+package tritonapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/tritond/triton/pkg/auth"
+	"github.com/tritond/triton/pkg/coredump"
+	"github.com/tritond/triton/pkg/triton"
+	"github.com/tritond/triton/pkg/tritonapi/wire"
+)
+
+// Cores is what the paths about core dumps need.
+type Cores interface {
+	List(tenant triton.Tenant, operator bool) (records []*coredump.Record, damaged int, err error)
+	Get(tenant triton.Tenant, ref string, operator bool) (*coredump.Record, error)
+	Remove(tenant triton.Tenant, ref string, operator bool) error
+	OpenMini(r *coredump.Record) (*os.File, error)
+	OpenCore(r *coredump.Record) (*coredump.Core, error)
+}
+
+func coreRoutes() []route {
+	one := "GET " + wire.CoresPath + "/{dump}"
+	return []route{
+		{"GET " + wire.CoresPath, forTenants, (*API).coreList},
+		{"DELETE " + wire.CoresPath + "/{dump}", forTenants, (*API).coreRemove},
+		{one, forTenants, core(func(a *API, w http.ResponseWriter, _ *http.Request, r *coredump.Record) error {
+			a.reply(w, r)
+			return nil
+		})},
+		{one + "/core", forTenants, core(func(a *API, w http.ResponseWriter, q *http.Request, r *coredump.Record) error {
+			c, err := a.cfg.Cores.OpenCore(r)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			serveCore(w, q, r, "core", c)
+			return nil
+		})},
+		{one + "/mini", forTenants, core(func(a *API, w http.ResponseWriter, q *http.Request, r *coredump.Record) error {
+			f, err := a.cfg.Cores.OpenMini(r)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			serveCore(w, q, r, "mini", f)
+			return nil
+		})},
+	}
+}
+
+// serveCore answers ranges and conditions too: a dump never changes once it is complete.
+func serveCore(w http.ResponseWriter, q *http.Request, r *coredump.Record, kind string, content io.ReadSeeker) {
+	w.Header().Set("Content-Type", "application/x-core")
+	w.Header().Set("ETag", `"`+r.ID+"-"+kind+"-"+r.Body+`"`)
+	http.ServeContent(w, q, "", time.Time{}, content)
+}
+
+func (a *API) coreList(w http.ResponseWriter, _ *http.Request, c auth.Caller) {
+	records, damaged, err := a.cfg.Cores.List(c.Tenant, c.Operator)
+	if err != nil {
+		a.failCore(w, err)
+		return
+	}
+	list := wire.CoreList{Cores: []wire.Core{}, Damaged: damaged}
+	for _, r := range records {
+		list.Cores = append(list.Cores, coreOf(r))
+	}
+	a.reply(w, list)
+}
+
+func coreOf(r *coredump.Record) wire.Core {
+	return wire.Core{
+		ID: r.ID, Container: r.Container.ID, Name: r.Name, Image: r.Image, At: r.At, Signal: r.Signal, Note: r.Note, Comm: r.Comm,
+		Body: r.Body, Cut: r.Cut, MemoryBytes: r.MemoryBytes, StoredBytes: r.StoredBytes, ThreadCount: len(r.Threads),
+	}
+}
+
+// core makes the handler that finds the record of a path for serve.
+func core(serve func(*API, http.ResponseWriter, *http.Request, *coredump.Record) error) func(*API, http.ResponseWriter, *http.Request, auth.Caller) {
+	return func(a *API, w http.ResponseWriter, q *http.Request, c auth.Caller) {
+		r, err := a.cfg.Cores.Get(c.Tenant, q.PathValue("dump"), c.Operator)
+		if err == nil {
+			err = serve(a, w, q, r)
+		}
+		if err != nil {
+			a.failCore(w, err)
+		}
+	}
+}
+
+func (a *API) coreRemove(w http.ResponseWriter, q *http.Request, c auth.Caller) {
+	if err := a.cfg.Cores.Remove(c.Tenant, q.PathValue("dump"), c.Operator); err != nil {
+		a.failCore(w, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// failCore is fail; a part that was never stored is not found either.
+func (a *API) failCore(w http.ResponseWriter, err error) {
+	if errors.Is(err, os.ErrNotExist) {
+		a.refuse(w, http.StatusNotFound, err.Error())
+		return
+	}
+	a.fail(w, err)
+}

@@ -1,0 +1,216 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tritond/triton/test/images"
+)
+
+const corePattern = "/proc/sys/kernel/core_pattern"
+
+// coreRecord is what these tests read of a dump's record.
+type coreRecord struct {
+	ID, Signal, Note, Body, Cut string
+	StoredBytes                 uint64
+	NSPid                       int
+	Fault                       uint64
+	MiniAfterNs                 time.Duration
+	EnvNames                    []string
+	Log                         []string
+	Missing                     []string
+	Threads                     []struct {
+		TID int
+		PC  uint64
+	}
+}
+
+// taking starts a daemon that takes core dumps. The machine's pattern is put back whatever becomes of the daemon.
+func taking(t *testing.T, flags ...string) *under {
+	t.Helper()
+	tritonOnly(t)
+	before := read(t, corePattern)
+	t.Cleanup(func() {
+		if now := read(t, corePattern); now != before {
+			t.Errorf("core_pattern is %q after the test, was %q", now, before)
+			if err := os.WriteFile(corePattern, []byte(before), 0); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	u := own(t, append([]string{"--core-pattern", "take"}, flags...)...)
+	u.awaitTaken(t)
+	return u
+}
+
+func (u *under) awaitTaken(t *testing.T) {
+	t.Helper()
+	eventually(t, 10*time.Second, "core_pattern names the daemon's socket", func() bool {
+		return strings.HasPrefix(read(t, corePattern), "@@"+u.tritond.RunRoot)
+	})
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// triton runs the client and returns its output.
+func (u *under) triton(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(all.bin, "triton"), append([]string{"-H", u.tritond.Host}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("triton %q: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// onlyCore returns the record of the one dump of a container.
+func (u *under) onlyCore(t *testing.T, name string) coreRecord {
+	t.Helper()
+	var ids []string
+	for _, line := range strings.Split(u.triton(t, "cores", "ls"), "\n") {
+		if f := strings.Fields(line); len(f) > 3 && f[3] == name {
+			ids = append(ids, f[0])
+		}
+	}
+	if len(ids) != 1 {
+		t.Fatalf("%d dumps of %s\n%s\n%s", len(ids), name, u.triton(t, "cores", "ls"), u.tritond.Log())
+	}
+	var r coreRecord
+	if err := json.Unmarshal([]byte(u.triton(t, "cores", "show", ids[0])), &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+var gdbPC = regexp.MustCompile(`(?m)^PC (\d+) (\d+)$`)
+
+// gdbPCs returns each thread's program counter by its id, as gdb reads a core.
+func gdbPCs(t *testing.T, core string) map[int]uint64 {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "gdb", "-batch", "-nx", "-ex", "python\nfor t in gdb.selected_inferior().threads():\n"+
+		" t.switch()\n print('PC %d %d' % (t.ptid[1] or t.ptid[0], int(gdb.parse_and_eval('(unsigned long)$pc'))))\n",
+		filepath.Join(all.images.Bin, "crash"), core).CombinedOutput()
+	if err != nil {
+		t.Fatalf("gdb: %v\n%s", err, out)
+	}
+	pcs := map[int]uint64{}
+	for _, m := range gdbPC.FindAllStringSubmatch(string(out), -1) {
+		var tid int
+		var pc uint64
+		if _, err := fmt.Sscan(m[1], &tid); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Sscan(m[2], &pc); err != nil {
+			t.Fatal(err)
+		}
+		pcs[tid] = pc
+	}
+	return pcs
+}
+
+func (r coreRecord) pcs() map[int]uint64 {
+	pcs := map[int]uint64{}
+	for _, th := range r.Threads {
+		pcs[th.TID] = th.PC
+	}
+	return pcs
+}
+
+// TestCoreOfAContainerOpensInGDB: the core, the mini core and the record agree on every thread, though the container may
+// not write cores, and the values of its environment are in none of them.
+func TestCoreOfAContainerOpensInGDB(t *testing.T) {
+	u := taking(t)
+	name := u.name(t)
+	u.fails(t, 139, "", "run", "--name", name, "--ulimit", "core=0", "-e", "SECRET=hunter2hunter2", images.Programs,
+		"sh", "-c", "echo last words; crash; exit $?")
+	r := u.onlyCore(t, name)
+	equal(t, "signal", r.Signal, "SIGSEGV")
+	equal(t, "body", r.Body, "full")
+	if r.Fault != 16 || len(r.Threads) != 3 || len(r.Missing) > 0 || r.MiniAfterNs <= 0 {
+		t.Errorf("fault %d, %d threads, missing %q, mini after %s", r.Fault, len(r.Threads), r.Missing, r.MiniAfterNs)
+	}
+	if !strings.Contains(strings.Join(r.Log, "\n"), "last words") || !strings.Contains(strings.Join(r.EnvNames, " "), "SECRET") {
+		t.Errorf("log %q, environment %q", r.Log, r.EnvNames)
+	}
+	for _, kind := range []string{"-mini=false", "-mini"} {
+		core := filepath.Join(t.TempDir(), "core")
+		u.triton(t, "cores", "pull", kind, "-o", core, r.ID)
+		if diff := cmp.Diff(gdbPCs(t, core), r.pcs()); diff != "" {
+			t.Errorf("pull %s: gdb and the record differ (-gdb +record):\n%s", kind, diff)
+		}
+		if strings.Contains(read(t, core), "hunter2hunter2") {
+			t.Errorf("pull %s has the value of an environment variable", kind)
+		}
+	}
+	matches(t, "events", u.ok(t, "events", "--since", "1m", "--until", "0s", "--filter", "container="+name), `container coredump .*signal=SIGSEGV`)
+	u.triton(t, "cores", "rm", r.ID)
+	if out := u.triton(t, "cores", "ls"); strings.Contains(out, r.ID) {
+		t.Errorf("removed and still listed:\n%s", out)
+	}
+}
+
+// TestCoreAbortOfPidOneIsNamedSo: PID 1 ignores its own SIGABRT and dies of another signal.
+func TestCoreAbortOfPidOneIsNamedSo(t *testing.T) {
+	u := taking(t)
+	name := u.name(t)
+	u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "abort")
+	r := u.onlyCore(t, name)
+	equal(t, "signal", r.Signal, "SIGABRT")
+	if r.NSPid != 1 || r.Note == "" {
+		t.Errorf("pid %d, note %q", r.NSPid, r.Note)
+	}
+}
+
+// TestCoreCutByQuotaIsValid: what does not fit is left out from the end of the order, never the stacks.
+func TestCoreCutByQuotaIsValid(t *testing.T) {
+	u := taking(t, "--core-quota", "8388608")
+	name := u.name(t)
+	u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "big")
+	r := u.onlyCore(t, name)
+	equal(t, "body", r.Body, "truncated")
+	equal(t, "cut", r.Cut, "quota")
+	if r.StoredBytes > 8<<20 {
+		t.Errorf("%d bytes stored, quota 8 MiB", r.StoredBytes)
+	}
+	core := filepath.Join(t.TempDir(), "core")
+	u.triton(t, "cores", "pull", "-o", core, r.ID)
+	if diff := cmp.Diff(gdbPCs(t, core), r.pcs()); diff != "" {
+		t.Errorf("gdb and the record differ (-gdb +record):\n%s", diff)
+	}
+}
+
+// TestCoreWaitsForAKilledDaemon: a crash while no daemon lives is held until one does, and nothing of it is lost.
+func TestCoreWaitsForAKilledDaemon(t *testing.T) {
+	u := taking(t)
+	name := u.held(t, nil, "crash")
+	pid := u.pid(t, name)
+	u.kill(t)
+	release(t, pid)
+	eventually(t, 10*time.Second, "the process dumps core", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		return err == nil && strings.Contains(string(b), "CoreDumping:\t1")
+	})
+	u.restart(t)
+	equal(t, "exit code", strings.TrimSpace(u.ok(t, "wait", name)), "139")
+	r := u.onlyCore(t, u.inspect(t, name, "{{slice .Name 1}}"))
+	equal(t, "body", r.Body, "full")
+}
