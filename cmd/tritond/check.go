@@ -82,6 +82,9 @@ func (d *daemon) welcome(after string) (string, error) {
 	for _, c := range changes {
 		line(c.Kind, "%s", c.What)
 	}
+	if d.corePrior != "" {
+		line("sysctl", "kernel.core_pattern=@@%s, was %s", coreSocket(d.cfg), d.corePrior)
+	}
 	return b.String(), nil
 }
 

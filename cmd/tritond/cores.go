@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 	"time"
 
@@ -19,4 +20,14 @@ func (d *daemon) openCores() (err error) {
 		Logger: d.log.With("part", "cores"), Now: time.Now,
 	})
 	return err
+}
+
+// takeCores takes the machine's core dumps before anything is served. Run tells why not, and tries again where that helps.
+func (d *daemon) takeCores(ctx context.Context) {
+	prior, err := d.cores.Take(ctx)
+	if err != nil {
+		d.log.Debug("core dumps are not taken at the start", "err", err)
+		return
+	}
+	d.corePrior = prior
 }

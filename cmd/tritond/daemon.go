@@ -66,6 +66,7 @@ type daemon struct {
 	page      *dashboard.Hub // nil: no --http
 	ca        *auth.CA
 	cores     *coredump.Service
+	corePrior string // kernel.core_pattern before it was taken; empty: it was not
 }
 
 // serve runs the daemon until ctx is done.
@@ -94,6 +95,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 		return errors.Join(err, d.stopParts(g))
 	}
 	if cfg.CorePattern == corePatternTake { // after Reconcile: crashes that waited for a daemon belong to containers it knows
+		d.takeCores(gctx)
 		g.Go(func() error { return d.cores.Run(gctx) })
 	}
 	for _, l := range listeners {

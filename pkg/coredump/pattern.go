@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -20,6 +22,26 @@ const (
 
 // ErrTaken says that another daemon takes this machine's core dumps.
 var ErrTaken = errors.New("core dumps of this machine are taken already")
+
+// ErrOldKernel says that the kernel does not hand dumps to a socket: before 6.17 it would write files of that name.
+var ErrOldKernel = errors.New("core dumps need Linux 6.17 or newer")
+
+// socketProtocol tells whether this kernel knows patterns that begin with socketMark.
+func socketProtocol() error {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return fmt.Errorf("read the kernel's version: %w", err)
+	}
+	release := unix.ByteSliceToString(uts.Release[:])
+	var major, minor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("read the kernel's version %q: %w", release, err)
+	}
+	if major < 6 || major == 6 && minor < 17 {
+		return fmt.Errorf("%w, this is %s", ErrOldKernel, release)
+	}
+	return nil
+}
 
 // Pattern is kernel.core_pattern while it names our socket.
 type Pattern struct {

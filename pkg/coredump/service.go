@@ -68,6 +68,9 @@ type Service struct {
 	log   *slog.Logger
 	store *Store
 
+	pattern *Pattern // nil: never taken
+	now     *taken   // what Take made and Run has not begun to serve
+
 	bodies  chan struct{} // a place for each body that is written
 	lost    atomic.Uint64
 	foreign atomic.Uint64
@@ -91,38 +94,66 @@ func (s *Service) Counts() (saved, lost, foreign uint64) {
 	return s.saved.Load(), s.lost.Load(), s.foreign.Load()
 }
 
+// taken is the socket while crashes come to it.
+type taken struct {
+	keeper *shim.Keeper
+	ln     *net.UnixListener
+}
+
+// Take points kernel.core_pattern at the keeper's socket; Run then serves it. It returns what the pattern was before.
+// ErrTaken: another daemon takes this machine's core dumps; ErrOldKernel: this one cannot hand them over.
+func (s *Service) Take(ctx context.Context) (previous string, err error) {
+	if err := s.point(ctx); err != nil {
+		return "", err
+	}
+	return s.pattern.Previous, nil
+}
+
+func (s *Service) point(ctx context.Context) error {
+	if err := socketProtocol(); err != nil {
+		return err
+	}
+	keeper, ln, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	if s.pattern == nil {
+		if s.pattern, err = TakePattern(s.cfg.Socket); err != nil {
+			return errors.Join(err, keeper.DropCores(ctx), ln.Close(), keeper.Close())
+		}
+	}
+	s.now = &taken{keeper, ln}
+	s.log.Info("core dumps are taken", "socket", s.cfg.Socket, "previous", s.pattern.Previous)
+	return nil
+}
+
 // Run takes the machine's core dumps until ctx is done, then gives kernel.core_pattern back and waits for dumps under
-// way. Where another daemon takes them it says so and only waits.
+// way. Where another daemon takes them, or the kernel is too old, it says so and only waits. Call it once, after Take or
+// without.
 func (s *Service) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
-	var pattern *Pattern
 	for ctx.Err() == nil {
-		keeper, ln, err := s.listen(ctx)
-		if err == nil && pattern == nil {
-			pattern, err = TakePattern(s.cfg.Socket)
-		}
-		if err != nil {
-			if keeper != nil {
-				err = errors.Join(err, keeper.DropCores(ctx), ln.Close(), keeper.Close())
+		if s.now == nil {
+			if err := s.point(ctx); err != nil {
+				s.log.Error("core dumps are not taken", "err", err)
+				if errors.Is(err, ErrTaken) || errors.Is(err, ErrOldKernel) {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				pause(ctx, retryPause)
+				continue
 			}
-			s.log.Error("core dumps are not taken", "err", err)
-			if errors.Is(err, ErrTaken) {
-				<-ctx.Done()
-				return ctx.Err()
-			}
-			pause(ctx, retryPause)
-			continue
 		}
-		s.log.Info("core dumps are taken", "socket", s.cfg.Socket, "previous", pattern.Previous)
-		s.accept(ctx, keeper, ln, pattern, &work)
+		t := s.now
+		s.now = nil
+		s.accept(ctx, t.keeper, t.ln, s.pattern, &work)
 		if ctx.Err() != nil { // give back before the socket goes: no crash may meet a dead one
-			err = errors.Join(pattern.Restore(), keeper.DropCores(context.WithoutCancel(ctx)))
-			if err != nil {
+			if err := errors.Join(s.pattern.Restore(), t.keeper.DropCores(context.WithoutCancel(ctx))); err != nil {
 				s.log.Error("core dumps not given back", "err", err)
 			}
 		}
-		keeper.Close()
+		t.keeper.Close()
 	}
 	return ctx.Err()
 }
