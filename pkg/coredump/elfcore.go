@@ -13,8 +13,6 @@ import (
 const (
 	ehdrSize = 64
 	phdrSize = 56
-	// maxSegments is above vm.max_map_count's default, so that every process has fewer.
-	maxSegments = 1 << 17
 	// maxHead bounds header, program headers and notes: 200 bytes for a file mapping, about 3 KiB for a thread.
 	maxHead = 64 << 20
 )
