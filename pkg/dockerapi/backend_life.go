@@ -11,6 +11,9 @@ type Life interface {
 	// PauseContainer freezes a container that runs, UnpauseContainer lets it go on.
 	PauseContainer(ctx context.Context, key triton.ContainerKey) error
 	UnpauseContainer(ctx context.Context, key triton.ContainerKey) error
+	// UpdateContainer changes limits and the restart policy; FailedPrecondition (409) where they do not go together with what
+	// the container has. The strings are warnings.
+	UpdateContainer(ctx context.Context, key triton.ContainerKey, u triton.Update) ([]string, error)
 	// RenameContainer fails with AlreadyExists when the name is taken.
 	RenameContainer(ctx context.Context, key triton.ContainerKey, name string) error
 	// TopContainer is what ps with the given options ("": -ef) prints of the container's processes.

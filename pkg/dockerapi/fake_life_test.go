@@ -14,6 +14,18 @@ func (b *fakeBackend) PauseContainer(_ context.Context, key triton.ContainerKey)
 	return b.freeze(key, triton.StatusRunning, triton.StatusPaused)
 }
 
+func (b *fakeBackend) UpdateContainer(_ context.Context, key triton.ContainerKey, u triton.Update) ([]string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.containers[key]
+	r, policy, err := u.Apply(&c.c.Spec)
+	if err == nil {
+		c.c.Spec.Resources, c.c.Spec.RestartPolicy = r, policy
+		b.notify()
+	}
+	return nil, err
+}
+
 func (b *fakeBackend) UnpauseContainer(_ context.Context, key triton.ContainerKey) error {
 	return b.freeze(key, triton.StatusPaused, triton.StatusRunning)
 }

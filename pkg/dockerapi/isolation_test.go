@@ -69,6 +69,7 @@ var routeReach = map[string]struct {
 	"GET /containers/{id}/top":         {reach: reachContainer},
 	"GET /containers/{id}/stats":       {reach: reachContainer},
 	"POST /containers/{id}/rename":     {reach: reachContainer, query: "name=taken-over"},
+	"POST /containers/{id}/update":     {reach: reachContainer, body: `{"CpuShares":2}`},
 	"POST /containers/{id}/pause":      {reach: reachContainer},
 	"POST /containers/{id}/unpause":    {reach: reachContainer},
 	"POST /containers/{id}/resize":     {reach: reachContainer, query: "h=1&w=1"},

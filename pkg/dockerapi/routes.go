@@ -70,7 +70,7 @@ func containerRoutes() []route {
 		{"POST", "/containers/{id}/stop", groupCore, (*Server).stopContainer},
 		{"POST", "/containers/{id}/restart", groupCore, (*Server).restartContainer},
 		{"POST", "/containers/{id}/kill", groupCore, (*Server).killContainer},
-		{"POST", "/containers/{id}/update", groupCore, nil},
+		{"POST", "/containers/{id}/update", groupCore, (*Server).updateContainer},
 		{"POST", "/containers/{id}/rename", groupCore, (*Server).renameContainer},
 		{"POST", "/containers/{id}/pause", groupCore, (*Server).pauseContainer},
 		{"POST", "/containers/{id}/unpause", groupCore, (*Server).unpauseContainer},

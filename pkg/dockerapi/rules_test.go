@@ -69,6 +69,7 @@ func checkTableAgainstType(t *testing.T, table ruleTable, typ reflect.Type, olde
 func TestEveryFieldOfABodyHasARule(t *testing.T) {
 	checkTableAgainstType(t, createRules(), reflect.TypeFor[container.CreateRequest](),
 		"name", "platform", "MacAddress", "HostConfig.KernelMemory", "HostConfig.KernelMemoryTCP")
+	checkTableAgainstType(t, updateRules(), reflect.TypeFor[container.UpdateConfig](), "KernelMemory", "KernelMemoryTCP")
 	checkTableAgainstType(t, execRules(), reflect.TypeFor[container.ExecCreateRequest](), "Detach")
 	for path, r := range createRules() {
 		if r.kind == harmless && r.why == "" {

@@ -42,6 +42,7 @@ type Server struct {
 	routes  *routeIndex
 	create  *ruleNode
 	exec    *ruleNode
+	update  *ruleNode
 	extra   *http.ServeMux
 	list    listCache
 	answers answerCache
@@ -65,6 +66,7 @@ func New(cfg Config) *Server {
 		routes:  indexRoutes(routeTable()),
 		create:  buildRules(createRules()),
 		exec:    buildRules(execRules()),
+		update:  buildRules(updateRules()),
 		started: cfg.Now(),
 	}
 	if cfg.Extra != nil {

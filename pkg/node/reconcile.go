@@ -171,6 +171,9 @@ func (n *Node) resume(c *container, found runtime.Found) error {
 			return err
 		}
 	}
+	if err := n.finishUpdate(context.WithoutCancel(n.ctx), c); err != nil {
+		n.log.Error("limits not brought up to date", "container", c.key, "err", err)
+	}
 	n.supervise(c, found.Task)
 	return n.announce(context.WithoutCancel(n.ctx), c)
 }

@@ -15,6 +15,12 @@ import (
 // limit reads a value of a container's cgroup: the v1 file where the hierarchy exists, otherwise the v2 one.
 func (u *under) limit(t *testing.T, name, controller, v1, v2 string) string {
 	t.Helper()
+	return readCgroup(t, u.limitFile(t, name, controller, v1, v2))
+}
+
+// limitFile is the file that limit reads.
+func (u *under) limitFile(t *testing.T, name, controller, v1, v2 string) string {
+	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", u.pid(t, name)))
 	if err != nil {
 		t.Fatal(err)
@@ -23,13 +29,13 @@ func (u *under) limit(t *testing.T, name, controller, v1, v2 string) string {
 	for line := range strings.Lines(string(b)) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if f[1] == controller {
-			return readCgroup(t, filepath.Join("/sys/fs/cgroup", controller, f[2], v1))
+			return filepath.Join("/sys/fs/cgroup", controller, f[2], v1)
 		}
 		if f[1] == "" {
 			unified = f[2]
 		}
 	}
-	return readCgroup(t, filepath.Join("/sys/fs/cgroup", unified, v2))
+	return filepath.Join("/sys/fs/cgroup", unified, v2)
 }
 
 func readCgroup(t *testing.T, path string) string {
@@ -98,15 +104,4 @@ func TestUlimitsAndSysctls(t *testing.T) {
 	equal(t, "sysctl", u.ok(t, "run", "--rm", "--sysctl", "net.ipv4.ip_unprivileged_port_start=77", images.Busybox, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"), "77")
 	u.fails(t, 125, "(?i)sysctl", "run", "--rm", "--sysctl", "kernel.panic=1", images.True)
 	equal(t, "oom score", u.ok(t, "run", "--rm", "--oom-score-adj", "500", images.Busybox, "cat", "/proc/self/oom_score_adj"), "500")
-}
-
-func TestUpdateOrRefusal(t *testing.T) {
-	u := shared(t)
-	name := u.detached(t, "--memory", "64m", "--memory-swap", "64m", images.Busybox, "sleep", "1000")
-	res := u.docker(t, "update", "--memory", "32m", "--memory-swap", "32m", name)
-	if res.Code != 0 {
-		matches(t, "refusal", res.Stderr, "(?i)not (yet )?(implemented|supported)")
-		return
-	}
-	equal(t, "memory", u.limit(t, name, "memory", "memory.limit_in_bytes", "memory.max"), "33554432")
 }
