@@ -402,3 +402,42 @@ func FuzzUnpack(f *testing.F) {
 		}
 	})
 }
+
+func TestChangesAreDockers(t *testing.T) {
+	bottom := tree(t, "same/file", "changed", "removed", "dir/old", "dir/gone", "etc/passwd")
+	middle := tree(t, "removed-before/")
+	upper := tree(t, "changed", "new/deep/file", "dir/new", "etc/", "dev/", "proc/", "same/")
+	for _, err := range []error{
+		os.WriteFile(filepath.Join(bottom, "hidden"), nil, 0o644),
+		unix.Mknod(filepath.Join(middle, "hidden"), unix.S_IFCHR, 0), // removed by the image itself
+		os.WriteFile(filepath.Join(upper, "hidden"), nil, 0o644),
+		unix.Mknod(filepath.Join(upper, "removed"), unix.S_IFCHR, 0), unix.Mknod(filepath.Join(upper, "dir", "gone"), unix.S_IFCHR, 0),
+		os.WriteFile(filepath.Join(upper, "etc", "hosts"), nil, 0o644), os.Symlink("/etc", filepath.Join(upper, "link")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := time.Unix(1500000000, 0)
+	for _, dir := range []string{bottom + "/same", upper + "/same", bottom + "/dir", upper + "/dir"} {
+		if err := os.Chtimes(dir, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := Changes(upper, []string{middle, bottom})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, ch := range got {
+		lines = append(lines, "CAD"[ch.Kind:ch.Kind+1]+" "+ch.Path)
+	}
+	want := []string{"C /changed", "C /dir", "D /dir/gone", "A /dir/new", "A /hidden", "A /link", "A /new", "A /new/deep", "A /new/deep/file", "D /removed"}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	size, err := Size(upper)
+	if want := len("content of changed") + len("content of new/deep/file") + len("content of dir/new"); err != nil || size != int64(want) {
+		t.Errorf("size %d %v, want %d", size, err, want)
+	}
+}

@@ -132,6 +132,12 @@ type Files interface {
 	ReadFiles(ctx context.Context, key triton.ContainerKey, path string, begin func(triton.PathStat) error, out io.Writer) error
 	// WriteFiles unpacks a tar, plain or compressed.
 	WriteFiles(ctx context.Context, key triton.ContainerKey, req triton.UnpackRequest, tar io.Reader) error
+	// ContainerChanges lists what differs from the image, by path.
+	ContainerChanges(ctx context.Context, key triton.ContainerKey) ([]triton.FileChange, error)
+	// ContainerSize is the bytes that a container has written over its image.
+	ContainerSize(ctx context.Context, key triton.ContainerKey) (int64, error)
+	// PruneContainers removes those that do not run and that want accepts. It returns their ids and their bytes.
+	PruneContainers(ctx context.Context, tenant triton.Tenant, want func(*triton.Container) bool) ([]string, int64, error)
 	// ExportFiles writes all files as a tar, without what is mounted. begin is called before its first byte.
 	ExportFiles(ctx context.Context, key triton.ContainerKey, begin func() error, out io.Writer) error
 }

@@ -63,3 +63,26 @@ func (b *fakeBackend) ExportFiles(ctx context.Context, key triton.ContainerKey, 
 	_, err := io.Copy(out, strings.NewReader("all files"))
 	return err
 }
+
+func (b *fakeBackend) ContainerChanges(ctx context.Context, key triton.ContainerKey) ([]triton.FileChange, error) {
+	_, err := b.StatPath(ctx, key, "/")
+	return []triton.FileChange{{Kind: triton.ChangeAdd, Path: "/new"}}, err
+}
+
+func (b *fakeBackend) ContainerSize(ctx context.Context, key triton.ContainerKey) (int64, error) {
+	_, err := b.StatPath(ctx, key, "/")
+	return 5, err
+}
+
+func (b *fakeBackend) PruneContainers(_ context.Context, tenant triton.Tenant, want func(*triton.Container) bool) ([]string, int64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var gone []string
+	for key, c := range b.containers {
+		if key.Tenant == tenant && !c.removed && c.c.State.Status != triton.StatusRunning && want(&c.c) {
+			c.removed = true
+			gone = append(gone, key.ID)
+		}
+	}
+	return gone, int64(len(gone)) * 5, nil
+}

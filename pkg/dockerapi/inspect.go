@@ -19,9 +19,6 @@ import (
 )
 
 func (s *Server) inspectContainer(ctx context.Context, c *call) error {
-	if c.query.bool("size") {
-		return errSize
-	}
 	key, err := s.key(ctx, c)
 	if err != nil {
 		return err
@@ -30,7 +27,19 @@ func (s *Server) inspectContainer(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, s.inspectOf(&ctr))
+	resp := s.inspectOf(&ctr)
+	if c.query.bool("size") {
+		images, err := s.imageSizes(ctx, c.tenant)
+		if err != nil {
+			return err
+		}
+		rw, rootFs, err := s.sizes(ctx, &ctr, images)
+		if err != nil {
+			return err
+		}
+		resp.SizeRw, resp.SizeRootFs = &rw, &rootFs
+	}
+	return c.json(http.StatusOK, resp)
 }
 
 // inspectResponse is container.InspectResponse with what clients of API 1.51 and older expect and today's types have no

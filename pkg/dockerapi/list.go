@@ -19,7 +19,7 @@ import (
 
 func (s *Server) listContainers(ctx context.Context, c *call) error {
 	if c.query.bool("size") {
-		return errSize
+		return s.listSized(ctx, c)
 	}
 	now, changes := s.Now(), s.Backend.Changes() // before anything is read: a change from now on makes the answer stale
 	key := answerKey{tenant: c.tenant, query: c.r.URL.RawQuery}
@@ -54,8 +54,6 @@ func writeList(c *call, body []byte) error {
 	_, err := c.w.Write(body)
 	return err
 }
-
-var errSize = notBuilt("size: sizes of containers are not known to this version of triton")
 
 // summary is a row of docker ps.
 type summary struct {

@@ -23,3 +23,19 @@ type UnpackRequest struct {
 	// AsUser gives the files to the container's user, if it has one; else the archive says whose they are.
 	AsUser bool
 }
+
+// ChangeKind says what became of a file, in docker's numbers.
+type ChangeKind uint8
+
+// The kinds of a FileChange.
+const (
+	ChangeModify ChangeKind = 0
+	ChangeAdd    ChangeKind = 1
+	ChangeDelete ChangeKind = 2
+)
+
+// FileChange is one difference between a container's files and its image's.
+type FileChange struct {
+	Kind ChangeKind
+	Path string
+}

@@ -1,0 +1,67 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/tritond/triton/pkg/archive"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// ContainerChanges lists what a container has changed of its image's files, by path.
+func (n *Node) ContainerChanges(ctx context.Context, key triton.ContainerKey) ([]triton.FileChange, error) {
+	if _, err := n.get(key); err != nil {
+		return nil, err
+	}
+	rootfs, err := n.cfg.Images.Rootfs(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("find file system of %s: %w", key, err)
+	}
+	return archive.Changes(rootfs.Upper, rootfs.Lower)
+}
+
+// ContainerSize is the bytes of what a container has written over its image.
+func (n *Node) ContainerSize(ctx context.Context, key triton.ContainerKey) (int64, error) {
+	if _, err := n.get(key); err != nil {
+		return 0, err
+	}
+	rootfs, err := n.cfg.Images.Rootfs(ctx, key)
+	if err != nil {
+		return 0, fmt.Errorf("find file system of %s: %w", key, err)
+	}
+	return archive.Size(rootfs.Upper)
+}
+
+// PruneContainers removes the containers that do not run and that want accepts. It returns their ids and their bytes.
+func (n *Node) PruneContainers(ctx context.Context, tenant triton.Tenant, want func(*triton.Container) bool) ([]string, int64, error) {
+	var gone []string
+	var freed int64
+	for _, c := range n.ofTenant(tenant) {
+		v := c.view(n.cgroupPath(c.key))
+		if v.State.Status == triton.StatusRunning || v.State.Status == triton.StatusPaused || !want(&v) {
+			continue
+		}
+		size, err := n.ContainerSize(ctx, c.key)
+		if err == nil {
+			err = n.RemoveContainer(ctx, c.key, false, false)
+		}
+		switch {
+		case errdefs.IsFailedPrecondition(err), errdefs.IsNotFound(err): // started or removed just now
+		case err != nil:
+			return gone, freed, err
+		default:
+			gone = append(gone, c.key.ID)
+			freed += size
+		}
+	}
+	slices.Sort(gone)
+	n.publish(triton.Event{
+		Time: n.cfg.Now().UTC(), Tenant: tenant, Type: triton.EventContainer, Action: "prune",
+		Attributes: map[string]string{"reclaimed": strconv.FormatInt(freed, 10)},
+	})
+	return gone, freed, nil
+}
