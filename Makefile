@@ -28,7 +28,9 @@ deps: ## install what building and testing need and is missing (Debian packages,
 deps-run: ## install what building and running need and is missing, and a docker client into .cache/bin
 	@tools/deps run
 
-build: ## build tritond, triton-shim and triton into bin/
+build: ## build tritond, triton-shim, triton and triton-init into bin/
+	@mkdir -p bin
+	$(CC) -static -Os -s -Wall -Wextra -Werror -o bin/triton-init cmd/triton-init/init.c
 	CGO_ENABLED=1 $(GOBUILD) -o bin/triton-shim ./cmd/triton-shim
 	CGO_ENABLED=1 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/tritond ./cmd/tritond
 	CGO_ENABLED=0 $(GOBUILD) -o bin/triton ./cmd/triton
@@ -44,12 +46,12 @@ demo-stop: ## take back what the demo made
 
 install: build ## install binaries, the docker plugin and the systemd unit below PREFIX (/usr/local); DESTDIR for packages
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins $(DESTDIR)$(UNITDIR)
-	install -m 0755 bin/tritond bin/triton-shim bin/triton $(DESTDIR)$(PREFIX)/bin/
+	install -m 0755 bin/tritond bin/triton-shim bin/triton-init bin/triton $(DESTDIR)$(PREFIX)/bin/
 	ln -sf ../../../bin/triton $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins/docker-triton
 	sed 's#@PREFIX@#$(PREFIX)#g' deploy/systemd/tritond.service.in >$(DESTDIR)$(UNITDIR)/tritond.service
 
 uninstall: ## remove what install put there; the data root stays
-	rm -f $(DESTDIR)$(PREFIX)/bin/tritond $(DESTDIR)$(PREFIX)/bin/triton-shim $(DESTDIR)$(PREFIX)/bin/triton
+	rm -f $(DESTDIR)$(PREFIX)/bin/tritond $(DESTDIR)$(PREFIX)/bin/triton-shim $(DESTDIR)$(PREFIX)/bin/triton-init $(DESTDIR)$(PREFIX)/bin/triton
 	rm -f $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins/docker-triton $(DESTDIR)$(UNITDIR)/tritond.service
 
 test: ## everything that takes part in CI

@@ -230,7 +230,8 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	}
 	d.node = node.New(node.Config{
 		Name: d.static.Name, Instance: cfg.Instance, DataRoot: cfg.DataRoot, RunRoot: cfg.RunRoot, Log: d.log, Now: time.Now,
-		Limits: limits, Memory: d.static.MemTotal,
+		InitPath: filepath.Join(filepath.Dir(cfg.ShimPath), "triton-init"),
+		Limits:   limits, Memory: d.static.MemTotal,
 		Cluster: d.cluster, Journal: d.journal, Events: d.journal, Images: d.images, Network: d.network, Runtime: d.runtime,
 		Probes: d.probes, Telemetry: d.telemetry, Cgroups: d.cgroups, Volumes: d.volumes,
 	})

@@ -19,6 +19,7 @@ func mapHost(spec *triton.Spec, h *container.HostConfig, version apiVersion) err
 		return err
 	}
 	spec.AutoRemove, spec.ContainerIDFile = h.AutoRemove, h.ContainerIDFile
+	spec.Init = h.Init != nil && *h.Init
 	var err error
 	if spec.RestartPolicy, err = restartPolicy(h.RestartPolicy); err != nil {
 		return err

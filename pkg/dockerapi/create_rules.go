@@ -94,7 +94,7 @@ func hostRules() ruleTable {
 		"HostConfig.Runtime":                         {kind: refused, also: []string{`"runc"`}, why: "there is one runtime, called runc"},
 		"HostConfig.Umask":                           {kind: refused},
 		"HostConfig.Isolation":                       {kind: refused, also: []string{`"default"`}},
-		"HostConfig.Init":                            {kind: refused, why: "an init process is not built yet"},
+		"HostConfig.Init":                            {kind: mapped},
 	}
 }
 

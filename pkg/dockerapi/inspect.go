@@ -177,6 +177,9 @@ func hostConfigOf(c *triton.Container) *container.HostConfig {
 		VolumesFrom: spec.VolumesFrom, ShmSize: spec.ShmSize, Sysctls: spec.Sysctls, Runtime: runtimeName,
 		Resources: resourcesOf(spec),
 	}
+	if spec.Init {
+		h.Init = &spec.Init
+	}
 	if h.ShmSize == 0 {
 		h.ShmSize = defaultShmSize
 	}

@@ -132,7 +132,7 @@ func TestEverySpecFieldIsJudged(t *testing.T) {
 			"StopTimeout ExposedPorts Ports PublishAll Networks BridgePriority Links Volumes VolumesFrom Healthcheck Shell TTY ConsoleSize " +
 			"OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr AutoRemove ContainerIDFile Log NetworkMode PidMode IpcMode " +
 			"UTSMode UsernsMode CgroupnsMode DNS DNSSearch DNSOptions ExtraHosts Privileged CapAdd CapDrop NoNewPrivileges Seccomp " +
-			"SecurityOpt ReadonlyRootfs MaskedPaths ReadonlyPaths Mounts Devices Sysctls ShmSize Resources Ulimits OomScoreAdj RestartPolicy",
+			"SecurityOpt ReadonlyRootfs MaskedPaths ReadonlyPaths Mounts Devices Sysctls ShmSize Resources Ulimits OomScoreAdj RestartPolicy Init",
 		reflect.TypeFor[triton.Resources](): "Memory MemoryReservation MemorySwap OomKillDisable NanoCPUs CPUShares CPUPeriod CPUQuota " +
 			"CpusetCPUs CpusetMems PidsLimit BlkioWeight",
 		reflect.TypeFor[triton.Mount](): "Type Source Target ReadOnly Propagation NonRecursive CreateSource Options Bind Asked " +

@@ -97,7 +97,7 @@ var examples = map[string]string{
 	"HostConfig.PublishAllPorts": `true`, "HostConfig.Links": `["db:d"]`,
 	"Shell": `["bash","-c"]`, "Healthcheck.Test": `["CMD","t"]`, "Healthcheck.Interval": `1000000`, "Healthcheck.Timeout": `1000000`,
 	"Healthcheck.StartPeriod": `1000000`, "Healthcheck.StartInterval": `1000000`, "Healthcheck.Retries": `2`,
-	"HostConfig.RestartPolicy.Name": `"unless-stopped"`, "HostConfig.RestartPolicy.MaximumRetryCount": `3,"Name":"on-failure"`,
+	"HostConfig.Init": `true`, "HostConfig.RestartPolicy.Name": `"unless-stopped"`, "HostConfig.RestartPolicy.MaximumRetryCount": `3,"Name":"on-failure"`,
 	"NetworkingConfig.EndpointsConfig{}": `{"IPAMConfig":{"IPv4Address":"10.1.1.1"},"Links":["db:d"],"Aliases":["a"],"GwPriority":3,"MacAddress":"02:00:00:00:00:01"}`,
 	"HostConfig.Devices[]":               `{"PathOnHost":"/dev/a","PathInContainer":"/dev/b","CgroupPermissions":"r"}`,
 	"HostConfig.Ulimits[]":               `{"Name":"nofile","Soft":1,"Hard":2}`,

@@ -36,6 +36,11 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	if len(spec.Argv()) == 0 || spec.ImageID == "" {
 		return fail(kindf(errdefs.ErrInvalidArgument, "no command or no image specified"))
 	}
+	if spec.Init {
+		if _, err := os.Stat(n.cfg.InitPath); err != nil {
+			return fail(kindf(errdefs.ErrFailedPrecondition, "HostConfig.Init: the init program is not installed: %v", err))
+		}
+	}
 	if spec.Log.Driver == "" {
 		spec.Log.Driver = triton.LogJSONFile
 	}

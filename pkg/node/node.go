@@ -47,6 +47,7 @@ type Config struct {
 	Instance string
 	DataRoot string
 	RunRoot  string
+	InitPath string         // triton-init, for containers that ask for an init
 	Limits   runtime.Limits // what this machine allows a container
 	Memory   int64          // bytes of this machine
 	Log      *slog.Logger

@@ -12,7 +12,7 @@ import (
 func (n *Node) ociInput(c *container, rec *Record, layers []string) (runtime.Input, error) {
 	in := runtime.Input{
 		Key: c.key, Spec: &rec.Spec, IDs: rec.IDs, UserNS: rec.Endpoint.UserNS, NetNS: rec.Endpoint.NetNS,
-		Rootfs: layers, CgroupPath: n.cgroupPath(c.key), Limits: n.cfg.Limits, Files: networkFiles(c.dataDir),
+		Rootfs: layers, CgroupPath: n.cgroupPath(c.key), Limits: n.cfg.Limits, Init: n.cfg.InitPath, Files: networkFiles(c.dataDir),
 		Peers: map[string]runtime.Peer{},
 	}
 	if rec.Spec.IpcMode == triton.ModeShareable {

@@ -82,7 +82,7 @@ func ShmSize(c *triton.Spec) int64 {
 	return defaultShmSize
 }
 
-// fileMounts shows the files that the daemon writes for the container. They belong to the host id of its root on disk.
+// fileMounts shows the files that the daemon writes for the container, and its init. They belong to the host id of its root on disk.
 func (b *builder) fileMounts() []specs.Mount {
 	var ms []specs.Mount
 	for _, f := range []struct{ source, target string }{
@@ -98,6 +98,9 @@ func (b *builder) fileMounts() []specs.Mount {
 			opts = append(opts, "ro")
 		}
 		ms = append(ms, specs.Mount{Destination: f.target, Type: "bind", Source: f.source, Options: opts})
+	}
+	if b.c.Init {
+		ms = append(ms, specs.Mount{Destination: initPath, Type: "bind", Source: b.in.Init, Options: []string{"bind", "ro", "rprivate"}})
 	}
 	return ms
 }

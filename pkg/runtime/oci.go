@@ -29,7 +29,9 @@ type Input struct {
 	// Peers are the running containers whose namespaces are joined, by id.
 	Peers map[string]Peer
 	// Shm is a host directory to show as /dev/shm, of a container that shares it; empty: a tmpfs of its own.
-	Shm    string
+	Shm string
+	// Init is the host's program that is the first process of a container with Spec.Init.
+	Init   string
 	Limits Limits
 }
 

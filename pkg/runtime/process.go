@@ -14,6 +14,9 @@ import (
 // defaultPath is docker's PATH for images that set none.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// initPath is where a container with an init of its own finds it: docker's path, which docker top shows.
+const initPath = "/sbin/docker-init"
+
 // process describes the first process, save its capabilities. HOME is not set here: the runtime library takes it from
 // the container's own /etc/passwd, mounts included, where the environment has none.
 func (b *builder) process() error {
@@ -26,7 +29,9 @@ func (b *builder) process() error {
 		return err
 	}
 	p := b.s.Process
-	p.Args = b.c.Argv()
+	if p.Args = b.c.Argv(); b.c.Init {
+		p.Args = append([]string{initPath, "--"}, p.Args...)
+	}
 	p.Cwd = workingDir(b.c.WorkingDir)
 	p.Terminal = b.c.TTY
 	p.ConsoleSize = consoleSize(b.c.TTY, b.c.ConsoleSize)

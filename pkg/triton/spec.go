@@ -45,6 +45,7 @@ type Spec struct {
 	AttachStdout bool    `json:"attachStdout,omitempty"`
 	AttachStderr bool    `json:"attachStderr,omitempty"`
 
+	Init          bool          `json:"init,omitempty"` // an init of triton's is the first process, the program its child
 	AutoRemove    bool          `json:"autoRemove,omitempty"`
 	RestartPolicy RestartPolicy `json:"restartPolicy,omitzero"`
 	// ContainerIDFile is where the client wrote the id; inspect shows it.
