@@ -78,6 +78,8 @@ type packer struct {
 	tar   *tar.Writer
 	links map[inode]string // names of files that have several
 	buf   []byte
+	// layer, if set, writes what an upper directory of an overlay means; true: the entry needs nothing more.
+	layer func(fd int, name string, st *unix.Stat_t) (bool, error)
 }
 
 // add writes what an O_PATH descriptor stands for, and closes it. as is its name in the tar, without a slash at the end.
@@ -90,6 +92,11 @@ func (p *packer) add(fd int, as string, depth int) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
+	if p.layer != nil {
+		if done, err := p.layer(fd, as, &st); done || err != nil {
+			return err
+		}
+	}
 	h, err := p.header(fd, &st, as)
 	if err != nil || h == nil {
 		return err
@@ -101,6 +108,11 @@ func (p *packer) add(fd int, as string, depth int) error {
 		return err
 	}
 	if h.Typeflag == tar.TypeDir {
+		if p.layer != nil {
+			if err := p.opaque(fd, as+"/"); err != nil {
+				return err
+			}
+		}
 		return p.children(fd, as+"/", depth)
 	}
 	return nil

@@ -118,3 +118,37 @@ func (s *Server) cutIfBegun(c *call, err error) error {
 	}
 	return err
 }
+
+// commitContainer is POST /commit. A body with a config is refused: changes are what the parameter says.
+func (s *Server) commitContainer(ctx context.Context, c *call) error {
+	ref, err := repoTag(c.query.Get("repo"), c.query.Get("tag"))
+	if err != nil {
+		return err
+	}
+	raw, err := c.body()
+	if err != nil {
+		return err
+	}
+	if len(raw) > 0 {
+		tree, err := decodeTree(raw)
+		if err != nil {
+			return err
+		}
+		if !isZeroJSON(tree) {
+			return invalid("a config in the body is not supported by this version of triton: use the parameter changes")
+		}
+	}
+	key, err := s.Backend.ResolveContainer(ctx, c.tenant, c.query.Get("container"))
+	if err != nil {
+		return err
+	}
+	id, err := s.Backend.CommitContainer(ctx, key, triton.CommitRequest{
+		Ref: ref, Author: c.query.Get("author"), Message: c.query.Get("comment"), Changes: c.query.Values["changes"],
+		Pause: c.query.boolOr("pause", true),
+	})
+	s.imagesChanged()
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusCreated, container.CommitResponse{ID: id})
+}

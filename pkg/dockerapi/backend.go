@@ -138,6 +138,8 @@ type Files interface {
 	ContainerSize(ctx context.Context, key triton.ContainerKey) (int64, error)
 	// PruneContainers removes those that do not run and that want accepts. It returns their ids and their bytes.
 	PruneContainers(ctx context.Context, tenant triton.Tenant, want func(*triton.Container) bool) ([]string, int64, error)
+	// CommitContainer makes an image of a container, and returns its id.
+	CommitContainer(ctx context.Context, key triton.ContainerKey, req triton.CommitRequest) (string, error)
 	// ExportFiles writes all files as a tar, without what is mounted. begin is called before its first byte.
 	ExportFiles(ctx context.Context, key triton.ContainerKey, begin func() error, out io.Writer) error
 }

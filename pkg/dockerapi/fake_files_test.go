@@ -86,3 +86,8 @@ func (b *fakeBackend) PruneContainers(_ context.Context, tenant triton.Tenant, w
 	}
 	return gone, int64(len(gone)) * 5, nil
 }
+
+func (b *fakeBackend) CommitContainer(ctx context.Context, key triton.ContainerKey, _ triton.CommitRequest) (string, error) {
+	_, err := b.StatPath(ctx, key, "/")
+	return "sha256:" + strings.Repeat("cd", 32), err
+}

@@ -54,6 +54,7 @@ var routeReach = map[string]struct {
 	"PUT /containers/{id}/archive":     {reach: reachContainer, query: "path=/"},
 	"GET /containers/{id}/export":      {reach: reachContainer},
 	"GET /containers/{id}/changes":     {reach: reachContainer},
+	"POST /commit":                     {reach: reachCreate}, // the container is in the query: see TestBodiesNameOwnObjectsOnly
 	"GET /system/df":                   {reach: reachList},
 	"POST /containers/prune":           {reach: reachList},
 	"GET /volumes":                     {reach: reachList},
@@ -263,6 +264,7 @@ func TestBodiesNameOwnObjectsOnly(t *testing.T) {
 			body := `{"Image":"busybox","HostConfig":{"` + field + `":"container:` + ref + `"}}`
 			s.do(t, "POST", "/containers/create", body, "X-Tenant", "globex").want(t, 400, "HostConfig."+field+": No such container: "+ref)
 		}
+		s.do(t, "POST", "/commit?container="+ref, "", "X-Tenant", "globex").want(t, 404, "No such container: "+ref)
 		r := s.do(t, "POST", "/containers/create", `{"Image":"busybox","HostConfig":{"VolumesFrom":["`+ref+`"]}}`, "X-Tenant", "globex")
 		r.want(t, 400, "HostConfig.VolumesFrom: No such container: "+ref)
 		for _, verb := range []string{"connect", "disconnect"} {

@@ -88,7 +88,7 @@ func containerRoutes() []route {
 		{"POST", "/exec/{id}/start", groupCore, (*Server).startExec},
 		{"POST", "/exec/{id}/resize", groupCore, (*Server).resizeExec},
 		{"GET", "/exec/{id}/json", groupCore, (*Server).inspectExec},
-		{"POST", "/commit", groupCore, nil},
+		{"POST", "/commit", groupCore, (*Server).commitContainer},
 	}
 }
 

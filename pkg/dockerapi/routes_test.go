@@ -73,7 +73,7 @@ func TestMatchBindsNames(t *testing.T) {
 
 func TestUnbuiltEndpointsSayWhatIsMissing(t *testing.T) {
 	s := startServer(t)
-	s.do(t, "POST", "/commit", "").want(t, 501, "POST /commit is not supported by this version of triton")
+	s.do(t, "POST", "/build", "").want(t, 501, "POST /build is not supported by this version of triton")
 	s.do(t, "POST", "/session", "", "Upgrade", "h2c", "Connection", "Upgrade").want(t, 501, "POST /session is not supported by this version of triton")
 	s.do(t, "POST", "/swarm/init", "{}").want(t, 501, "POST /swarm/init is not supported by this version of triton")
 	s.do(t, "GET", "/v1.44/services", "").want(t, 503,

@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 
@@ -64,4 +66,48 @@ func (n *Node) PruneContainers(ctx context.Context, tenant triton.Tenant, want f
 		Attributes: map[string]string{"reclaimed": strconv.FormatInt(freed, 10)},
 	})
 	return gone, freed, nil
+}
+
+// CommitContainer makes an image of a container's files, without what it mounts, and returns its id.
+func (n *Node) CommitContainer(ctx context.Context, key triton.ContainerKey, req triton.CommitRequest) (id string, err error) {
+	c, err := n.get(key)
+	if err != nil {
+		return "", err
+	}
+	rootfs, err := n.cfg.Images.Rootfs(ctx, key)
+	if err != nil {
+		return "", fmt.Errorf("find file system of %s: %w", key, err)
+	}
+	c.mu.Lock()
+	spec, ids, pause := c.rec.Spec, c.rec.IDs, req.Pause && c.state.Status == triton.StatusRunning
+	c.mu.Unlock()
+	if pause {
+		switch err := n.freeze(ctx, c, true); {
+		case errdefs.IsFailedPrecondition(err): // ended or frozen just now: it stands still
+		case err != nil:
+			return "", err
+		default:
+			defer func() {
+				if c.paused() {
+					err = errors.Join(err, n.freeze(context.WithoutCancel(ctx), c, false))
+				}
+			}()
+		}
+	}
+	r, w := io.Pipe()
+	packed := make(chan struct{})
+	go func() {
+		defer close(packed)
+		w.CloseWithError(archive.PackLayer(ctx, rootfs.Upper, rootfs.Lower, ids, w))
+	}()
+	id, err = n.cfg.Images.Commit(ctx, key.Tenant, spec.ImageID, r, triton.ImageConfig{
+		Entrypoint: spec.Entrypoint, Cmd: spec.Cmd, Env: spec.Env, WorkingDir: spec.WorkingDir, User: spec.User, StopSignal: spec.StopSignal,
+		ExposedPorts: spec.ExposedPorts, Volumes: spec.Volumes, Labels: spec.Labels,
+	}, req)
+	r.Close() // ends the packing, if an error came first
+	<-packed
+	if err == nil {
+		n.publish(c.event("commit", n.cfg.Now().UTC(), map[string]string{"comment": req.Message, "imageID": id, "imageRef": req.Ref}))
+	}
+	return id, err
 }

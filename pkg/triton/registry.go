@@ -85,3 +85,12 @@ type RegistryImage struct {
 
 // Platform is what an image is made for.
 type Platform struct{ OS, Architecture, Variant, OSVersion string }
+
+// CommitRequest says what is made of a container's files.
+type CommitRequest struct {
+	Ref     string // the image's name; empty: none
+	Author  string
+	Message string   // becomes the image's comment
+	Changes []string // Dockerfile lines for its config
+	Pause   bool     // the container stands still meanwhile
+}
