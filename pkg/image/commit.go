@@ -20,7 +20,9 @@ import (
 
 // Commit makes an image of another one and a layer above it, a tar that is not packed. config is what a container was run
 // with, before the changes of the request; what it does not know is the other image's. It returns the id.
-func (s *Store) Commit(ctx context.Context, tenant triton.Tenant, base string, layer io.Reader, config triton.ImageConfig, req triton.CommitRequest) (string, error) {
+func (s *Store) Commit(
+	ctx context.Context, tenant triton.Tenant, base string, layer io.Reader, config triton.ImageConfig, req triton.CommitRequest,
+) (string, error) {
 	ctx, err := inTenant(ctx, tenant)
 	if err != nil {
 		return "", err
