@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: peer compose test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: peer compose test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-races test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,13 @@ test-race: ## the pure packages under the race detector
 
 test-kernel: ## tests on this machine's kernel (root)
 	go test $(TAGS) -count=1 -p 1 -run '^TestKernel' ./bpf/... ./cmd/... ./pkg/... ./test/engine/... ./test/images/...
+
+test-races: build ## the daemon under the race detector, 200 lives of containers in four loops beside readers (root)
+	@mkdir -p .cache/race
+	CGO_ENABLED=1 go build -race -o .cache/race/tritond ./cmd/tritond
+	cp bin/triton bin/triton-shim bin/triton-init .cache/race/
+	GORACE=halt_on_error=1 TRITON_E2E_BIN=$(CURDIR)/.cache/race TRITON_E2E_LONG=1 \
+		go test $(TAGS) -count=1 -timeout 12m -run 'RaceHunt|Restarting|OnFailure|TestHealth|TestUpdate|PoliciesSurvive' ./test/e2e
 
 test-e2e: build registry $(PEERDEP) ## the docker client against the built daemon (root)
 	go test $(TAGS) -count=1 -timeout 12m ./test/e2e/...

@@ -17,6 +17,7 @@ type container struct {
 	life     sync.Mutex // held through a start or a removal
 	agreeing sync.Mutex // held while the record in etcd changes
 	saving   sync.Mutex // held while the state file is written
+	signals  sync.Mutex // held from a signal to its event, so that no death that it causes comes before it in the journal
 
 	mu       sync.Mutex
 	rec      Record

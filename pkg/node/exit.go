@@ -45,7 +45,9 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	if rec.OOMKilled && !told {
 		n.publish(c.event("oom", rec.At, nil))
 	}
+	c.signals.Lock() // what was sent is told before what it did
 	n.publish(c.event("die", rec.At, dieAttributes(rec, started)))
+	c.signals.Unlock()
 
 	c.mu.Lock()
 	c.exited(rec, "no record of how the process ended was found")

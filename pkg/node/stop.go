@@ -171,11 +171,22 @@ func (c *container) isRestarting() bool {
 
 // signal sends and journals it, as docker's kill event.
 func (n *Node) signal(ctx context.Context, c *container, task *runtime.Task, number unix.Signal) error {
+	if err := n.signalTold(ctx, c, task, number); err != nil {
+		return err
+	}
+	return n.thaw(ctx, c, number)
+}
+
+// signalTold sends a signal; its event comes before that of a death which follows.
+func (n *Node) signalTold(ctx context.Context, c *container, task *runtime.Task, number unix.Signal) error {
+	c.signals.Lock()
+	defer c.signals.Unlock()
+	at := n.cfg.Now().UTC()
 	if err := task.Signal(ctx, "", int(number), false); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("signal %s: %w", c.key, err)
 	}
-	n.publish(c.event("kill", n.cfg.Now().UTC(), map[string]string{"signal": fmt.Sprint(int(number))}))
-	return n.thaw(ctx, c, number)
+	n.publish(c.event("kill", at, map[string]string{"signal": fmt.Sprint(int(number))}))
+	return nil
 }
 
 // runningTask returns a container with its task and its next exit, read together; a nil task: it does not run.
