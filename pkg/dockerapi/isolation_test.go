@@ -42,6 +42,7 @@ var routeReach = map[string]struct {
 	"POST /auth":                       {reach: reachNothing}, // asks a registry with what the body says; stores nothing
 	"GET /distribution/{name...}/json": {reach: reachNothing}, // of a registry, not of an image here
 	"GET /plugins":                     {reach: reachNothing},
+	"POST /build/prune":                {reach: reachNothing}, // there is no build cache
 	"OPTIONS /{path...}":               {reach: reachNothing},
 	"GET /info":                        {reach: reachList},
 	"GET /events":                      {reach: reachList, query: "since=1&until=0s"},

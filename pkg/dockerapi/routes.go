@@ -131,7 +131,7 @@ func storageRoutes() []route {
 func buildRoutes() []route {
 	return []route{
 		{"POST", "/build", groupBuild, nil},
-		{"POST", "/build/prune", groupBuild, nil},
+		{"POST", "/build/prune", groupBuild, (*Server).pruneBuilds},
 		{"POST", "/session", groupBuild, nil},
 		{"POST", "/grpc", groupBuild, nil},
 	}
