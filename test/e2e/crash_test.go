@@ -274,7 +274,7 @@ func TestKeeperKilledIsReplaced(t *testing.T) {
 	name := u.detached(t, images.Programs, "lines", "0", "50", "0")
 	keepers := engine.Pids(func(pid int) bool {
 		line := engine.Cmdline(pid)
-		return strings.Contains(line, " keep") && strings.Contains(line, u.tritond.RunRoot)
+		return strings.Contains(line, "triton-shim keep ") && strings.Contains(line, u.tritond.RunRoot)
 	})
 	if len(keepers) != 1 {
 		t.Fatalf("%d keepers, want 1", len(keepers))
