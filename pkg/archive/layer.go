@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +44,7 @@ func PackLayer(ctx context.Context, upper string, lower []string, ids triton.IDR
 // layerEntry writes what an upper directory says in the file system's own ways; true: that was all.
 func (p *packer) layerEntry(below []int, fd int, name string, st *unix.Stat_t) (done bool, err error) {
 	if isWhiteout(st) {
-		dir, base := splitName(name)
+		dir, base := path.Split(name)
 		return true, p.tar.WriteHeader(&tar.Header{Name: dir + whiteoutPrefix + base, Mode: 0o644, Typeflag: tar.TypeReg})
 	}
 	dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
@@ -69,14 +70,4 @@ func (p *packer) opaque(fd int, prefix string) error {
 		return nil //nolint:nilerr // no attribute: it hides nothing
 	}
 	return p.tar.WriteHeader(&tar.Header{Name: prefix + opaqueMark, Mode: 0o644, Typeflag: tar.TypeReg})
-}
-
-// splitName is path.Split without cleaning.
-func splitName(name string) (dir, base string) {
-	for i := len(name) - 1; i >= 0; i-- {
-		if name[i] == '/' {
-			return name[:i+1], name[i+1:]
-		}
-	}
-	return "", name
 }

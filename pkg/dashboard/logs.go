@@ -131,7 +131,7 @@ func (l *logSource) runs(ctx context.Context) (bool, error) {
 	for i := range list {
 		if list[i].Key == l.key {
 			s := list[i].State.Status
-			return s == triton.StatusRunning || s == triton.StatusPaused, nil
+			return s.Runs(), nil
 		}
 	}
 	return true, nil

@@ -223,7 +223,7 @@ func (r *row) read(from Telemetry) bool {
 	before := r.vals
 	s, ok := from.Last(r.key)
 	switch {
-	case !ok || r.meta.Status != string(triton.StatusRunning) && r.meta.Status != string(triton.StatusPaused):
+	case !ok || !triton.Status(r.meta.Status).Runs():
 		r.blank()
 		r.seen = false
 		r.remember(unknownCPU)
@@ -326,7 +326,7 @@ func metaOf(c *triton.Container) RowMeta {
 		ExitCode: c.State.ExitCode, OOM: c.State.OOMKilled, StartedMs: millis(c.State.StartedAt), EndedMs: millis(c.State.FinishedAt),
 		CPULimit: cpuLimit(c.Spec.Resources), MemLimit: c.Spec.Resources.Memory, Labels: c.Spec.Labels,
 	}
-	if m.Status == string(triton.StatusRunning) || m.Status == string(triton.StatusPaused) {
+	if c.State.Status.Runs() {
 		m.EndedMs = 0
 	}
 	return m

@@ -16,13 +16,13 @@ import (
 // pathStatHeader tells clients what they are about to copy, as base64 of JSON.
 const pathStatHeader = "X-Docker-Container-Path-Stat"
 
-// archivePath reads the parameter that all of these endpoints need.
-func (c *call) archivePath() (string, error) {
-	path := c.query.Get("path")
-	if path == "" {
-		return "", invalid("bad parameter: path")
+// archiveTarget reads what these endpoints are about: a container, and the path that is a parameter.
+func (s *Server) archiveTarget(ctx context.Context, c *call) (key triton.ContainerKey, path string, err error) {
+	if path = c.query.Get("path"); path == "" {
+		return key, "", invalid("bad parameter: path")
 	}
-	return path, nil
+	key, err = s.key(ctx, c)
+	return key, path, err
 }
 
 // pathError tells of a path that is not there in docker's words.
@@ -44,11 +44,7 @@ func setPathStat(h http.Header, st *triton.PathStat) error {
 }
 
 func (s *Server) statArchive(ctx context.Context, c *call) error {
-	path, err := c.archivePath()
-	if err != nil {
-		return err
-	}
-	key, err := s.key(ctx, c)
+	key, path, err := s.archiveTarget(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -64,11 +60,7 @@ func (s *Server) statArchive(ctx context.Context, c *call) error {
 }
 
 func (s *Server) getArchive(ctx context.Context, c *call) error {
-	path, err := c.archivePath()
-	if err != nil {
-		return err
-	}
-	key, err := s.key(ctx, c)
+	key, path, err := s.archiveTarget(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -82,11 +74,7 @@ func (s *Server) getArchive(ctx context.Context, c *call) error {
 }
 
 func (s *Server) putArchive(ctx context.Context, c *call) error {
-	path, err := c.archivePath()
-	if err != nil {
-		return err
-	}
-	key, err := s.key(ctx, c)
+	key, path, err := s.archiveTarget(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -125,18 +113,12 @@ func (s *Server) commitContainer(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	raw, err := c.body()
+	tree, err := c.optionalTree()
 	if err != nil {
 		return err
 	}
-	if len(raw) > 0 {
-		tree, err := decodeTree(raw)
-		if err != nil {
-			return err
-		}
-		if !isZeroJSON(tree) {
-			return invalid("a config in the body is not supported by this version of triton: use the parameter changes")
-		}
+	if !isZeroJSON(tree) {
+		return invalid("a config in the body is not supported by this version of triton: use the parameter changes")
 	}
 	key, err := s.Backend.ResolveContainer(ctx, c.tenant, c.query.Get("container"))
 	if err != nil {

@@ -64,6 +64,15 @@ func decodeTree(raw []byte) (any, error) {
 	return tree, nil
 }
 
+// optionalTree reads a body that need not be there: nil then.
+func (c *call) optionalTree() (any, error) {
+	raw, err := c.body()
+	if err != nil || len(raw) == 0 {
+		return nil, err
+	}
+	return decodeTree(raw)
+}
+
 // decodeTyped fills out from a tree that the rules have passed.
 func decodeTyped(tree, out any) error {
 	raw, err := json.Marshal(tree)

@@ -79,15 +79,11 @@ func decodeExec(raw []byte, rules *ruleNode, version apiVersion) (triton.ExecSpe
 // exit code tells it too (126, 127).
 func (s *Server) startExec(ctx context.Context, c *call) error {
 	var req container.ExecStartRequest
-	raw, err := c.body()
+	tree, err := c.optionalTree()
 	if err != nil {
 		return err
 	}
-	if len(raw) > 0 {
-		tree, err := decodeTree(raw)
-		if err != nil {
-			return err
-		}
+	if tree != nil {
 		if err := decodeTyped(tree, &req); err != nil {
 			return err
 		}

@@ -119,7 +119,7 @@ func (b *fakeBackend) CreateContainer(_ context.Context, tenant triton.Tenant, n
 	defer b.mu.Unlock()
 	key := triton.ContainerKey{Tenant: tenant, ID: triton.NewID()}
 	if name == "" {
-		name = "random_" + key.ID[:6]
+		name = "random_" + triton.ShortID(key.ID)
 	}
 	for _, c := range b.containers {
 		if c.c.Name == name && !c.removed && c.c.Key.Tenant == tenant {

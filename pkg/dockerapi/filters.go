@@ -113,6 +113,21 @@ func (f filters) until(now time.Time) (time.Time, error) {
 	return untilTime(values[0], now)
 }
 
+// pruneFilter reads docker's filters of what may be pruned, by labels and age.
+func (s *Server) pruneFilter(c *call) (func(labels map[string]string, created time.Time) bool, error) {
+	f, err := parseFilters(c.query.Get("filters"), "label", "label!", "until")
+	if err != nil {
+		return nil, err
+	}
+	until, err := f.until(s.Now())
+	if err != nil {
+		return nil, err
+	}
+	return func(labels map[string]string, created time.Time) bool {
+		return f.labels("label", labels) && !f.anyLabel("label!", labels) && (until.IsZero() || created.Before(until))
+	}, nil
+}
+
 // untilTime reads a value of a filter until. "0" is the beginning of time, as docker has it: nothing is older.
 func untilTime(value string, now time.Time) (time.Time, error) {
 	if value == "0" {

@@ -280,11 +280,16 @@ func (s *Server) imageUsers(ctx context.Context, c *call) (map[string]int64, err
 	if err != nil {
 		return nil, err
 	}
-	users := make(map[string]int64)
-	for i := range all {
-		users[all[i].Spec.ImageID]++
+	return usersOf(all), nil
+}
+
+// usersOf counts containers by image id.
+func usersOf(ctrs []triton.Container) map[string]int64 {
+	users := map[string]int64{}
+	for i := range ctrs {
+		users[ctrs[i].Spec.ImageID]++
 	}
-	return users, nil
+	return users
 }
 
 // imageFilter selects what docker images shows.

@@ -29,11 +29,11 @@ func (s *Server) inspectContainer(ctx context.Context, c *call) error {
 	}
 	resp := s.inspectOf(&ctr)
 	if c.query.bool("size") {
-		images, err := s.imageSizes(ctx, c.tenant)
+		images, err := s.Backend.ListImages(ctx, c.tenant)
 		if err != nil {
 			return err
 		}
-		rw, rootFs, err := s.sizes(ctx, &ctr, images)
+		rw, rootFs, err := s.sizes(ctx, &ctr, imageSizes(images))
 		if err != nil {
 			return err
 		}

@@ -198,12 +198,12 @@ func (f *containerFilter) inNetwork(c *triton.Container) bool {
 
 // isRunning reports whether a container has a first process.
 func isRunning(c *triton.Container) bool {
-	return c.State.Status == triton.StatusRunning || c.State.Status == triton.StatusPaused
+	return c.State.Status.Runs()
 }
 
 // countsAsRunning is docker's Running, which a container is too that restarts: it is to be stopped before it is removed.
 func countsAsRunning(st *triton.State) bool {
-	return st.Status == triton.StatusRunning || st.Status == triton.StatusPaused || st.Status == triton.StatusRestarting
+	return st.Status.Runs() || st.Status == triton.StatusRestarting
 }
 
 // visiblePorts are the ports docker ps lists: those exposed, while the container runs in a network of its own.

@@ -315,16 +315,12 @@ func parseLink(text string) (name, alias string, err error) {
 }
 
 func (s *Server) pruneNetworks(ctx context.Context, c *call) error {
-	f, err := parseFilters(c.query.Get("filters"), "label", "label!", "until")
-	if err != nil {
-		return err
-	}
-	until, err := f.until(s.Now())
+	prunable, err := s.pruneFilter(c)
 	if err != nil {
 		return err
 	}
 	gone, err := s.Backend.PruneNetworks(ctx, c.tenant, func(n triton.NetworkInfo) bool {
-		return f.labels("label", n.Spec.Labels) && !f.anyLabel("label!", n.Spec.Labels) && (until.IsZero() || n.Created.Before(until))
+		return prunable(n.Spec.Labels, n.Created)
 	})
 	if err != nil {
 		return fmt.Errorf("prune networks: %w", err)

@@ -30,16 +30,12 @@ func (s *Server) containerChanges(ctx context.Context, c *call) error {
 }
 
 func (s *Server) pruneContainers(ctx context.Context, c *call) error {
-	f, err := parseFilters(c.query.Get("filters"), "label", "label!", "until")
-	if err != nil {
-		return err
-	}
-	until, err := f.until(s.Now())
+	prunable, err := s.pruneFilter(c)
 	if err != nil {
 		return err
 	}
 	gone, freed, err := s.Backend.PruneContainers(context.WithoutCancel(ctx), c.tenant, func(ctr *triton.Container) bool {
-		return f.labels("label", ctr.Spec.Labels) && !f.anyLabel("label!", ctr.Spec.Labels) && (until.IsZero() || ctr.Created.Before(until))
+		return prunable(ctr.Spec.Labels, ctr.Created)
 	})
 	if err != nil {
 		return fmt.Errorf("prune containers: %w", err)
@@ -56,34 +52,27 @@ func (s *Server) sizes(ctx context.Context, ctr *triton.Container, images map[st
 	return rw, rw + images[ctr.Spec.ImageID], err
 }
 
-// imageSizes are the sizes of a tenant's images, by id.
-func (s *Server) imageSizes(ctx context.Context, tenant triton.Tenant) (map[string]int64, error) {
-	all, err := s.Backend.ListImages(ctx, tenant)
-	if err != nil {
-		return nil, err
+// imageSizes are the sizes of images, by id.
+func imageSizes(images []triton.Image) map[string]int64 {
+	sizes := make(map[string]int64, len(images))
+	for i := range images {
+		sizes[images[i].ID] = images[i].Size
 	}
-	sizes := make(map[string]int64, len(all))
-	for i := range all {
-		sizes[all[i].ID] = all[i].Size
-	}
-	return sizes, nil
+	return sizes
 }
 
 // sized are rows of docker ps -s, which are not kept: nobody tells when files are written.
-func (s *Server) sized(ctx context.Context, tenant triton.Tenant, ctrs []*triton.Container) ([]summary, error) {
+func (s *Server) sized(ctx context.Context, tenant triton.Tenant, ctrs []*triton.Container, images []triton.Image) ([]summary, error) {
 	names, err := s.imageNames(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
-	images, err := s.imageSizes(ctx, tenant)
-	if err != nil {
-		return nil, err
-	}
+	sizes := imageSizes(images)
 	rows := make([]summary, len(ctrs))
 	for i := range ctrs {
 		ctr := ctrs[i]
 		rows[i] = summaryOf(ctr, names.shown(ctr, familiarTag(ctr.Spec.Image)), statusText(&ctr.State, ctr.Health, s.Now()))
-		if rows[i].SizeRw, rows[i].SizeRootFs, err = s.sizes(ctx, ctr, images); err != nil {
+		if rows[i].SizeRw, rows[i].SizeRootFs, err = s.sizes(ctx, ctr, sizes); err != nil {
 			return nil, err
 		}
 	}
@@ -100,7 +89,11 @@ func (s *Server) listSized(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	rows, err := s.sized(ctx, c.tenant, filter.selectFrom(all))
+	images, err := s.Backend.ListImages(ctx, c.tenant)
+	if err != nil {
+		return err
+	}
+	rows, err := s.sized(ctx, c.tenant, filter.selectFrom(all), images)
 	if err != nil {
 		return err
 	}
@@ -121,15 +114,17 @@ func (s *Server) diskUsage(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	images, err := s.Backend.ListImages(ctx, c.tenant)
+	if err != nil {
+		return err
+	}
 	if wants("container") {
-		if out["Containers"], err = s.sized(ctx, c.tenant, (&containerFilter{all: true}).selectFrom(all)); err != nil {
+		if out["Containers"], err = s.sized(ctx, c.tenant, (&containerFilter{all: true}).selectFrom(all), images); err != nil {
 			return err
 		}
 	}
 	if wants("image") {
-		if err := s.imageUsage(ctx, c, all, out); err != nil {
-			return err
-		}
+		out["Images"], out["LayersSize"] = imageUsage(c, all, images)
 	}
 	if wants("volume") {
 		if out["Volumes"], err = s.volumeUsage(ctx, c.tenant); err != nil {
@@ -142,25 +137,16 @@ func (s *Server) diskUsage(ctx context.Context, c *call) error {
 	return c.json(http.StatusOK, out)
 }
 
-func (s *Server) imageUsage(ctx context.Context, c *call, ctrs []triton.Container, out map[string]any) error {
-	images, err := s.Backend.ListImages(ctx, c.tenant)
-	if err != nil {
-		return err
-	}
-	users := map[string]int64{}
-	for i := range ctrs {
-		users[ctrs[i].Spec.ImageID]++
-	}
-	rows := []imageSummary{}
-	var total int64
+func imageUsage(c *call, ctrs []triton.Container, images []triton.Image) (rows []imageSummary, total int64) {
+	users := usersOf(ctrs)
+	rows = []imageSummary{}
 	for i := range images {
 		row := imageSummaryOf(&images[i], c.version, users)
 		row.SharedSize = 0 // each image's layers are counted as its own
 		rows = append(rows, row)
 		total += images[i].Size
 	}
-	out["Images"], out["LayersSize"] = rows, total
-	return nil
+	return rows, total
 }
 
 func (s *Server) volumeUsage(ctx context.Context, tenant triton.Tenant) ([]volume.Volume, error) {

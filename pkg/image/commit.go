@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -27,35 +27,13 @@ func (s *Store) Commit(
 	if err != nil {
 		return "", err
 	}
-	var tags []reference.NamedTagged
-	if req.Ref != "" {
-		tag, err := parseTarget(req.Ref)
-		if err != nil {
-			return "", err
-		}
-		tags = append(tags, tag)
+	tags, err := targets(req.Ref)
+	if err != nil {
+		return "", err
 	}
-	var id string
-	err = s.leased(ctx, func(ctx context.Context) error {
-		b, err := s.committed(ctx, base, layer, config, req)
-		if err != nil {
-			return err
-		}
-		b.tags, id = tags, b.id.String()
-		ready, err := s.prepare(ctx, tenant, b, unpackSteps{})
-		if err != nil {
-			return err
-		}
-		if err := s.sync(); err != nil {
-			return err
-		}
-		_, err = s.publish(ctx, []prepared{ready}, func() {
-			for _, t := range tags {
-				s.emit(tenant, actionTag, id, reference.FamiliarString(t), b.config.Config.Labels)
-			}
-		})
-		return err
-	})
+	id, err := s.single(ctx, tenant, tags, func(ctx context.Context) (*bundle, error) {
+		return s.committed(ctx, base, layer, config, req)
+	}, func(b *bundle) { s.emitTags(tenant, b) })
 	if err != nil {
 		return "", fmt.Errorf("commit: %w", fullDisk(err))
 	}
@@ -129,8 +107,6 @@ func committedConfig(below dockerspec.DockerOCIImageConfig, c triton.ImageConfig
 	for _, v := range c.Volumes {
 		below.Volumes[v] = struct{}{}
 	}
-	for k, v := range c.Labels {
-		below.Labels[k] = v
-	}
+	maps.Copy(below.Labels, c.Labels)
 	return below
 }

@@ -26,13 +26,9 @@ func (s *Store) Import(ctx context.Context, tenant triton.Tenant, in io.Reader, 
 	if err != nil {
 		return "", err
 	}
-	var tags []reference.NamedTagged
-	if req.Ref != "" {
-		tag, err := parseTarget(req.Ref)
-		if err != nil {
-			return "", err
-		}
-		tags = append(tags, tag)
+	tags, err := targets(req.Ref)
+	if err != nil {
+		return "", err
 	}
 	im := dockerspec.DockerOCIImage{}
 	im.Platform = platforms.DefaultSpec()
@@ -47,9 +43,33 @@ func (s *Store) Import(ctx context.Context, tenant triton.Tenant, in io.Reader, 
 	if err := applyChanges(&im.Config, req.Changes); err != nil {
 		return "", err
 	}
-	var id string
+	id, err := s.single(ctx, tenant, tags, func(ctx context.Context) (*bundle, error) {
+		return s.importLayer(ctx, in, im, req.Message)
+	}, func(b *bundle) { s.emitImport(tenant, b) })
+	if err != nil {
+		return "", fmt.Errorf("import: %w", fullDisk(err))
+	}
+	return id, nil
+}
+
+// targets are the tags of an image that is made here: one, or none for the empty reference.
+func targets(ref string) ([]reference.NamedTagged, error) {
+	if ref == "" {
+		return nil, nil
+	}
+	tag, err := parseTarget(ref)
+	if err != nil {
+		return nil, err
+	}
+	return []reference.NamedTagged{tag}, nil
+}
+
+// single publishes the one image that build makes, and returns its id. published tells of it.
+func (s *Store) single(
+	ctx context.Context, tenant triton.Tenant, tags []reference.NamedTagged, build func(context.Context) (*bundle, error), published func(*bundle),
+) (id string, err error) {
 	err = s.leased(ctx, func(ctx context.Context) error {
-		b, err := s.importLayer(ctx, in, im, req.Message)
+		b, err := build(ctx)
 		if err != nil {
 			return err
 		}
@@ -61,20 +81,21 @@ func (s *Store) Import(ctx context.Context, tenant triton.Tenant, in io.Reader, 
 		if err := s.sync(); err != nil {
 			return err
 		}
-		_, err = s.publish(ctx, []prepared{ready}, func() { s.emitImport(tenant, b) })
+		_, err = s.publish(ctx, []prepared{ready}, func() { published(b) })
 		return err
 	})
-	if err != nil {
-		return "", fmt.Errorf("import: %w", fullDisk(err))
-	}
-	return id, nil
+	return id, err
 }
 
 func (s *Store) emitImport(tenant triton.Tenant, b *bundle) {
+	s.emitTags(tenant, b)
+	s.emit(tenant, actionImport, b.id.String(), b.id.String(), b.config.Config.Labels)
+}
+
+func (s *Store) emitTags(tenant triton.Tenant, b *bundle) {
 	for _, t := range b.tags {
 		s.emit(tenant, actionTag, b.id.String(), reference.FamiliarString(t), b.config.Config.Labels)
 	}
-	s.emit(tenant, actionImport, b.id.String(), b.id.String(), b.config.Config.Labels)
 }
 
 // importLayer stores the unpacked tar as a layer, and a config and a manifest about it.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+	"github.com/moby/locker"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -62,7 +63,7 @@ type Store struct {
 	// pulls are those under way.
 	pulls flights
 	// unpacking holds one lock per chain of layers that is being unpacked.
-	unpacking keyedMutex
+	unpacking locker.Locker
 	// generation counts changes of records; indexes caches what was read of them, by namespace.
 	generation atomic.Uint64
 	indexes    sync.Map
@@ -145,39 +146,4 @@ func inTenant(ctx context.Context, tenant triton.Tenant) (context.Context, error
 		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	return namespaces.WithNamespace(ctx, namespaceOf(tenant)), nil
-}
-
-// keyedMutex is a set of mutexes that exist while someone holds or waits for them. The zero value is ready.
-type keyedMutex struct {
-	mu   sync.Mutex
-	held map[string]*keyedLock
-}
-
-type keyedLock struct {
-	sync.Mutex
-	users int // guarded by keyedMutex.mu
-}
-
-// lock waits for key and returns the function that gives it back.
-func (m *keyedMutex) lock(key string) (unlock func()) {
-	m.mu.Lock()
-	if m.held == nil {
-		m.held = map[string]*keyedLock{}
-	}
-	l := m.held[key]
-	if l == nil {
-		l = &keyedLock{}
-		m.held[key] = l
-	}
-	l.users++
-	m.mu.Unlock()
-	l.Lock()
-	return func() {
-		l.Unlock()
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(m.held, key)
-		}
-	}
 }

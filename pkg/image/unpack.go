@@ -93,7 +93,9 @@ type layer struct {
 
 // unpackLayer returns the size of the layer's files, and whether it was there. Loads that need the same layer wait for the first.
 func (s *Store) unpackLayer(ctx context.Context, tenant triton.Tenant, l layer) (size int64, existed bool, err error) {
-	defer s.unpacking.lock(string(tenant) + "/" + l.chain)()
+	chain := string(tenant) + "/" + l.chain
+	s.unpacking.Lock(chain)
+	defer func() { _ = s.unpacking.Unlock(chain) }() // held, so it cannot fail
 	key := "unpack-" + triton.NewID()
 	// With this label Prepare finds a chain that exists, and takes it into the lease in the same transaction.
 	target := snapshots.WithLabels(map[string]string{snapshots.LabelSnapshotRef: l.chain})

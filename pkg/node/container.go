@@ -73,7 +73,7 @@ func (c *container) logPath() string { return filepath.Join(c.dataDir, c.key.ID+
 
 // running reports whether the container has a live first process. The caller holds c.mu.
 func (c *container) running() bool {
-	return c.state.Status == triton.StatusRunning || c.state.Status == triton.StatusPaused
+	return c.state.Status.Runs()
 }
 
 // exited takes the end of a run into the state; lost says why nobody knows its status, where that is so. The caller holds

@@ -111,16 +111,15 @@ const nameAttempts = 10
 
 // acquire takes the container's lifelong belongings and records the intent, or undoes what it took.
 func (n *Node) acquire(ctx context.Context, rec Record, plan *volumePlan) (*container, error) {
-	var err error
+	ops, err := plan.anonymousOps()
+	if err != nil {
+		return nil, err
+	}
 	if rec.Endpoint, rec.IDs, err = n.takeEndpoint(ctx, &rec); err != nil {
 		return nil, err
 	}
 	if rec.Spec.Hostname == "" && rec.Spec.UTSMode != triton.ModeHost {
 		rec.Spec.Hostname = n.defaultHostname(&rec)
-	}
-	ops, err := plan.anonymousOps()
-	if err != nil {
-		return nil, err
 	}
 	c := newContainer(n.cfg.DataRoot, rec, 0)
 	if err := n.populateLater(c); err != nil {
@@ -149,9 +148,9 @@ func (n *Node) acquire(ctx context.Context, rec Record, plan *volumePlan) (*cont
 	if err != nil {
 		undo := context.WithoutCancel(ctx)
 		if recorded {
-			err = errors.Join(err, n.intent.remove(undo, &rec))
+			err = errors.Join(err, n.removeIntent(undo, &rec, plan.anonymous))
 		}
-		return nil, errors.Join(err, n.dropAnonymous(undo, plan, recorded), n.releaseBelongings(undo, c))
+		return nil, errors.Join(err, n.releaseBelongings(undo, c))
 	}
 	return c, nil
 }

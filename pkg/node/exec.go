@@ -178,9 +178,9 @@ func (n *Node) claimExec(ctx context.Context, key triton.ExecKey, size [2]uint) 
 
 // execProcess builds the process; its user is looked up in the container's files.
 func (n *Node) execProcess(ctx context.Context, c *container, rec *Record, spec triton.ExecSpec) (*specs.Process, error) {
-	rootfs, err := n.cfg.Images.Rootfs(ctx, c.key)
+	rootfs, err := n.rootfs(ctx, c.key)
 	if err != nil {
-		return nil, fmt.Errorf("find file system of %s: %w", c.key, err)
+		return nil, err
 	}
 	in, err := n.ociInput(c, rec, append([]string{rootfs.Upper}, rootfs.Lower...))
 	if err != nil {

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -67,9 +66,9 @@ func (n *Node) view(ctx context.Context, c *container, running, whole bool) (_ *
 	if running {
 		layout.Mounted = n.cfg.Runtime.RootfsDir(c.key)
 	} else {
-		rootfs, err := n.cfg.Images.Rootfs(ctx, c.key)
+		rootfs, err := n.rootfs(ctx, c.key)
 		if err != nil {
-			return nil, nil, fmt.Errorf("find file system of %s: %w", c.key, err)
+			return nil, nil, err
 		}
 		layout.Rootfs = shim.Rootfs{Lower: rootfs.Lower, Upper: rootfs.Upper, Work: rootfs.Work}
 	}
@@ -129,11 +128,7 @@ func (n *Node) viewBinds(c *container) (binds []archive.Bind, used func() error,
 			continue // as in docker: it is the run's, not the container's
 		case triton.MountVolume:
 			k := c.key.MountedVolume(&m)
-			r := n.vols.get(k)
-			if r == nil {
-				return nil, used, noSuchVolume(k.Name)
-			}
-			if b.Source, err = n.cfg.Volumes.Use(k, &r.Spec, user); err != nil {
+			if b.Source, err = n.useVolume(k, user); err != nil {
 				return nil, used, err
 			}
 			closers = append(closers, func() error { return n.cfg.Volumes.Release(k, user) })

@@ -11,17 +11,27 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/tritond/triton/pkg/archive"
+	"github.com/tritond/triton/pkg/image"
 	"github.com/tritond/triton/pkg/triton"
 )
+
+// rootfs finds the directories that a container's root file system is made of.
+func (n *Node) rootfs(ctx context.Context, key triton.ContainerKey) (image.Rootfs, error) {
+	rootfs, err := n.cfg.Images.Rootfs(ctx, key)
+	if err != nil {
+		return rootfs, fmt.Errorf("find file system of %s: %w", key, err)
+	}
+	return rootfs, nil
+}
 
 // ContainerChanges lists what a container has changed of its image's files, by path.
 func (n *Node) ContainerChanges(ctx context.Context, key triton.ContainerKey) ([]triton.FileChange, error) {
 	if _, err := n.get(key); err != nil {
 		return nil, err
 	}
-	rootfs, err := n.cfg.Images.Rootfs(ctx, key)
+	rootfs, err := n.rootfs(ctx, key)
 	if err != nil {
-		return nil, fmt.Errorf("find file system of %s: %w", key, err)
+		return nil, err
 	}
 	return archive.Changes(rootfs.Upper, rootfs.Lower)
 }
@@ -31,9 +41,9 @@ func (n *Node) ContainerSize(ctx context.Context, key triton.ContainerKey) (int6
 	if _, err := n.get(key); err != nil {
 		return 0, err
 	}
-	rootfs, err := n.cfg.Images.Rootfs(ctx, key)
+	rootfs, err := n.rootfs(ctx, key)
 	if err != nil {
-		return 0, fmt.Errorf("find file system of %s: %w", key, err)
+		return 0, err
 	}
 	return archive.Size(rootfs.Upper)
 }
@@ -44,7 +54,7 @@ func (n *Node) PruneContainers(ctx context.Context, tenant triton.Tenant, want f
 	var freed int64
 	for _, c := range n.ofTenant(tenant) {
 		v := c.view(n.cgroupPath(c.key))
-		if v.State.Status == triton.StatusRunning || v.State.Status == triton.StatusPaused || !want(&v) {
+		if v.State.Status.Runs() || !want(&v) {
 			continue
 		}
 		size, err := n.ContainerSize(ctx, c.key)
@@ -61,11 +71,16 @@ func (n *Node) PruneContainers(ctx context.Context, tenant triton.Tenant, want f
 		}
 	}
 	slices.Sort(gone)
+	n.pruned(tenant, triton.EventContainer, freed)
+	return gone, freed, nil
+}
+
+// pruned tells that a tenant's objects of one type were looked through, and how many bytes that freed.
+func (n *Node) pruned(tenant triton.Tenant, kind string, freed int64) {
 	n.publish(triton.Event{
-		Time: n.cfg.Now().UTC(), Tenant: tenant, Type: triton.EventContainer, Action: "prune",
+		Time: n.cfg.Now().UTC(), Tenant: tenant, Type: kind, Action: "prune",
 		Attributes: map[string]string{"reclaimed": strconv.FormatInt(freed, 10)},
 	})
-	return gone, freed, nil
 }
 
 // CommitContainer makes an image of a container's files, without what it mounts, and returns its id.
@@ -74,9 +89,9 @@ func (n *Node) CommitContainer(ctx context.Context, key triton.ContainerKey, req
 	if err != nil {
 		return "", err
 	}
-	rootfs, err := n.cfg.Images.Rootfs(ctx, key)
+	rootfs, err := n.rootfs(ctx, key)
 	if err != nil {
-		return "", fmt.Errorf("find file system of %s: %w", key, err)
+		return "", err
 	}
 	c.mu.Lock()
 	spec, ids, pause := c.rec.Spec, c.rec.IDs, req.Pause && c.state.Status == triton.StatusRunning

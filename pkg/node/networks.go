@@ -47,28 +47,14 @@ func (s intent) removeNetwork(ctx context.Context, r *networkRecord) error {
 
 // networks reads every network of every tenant.
 func (s intent) networks(ctx context.Context) ([]*networkRecord, []corrupt, error) {
-	kvs, _, err := s.kv.List(ctx, tenantsPrefix)
-	if err != nil {
-		return nil, nil, fmt.Errorf("list networks: %w", err)
-	}
-	var recs []*networkRecord
-	var bad []corrupt
-	for _, kv := range kvs {
-		if !strings.Contains(kv.Key, "/networks/") {
-			continue
-		}
+	return listed(ctx, s, "networks", func(kv cluster.KV) (*networkRecord, error) {
 		r := &networkRecord{}
 		err := json.Unmarshal(kv.Value, r)
 		if err == nil && (!triton.ValidID(r.Key.ID) || r.Key.Tenant.Validate() != nil || networkPath(r.Key) != kv.Key) {
 			err = fmt.Errorf("record of network %s is stored under another key", r.Key)
 		}
-		if err != nil {
-			bad = append(bad, corrupt{kv.Key, err})
-			continue
-		}
-		recs = append(recs, r)
-	}
-	return recs, bad, nil
+		return r, err
+	})
 }
 
 // openNetworks makes the networks of all records, or adopts them.
@@ -229,6 +215,6 @@ func (n *Node) PruneNetworks(ctx context.Context, tenant triton.Tenant, want fun
 		}
 	}
 	slices.Sort(gone)
-	n.publish(triton.Event{Time: n.cfg.Now().UTC(), Tenant: tenant, Type: triton.EventNetwork, Action: "prune", Attributes: map[string]string{"reclaimed": "0"}})
+	n.pruned(tenant, triton.EventNetwork, 0)
 	return gone, nil
 }

@@ -238,7 +238,7 @@ func (n *Node) Names() map[netip.Addr]string {
 	names := map[netip.Addr]string{}
 	for _, c := range n.all() {
 		v := c.view(n.cgroupPath(c.key))
-		if v.State.Status != triton.StatusRunning && v.State.Status != triton.StatusPaused {
+		if !v.State.Status.Runs() {
 			continue
 		}
 		if p, err := netip.ParsePrefix(v.Network.Address); err == nil { // none without an address of its own

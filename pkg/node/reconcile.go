@@ -134,7 +134,7 @@ func (n *Node) recover(ctx context.Context, c *container) error {
 		return n.resume(c, found)
 	case found.Exit != nil:
 		return n.endedMeanwhile(ctx, c, found)
-	case state.Status == triton.StatusRunning || state.Status == triton.StatusPaused:
+	case state.Status.Runs():
 		// A reboot, or run-time state that somebody removed: nobody saw the end.
 		found.Exit = &triton.ExitRecord{Run: state.Run, Pid: state.Pid, Code: triton.ExitLostCode, At: n.cfg.Now().UTC(), Source: triton.ExitLost}
 		return n.endedMeanwhile(ctx, c, found)
@@ -152,7 +152,7 @@ func (n *Node) resume(c *container, found runtime.Found) error {
 		return err
 	}
 	c.mu.Lock()
-	missedStart := c.state.Status != triton.StatusRunning && c.state.Status != triton.StatusPaused || c.state.Run != found.Run
+	missedStart := !c.state.Status.Runs() || c.state.Run != found.Run
 	c.state = triton.State{
 		Status: triton.StatusRunning, Run: found.Run, Pid: found.Task.Pid(), CgroupID: ids.V2, StartedAt: found.StartedAt,
 		FinishedAt: c.state.FinishedAt, Restarts: c.state.Restarts, Pause: c.state.Pause, ByHand: c.state.ByHand,

@@ -91,18 +91,27 @@ type corrupt struct {
 
 // all reads every record of every tenant.
 func (s intent) all(ctx context.Context) ([]stored, []corrupt, error) {
+	return listed(ctx, s, "containers", func(kv cluster.KV) (stored, error) {
+		r := stored{revision: kv.Revision}
+		err := decodeRecord(kv.Key, kv.Value, &r.Record) // before r is copied
+		return r, err
+	})
+}
+
+// listed reads every record of one kind, containers, networks or volumes, of every tenant.
+func listed[T any](ctx context.Context, s intent, kind string, decode func(cluster.KV) (T, error)) ([]T, []corrupt, error) {
 	kvs, _, err := s.kv.List(ctx, tenantsPrefix)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list records: %w", err)
+		return nil, nil, fmt.Errorf("list %s: %w", kind, err)
 	}
-	var recs []stored
+	var recs []T
 	var bad []corrupt
 	for _, kv := range kvs {
-		if !strings.Contains(kv.Key, "/containers/") {
+		if !strings.Contains(kv.Key, "/"+kind+"/") {
 			continue
 		}
-		r := stored{revision: kv.Revision}
-		if err := decodeRecord(kv.Key, kv.Value, &r.Record); err != nil {
+		r, err := decode(kv)
+		if err != nil {
 			bad = append(bad, corrupt{kv.Key, err})
 			continue
 		}

@@ -122,13 +122,25 @@ func (n *Node) removeRecord(ctx context.Context, c *container, rec *Record, volu
 	if volumes {
 		recs = n.ownVolumes(c)
 	}
-	err := n.removeVolumes(ctx, recs, func(ctx context.Context, ops []cluster.Op) error {
-		return n.intent.remove(ctx, rec, ops...)
-	})
+	err := n.removeIntentLocked(ctx, rec, recs)
 	if err == nil {
 		n.forget(c)
 	}
 	return err
+}
+
+// removeIntent deletes a container's record and volumes in one transaction.
+func (n *Node) removeIntent(ctx context.Context, rec *Record, volumes []*volumeRecord) error {
+	n.vols.change.Lock()
+	defer n.vols.change.Unlock()
+	return n.removeIntentLocked(ctx, rec, volumes)
+}
+
+// removeIntentLocked is removeIntent for a caller that holds vols.change.
+func (n *Node) removeIntentLocked(ctx context.Context, rec *Record, volumes []*volumeRecord) error {
+	return n.removeVolumes(ctx, volumes, func(ctx context.Context, ops []cluster.Op) error {
+		return n.intent.remove(ctx, rec, ops...)
+	})
 }
 
 // ownVolumes are the anonymous volumes of a container that nobody else mounts. The caller holds vols.change.

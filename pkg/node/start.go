@@ -230,9 +230,9 @@ func (n *Node) createTask(ctx context.Context, c *container, mounts []triton.Mou
 	rec := c.rec
 	c.mu.Unlock()
 	rec.Spec.Mounts = mounts
-	rootfs, err := n.cfg.Images.Rootfs(ctx, c.key)
+	rootfs, err := n.rootfs(ctx, c.key)
 	if err != nil {
-		return nil, fmt.Errorf("find file system of %s: %w", c.key, err)
+		return nil, err
 	}
 	if err := createBindSources(&rec.Spec); err != nil {
 		return nil, err

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -39,28 +39,14 @@ func (r *volumeRecord) createOp() (cluster.Op, error) {
 
 // volumes reads every volume of every tenant.
 func (s intent) volumes(ctx context.Context) ([]*volumeRecord, []corrupt, error) {
-	kvs, _, err := s.kv.List(ctx, tenantsPrefix)
-	if err != nil {
-		return nil, nil, fmt.Errorf("list volumes: %w", err)
-	}
-	var recs []*volumeRecord
-	var bad []corrupt
-	for _, kv := range kvs {
-		if !strings.Contains(kv.Key, "/volumes/") {
-			continue
-		}
+	return listed(ctx, s, "volumes", func(kv cluster.KV) (*volumeRecord, error) {
 		r := &volumeRecord{}
 		err := json.Unmarshal(kv.Value, r)
 		if err == nil && (volume.CheckName(r.Key.Name) != nil || r.Key.Tenant.Validate() != nil || volumePath(r.Key) != kv.Key) {
 			err = fmt.Errorf("record of volume %s is stored under another key", r.Key)
 		}
-		if err != nil {
-			bad = append(bad, corrupt{kv.Key, err})
-			continue
-		}
-		recs = append(recs, r)
-	}
-	return recs, bad, nil
+		return r, err
+	})
 }
 
 // CreateVolume makes a volume, or finds the one of this name, as docker does; an empty name asks for one that is made up.
@@ -117,9 +103,7 @@ func (n *Node) volumeMade(r *volumeRecord) {
 // volumeEvent builds an event about a volume, with docker's attributes.
 func (n *Node) volumeEvent(action string, k triton.VolumeKey, extra map[string]string) triton.Event {
 	attrs := map[string]string{"driver": triton.VolumeDriver}
-	for name, v := range extra {
-		attrs[name] = v
-	}
+	maps.Copy(attrs, extra)
 	return triton.Event{
 		Time: n.cfg.Now().UTC(), Tenant: k.Tenant, Type: triton.EventVolume, Action: action, ID: k.Name, Attributes: attrs,
 	}
@@ -263,9 +247,6 @@ func (n *Node) PruneVolumes(ctx context.Context, tenant triton.Tenant, want func
 		}
 	}
 	slices.Sort(gone)
-	n.publish(triton.Event{
-		Time: n.cfg.Now().UTC(), Tenant: tenant, Type: triton.EventVolume, Action: "prune",
-		Attributes: map[string]string{"reclaimed": strconv.FormatInt(freed, 10)},
-	})
+	n.pruned(tenant, triton.EventVolume, freed)
 	return gone, freed, nil
 }

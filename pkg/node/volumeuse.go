@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -102,6 +101,9 @@ func (n *Node) endPlan(ctx context.Context, p *volumePlan, created bool) error {
 		return nil
 	}
 	var errs []error
+	for _, r := range p.anonymous {
+		errs = append(errs, n.cfg.Volumes.Undo(r.Key)) // their records are not written, or went with the container's
+	}
 	for _, r := range p.made {
 		if err := n.RemoveVolume(ctx, r.Key); !errdefs.IsFailedPrecondition(err) && !errdefs.IsNotFound(err) {
 			errs = append(errs, err)
@@ -121,22 +123,6 @@ func (p *volumePlan) anonymousOps() ([]cluster.Op, error) {
 		ops = append(ops, op)
 	}
 	return ops, nil
-}
-
-// dropAnonymous takes back the anonymous volumes of a container that came to nothing; recorded says whether they have records.
-func (n *Node) dropAnonymous(ctx context.Context, p *volumePlan, recorded bool) error {
-	n.vols.change.Lock()
-	defer n.vols.change.Unlock()
-	if len(p.anonymous) == 0 {
-		return nil
-	}
-	return n.removeVolumes(ctx, p.anonymous, func(ctx context.Context, ops []cluster.Op) error {
-		if !recorded {
-			return nil
-		}
-		_, err := n.intent.kv.Txn(ctx, ops...)
-		return err
-	})
 }
 
 // populateVolumes gives volumes without files what the image has at their mount points, as docker does at create.
@@ -180,15 +166,20 @@ func (n *Node) populateVolumes(ctx context.Context, rec *Record) (err error) {
 	return nil
 }
 
+// useVolume makes a volume ready for a user and returns where its files are, until Volumes.Release.
+func (n *Node) useVolume(k triton.VolumeKey, user string) (files string, err error) {
+	r := n.vols.get(k)
+	if r == nil {
+		return "", noSuchVolume(k.Name)
+	}
+	return n.cfg.Volumes.Use(k, &r.Spec, user)
+}
+
 // withVolume calls f with where the files of a mount are.
 func (n *Node) withVolume(rec *Record, m *triton.Mount, f func(files string) error) (err error) {
 	k := rec.Key.MountedVolume(m)
-	r := n.vols.get(k)
-	if r == nil {
-		return noSuchVolume(k.Name)
-	}
 	user := rec.Key.ID + "-create"
-	files, err := n.cfg.Volumes.Use(k, &r.Spec, user)
+	files, err := n.useVolume(k, user)
 	if err != nil {
 		return err
 	}
@@ -206,9 +197,9 @@ func (n *Node) withVolume(rec *Record, m *triton.Mount, f func(files string) err
 
 // imageView shows the files of a container's image with the owners that they have there.
 func (n *Node) imageView(ctx context.Context, rec *Record) (*archive.View, error) {
-	rootfs, err := n.cfg.Images.Rootfs(ctx, rec.Key)
+	rootfs, err := n.rootfs(ctx, rec.Key)
 	if err != nil {
-		return nil, fmt.Errorf("find file system of %s: %w", rec.Key, err)
+		return nil, err
 	}
 	return archive.Assemble(archive.Layout{
 		At: n.viewDir(), Rootfs: shim.Rootfs{Lower: rootfs.Lower, Upper: rootfs.Upper, Work: rootfs.Work},
@@ -241,11 +232,7 @@ func (n *Node) useVolumes(c *container) (*mountedVolumes, error) {
 			continue
 		}
 		k := c.key.MountedVolume(m)
-		r := n.vols.get(k)
-		if r == nil {
-			return v, noSuchVolume(k.Name)
-		}
-		files, err := n.cfg.Volumes.Use(k, &r.Spec, c.key.ID)
+		files, err := n.useVolume(k, c.key.ID)
 		if err != nil {
 			return v, err
 		}

@@ -42,6 +42,17 @@ func answering(t *testing.T, network, address string, reply []byte, hold <-chan 
 	return l.Addr().(*net.TCPAddr).Port, counts
 }
 
+// unusedPort is one that nobody listens on.
+func unusedPort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
 func peersOf(t *testing.T, p *Probes, key triton.ContainerKey) []triton.Peer {
 	t.Helper()
 	all, err := p.Peers()
@@ -92,16 +103,12 @@ func sameAddr(a, b netip.Addr) bool { return a == b }
 func TestKernelPeersOfAServerAreKnownByItsPort(t *testing.T) {
 	p := open(t, Config{Peers: 64})
 	key, cg := watch(t, p)
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	port := unusedPort(t)
 	for i := range 3 {
 		server := start(t, cg, "/bin/busybox", "nc", "-l", "-p", strconv.Itoa(port))
 		var c net.Conn
 		eventually(t, "the server listens", func() bool {
+			var err error
 			c, err = net.Dial("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 			return err == nil
 		})
@@ -127,12 +134,7 @@ func TestKernelPeersOfAServerAreKnownByItsPort(t *testing.T) {
 func TestKernelPeersThatRefuse(t *testing.T) {
 	p := open(t, Config{Peers: 64})
 	key, cg := watch(t, p)
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close() // nobody listens there now
+	port := unusedPort(t)
 	for range 2 {
 		start(t, cg, "/bin/busybox", "nc", "127.0.0.1", strconv.Itoa(port)).wait(t)
 	}

@@ -16,6 +16,9 @@ const (
 	StatusDead       Status = "dead"
 )
 
+// Runs reports whether a first process is there, frozen or not.
+func (s Status) Runs() bool { return s == StatusRunning || s == StatusPaused }
+
 // State is what is: it belongs to the node, never to the intent.
 type State struct {
 	Status     Status    `json:"status"`

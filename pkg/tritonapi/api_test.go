@@ -62,7 +62,7 @@ func (s oneDump) Remove(tenant triton.Tenant, ref string, operator bool) error {
 func (oneDump) OpenMini(*coredump.Record) (*os.File, error) { return os.Open(os.DevNull) }
 
 func (oneDump) OpenCore(*coredump.Record) (*coredump.Core, error) {
-	return nil, fmt.Errorf("not kept: %w", os.ErrNotExist)
+	return nil, fmt.Errorf("not kept: %w", errdefs.ErrNotFound)
 }
 
 // memory is an auth.Store in memory.

@@ -1,7 +1,6 @@
 package tritonapi
 
 import (
-	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -62,7 +61,7 @@ func serveCore(w http.ResponseWriter, q *http.Request, r *coredump.Record, kind 
 func (a *API) coreList(w http.ResponseWriter, _ *http.Request, c auth.Caller) {
 	records, damaged, err := a.cfg.Cores.List(c.Tenant, c.Operator)
 	if err != nil {
-		a.failCore(w, err)
+		a.fail(w, err)
 		return
 	}
 	list := wire.CoreList{Cores: []wire.Core{}, Damaged: damaged}
@@ -87,24 +86,15 @@ func core(serve func(*API, http.ResponseWriter, *http.Request, *coredump.Record)
 			err = serve(a, w, q, r)
 		}
 		if err != nil {
-			a.failCore(w, err)
+			a.fail(w, err)
 		}
 	}
 }
 
 func (a *API) coreRemove(w http.ResponseWriter, q *http.Request, c auth.Caller) {
 	if err := a.cfg.Cores.Remove(c.Tenant, q.PathValue("dump"), c.Operator); err != nil {
-		a.failCore(w, err)
+		a.fail(w, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
-}
-
-// failCore is fail; a part that was never stored is not found either.
-func (a *API) failCore(w http.ResponseWriter, err error) {
-	if errors.Is(err, os.ErrNotExist) {
-		a.refuse(w, http.StatusNotFound, err.Error())
-		return
-	}
-	a.fail(w, err)
 }

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"regexp"
 	"slices"
@@ -39,11 +40,7 @@ func CheckName(name string) error {
 // CheckOptions refuses options that docker's local driver refuses. What they mean, the kernel judges when the volume is
 // used.
 func CheckOptions(opts map[string]string) error {
-	names := make([]string, 0, len(opts))
-	for name := range opts {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(opts))
 	for _, name := range names {
 		switch name {
 		case "type", "o", "device":

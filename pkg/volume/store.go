@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/locker"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -35,7 +36,7 @@ type Config struct {
 // Store is the volumes of one machine, of all tenants.
 type Store struct {
 	cfg     Config
-	copying keyLock // held while a volume gets its first files
+	copying locker.Locker // by volume; held while a volume gets its first files
 
 	mu    sync.Mutex
 	users map[triton.VolumeKey]map[string]bool // guarded by mu
@@ -49,7 +50,7 @@ func Open(cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("make directory of volumes: %w", err)
 		}
 	}
-	return &Store{cfg: cfg, copying: keyLock{held: map[triton.VolumeKey]*holder{}}, users: map[triton.VolumeKey]map[string]bool{}}, nil
+	return &Store{cfg: cfg, users: map[triton.VolumeKey]map[string]bool{}}, nil
 }
 
 // dir is the directory of a volume; its files are one level below.

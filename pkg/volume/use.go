@@ -107,7 +107,8 @@ func unmountAt(path string) error {
 // itself. A volume that has files stays as it is, and find, which says where the directory is ("": nowhere), is not called.
 // path is what Use returned, or a part of it. A whole volume without another user gets its files all at once.
 func (s *Store) Populate(k triton.VolumeKey, path string, find func() (string, error)) error {
-	defer s.copying.lock(k)()
+	s.copying.Lock(k.String())
+	defer func() { _ = s.copying.Unlock(k.String()) }() // held, so it cannot fail
 	if empty, err := isEmpty(path); err != nil || !empty {
 		return err
 	}

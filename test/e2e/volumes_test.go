@@ -333,3 +333,20 @@ func TestTenantsHaveVolumesOfTheirOwn(t *testing.T) {
 		t.Errorf("a tenant with volumes was removed, or why not is not said: %s", res.Stderr)
 	}
 }
+
+// A create that is refused leaves nothing of the volumes that it had planned.
+func TestRefusedCreateLeavesNoVolumes(t *testing.T) {
+	t.Parallel()
+	u := own(t)
+	anonymous, named := "type=volume,dst=/one", "type=volume,src=planned,dst=/two"
+	u.fails(t, 1, "(?i)invalid option", "create", "--mount", anonymous, "--mount", named,
+		"--mount", "type=volume,src=wrong,dst=/three,volume-opt=bogus=1", images.Busybox)
+	u.fails(t, 1, "(?i)no such", "create", "--name", "kept", "--mount", anonymous, "--mount", named, "--network", "container:nosuch", images.Busybox)
+	u.ok(t, "create", "--name", "kept", images.Busybox)
+	u.fails(t, 1, "(?i)already in use", "create", "--name", "kept", "--mount", anonymous, "--mount", named, images.Busybox)
+	equal(t, "volumes", u.ok(t, "volume", "ls", "-q"), "")
+	left, err := filepath.Glob(filepath.Join(u.tritond.DataRoot, "volumes", "default", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
