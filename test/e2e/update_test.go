@@ -34,7 +34,7 @@ func TestUpdateOfAStoppedContainerHoldsAtItsStart(t *testing.T) {
 	u.ok(t, "create", "--name", name, images.Busybox, "sh", "-c", "[ -e /tmp/second ] && sleep 1000; touch /tmp/second; exit 3")
 	u.ok(t, "update", "--memory", "48m", "--memory-swap", "96m", "--restart", "on-failure:1", name)
 	u.ok(t, "start", name)
-	eventually(t, 20*time.Second, "the policy restarts it", func() bool { return u.inspect(t, name, "{{.RestartCount}} {{.State.Running}}") == "1 true" })
+	eventually(t, 20*time.Second, "the policy restarts it", func() bool { return u.inspect(t, name, "{{.RestartCount}} {{.State.Status}}") == "1 running" })
 	equal(t, "memory", u.limit(t, name, "memory", "memory.limit_in_bytes", "memory.max"), "50331648")
 	u.ok(t, "update", "--restart", "no", name)
 	equal(t, "policy", u.inspect(t, name, "{{.HostConfig.RestartPolicy.Name}}"), "no")
