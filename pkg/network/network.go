@@ -177,7 +177,7 @@ func (n *Network) fill(ctx context.Context) <-chan time.Time {
 			return nil
 		default:
 		}
-		ep, err := n.build(Bridged)
+		ep, err := n.build(Bridged, User{})
 		if errors.Is(err, errdefs.ErrResourceExhausted) {
 			return nil // Release asks again
 		}
@@ -191,9 +191,10 @@ func (n *Network) fill(ctx context.Context) <-chan time.Time {
 }
 
 // Take gives a container its endpoint: one from the pool, or one made now where the pool is empty or holds none of the
-// kind. The caller stores it and gives it back by Release. Errors are of kind ResourceExhausted when slots, addresses or
-// bridge ports have run out, FailedPrecondition before the first Reconcile and after Close.
-func (n *Network) Take(ctx context.Context, key triton.ContainerKey, kind Kind) (triton.Endpoint, error) {
+// kind. With an owner its network namespace belongs to that user namespace, for a container that shares it. The caller
+// stores the endpoint and gives it back by Release. Errors are of kind ResourceExhausted when slots, addresses or bridge
+// ports have run out, FailedPrecondition before the first Reconcile, after Close, and where the owner is gone.
+func (n *Network) Take(ctx context.Context, key triton.ContainerKey, kind Kind, owner User) (triton.Endpoint, error) {
 	if err := ctx.Err(); err != nil {
 		return triton.Endpoint{}, err
 	}
@@ -207,18 +208,24 @@ func (n *Network) Take(ctx context.Context, key triton.ContainerKey, kind Kind) 
 	default:
 		return triton.Endpoint{}, fmt.Errorf("take an endpoint for %s before what is in use is known: %w", key, errdefs.ErrFailedPrecondition)
 	}
-	if kind == Bridged {
+	if kind == Bridged && owner.NS == "" {
 		if ep, ok := n.takeIdle(); ok {
 			n.askRefill()
 			return ep, nil
 		}
 		n.missed.Add(1)
 	}
-	ep, err := n.build(kind)
+	ep, err := n.build(kind, owner)
 	if err != nil {
 		return triton.Endpoint{}, fmt.Errorf("network for %s: %w", key, err)
 	}
 	return ep, nil
+}
+
+// User is a user namespace that is there already: another endpoint's. The zero User means one of the endpoint's own.
+type User struct {
+	NS  string // path of its pin
+	IDs triton.IDRange
 }
 
 func (n *Network) takeIdle() (triton.Endpoint, bool) {
@@ -238,7 +245,7 @@ func (n *Network) askRefill() {
 }
 
 // build makes an endpoint from nothing. Most of its 5 ms are the fork for a user namespace; without one it is 2 to 3 ms.
-func (n *Network) build(kind Kind) (triton.Endpoint, error) {
+func (n *Network) build(kind Kind, owner User) (triton.Endpoint, error) {
 	ep := triton.Endpoint{Network: NoneNetwork}
 	if kind.bridged() {
 		ep.Network, ep.HostLink = BridgeNetwork, newLinkName()
@@ -249,7 +256,11 @@ func (n *Network) build(kind Kind) (triton.Endpoint, error) {
 	}
 	ep.Slot = slot
 	ep.NetNS = n.pins.path(slot, pinNet)
-	if kind.withUser() {
+	switch {
+	case !kind.withUser():
+	case owner.NS != "":
+		ep.UserNS, ep.IDs = owner.NS, owner.IDs
+	default:
 		ep.UserNS, ep.IDs = n.pins.path(slot, pinUser), Range(n.cfg.Instance, slot)
 	}
 	if kind.bridged() {
@@ -272,10 +283,13 @@ func (n *Network) make(ep triton.Endpoint) error {
 		return err
 	}
 	var err error
-	if ep.UserNS != "" {
-		err = n.pins.makePair(ep.Slot, ep.IDs)
-	} else {
+	switch {
+	case ep.UserNS == "":
 		err = n.pins.makeNetNS(ep.Slot)
+	case ep.UserNS == n.pins.path(ep.Slot, pinUser):
+		err = n.pins.makePair(ep.Slot, ep.IDs)
+	default:
+		err = n.pins.makeNetNSIn(ep.Slot, ep.UserNS)
 	}
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
@@ -71,9 +72,32 @@ func (p pins) slots() ([]int, error) {
 	return all, nil
 }
 
-// pinned reports whether the slot's namespaces are where makePair or makeNetNS put them.
-func (p pins) pinned(slot int, withUser bool) bool {
-	return isNamespace(p.path(slot, pinNet)) && (!withUser || isNamespace(p.path(slot, pinUser)))
+// moved is the path that a pin has in p's folder: it may have been stored when the folder was another one.
+func (p pins) moved(path string) string {
+	slot, name := filepath.Split(path)
+	return filepath.Join(p.dir, filepath.Base(slot), name)
+}
+
+// pinned reports whether the slot has a network namespace that the user namespace pinned at userNS owns; "": any.
+func (p pins) pinned(slot int, userNS string) bool {
+	ns := p.path(slot, pinNet)
+	return isNamespace(ns) && (userNS == "" || isNamespace(userNS) && owns(userNS, ns))
+}
+
+// owns reports whether the namespace at path ns belongs to the user namespace at path userNS (NS_GET_USERNS, ioctl_ns(2)).
+func owns(userNS, ns string) bool {
+	f, err := os.Open(ns)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	fd, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_USERNS)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var owner, want unix.Stat_t
+	return unix.Fstat(fd, &owner) == nil && unix.Stat(userNS, &want) == nil && owner.Ino == want.Ino && owner.Dev == want.Dev
 }
 
 func isNamespace(path string) bool {
@@ -86,12 +110,52 @@ func isNamespace(path string) bool {
 //
 // The process that makes them never runs a program of its own: it stops at its execve, being traced, is made to call
 // unshare(2), is looked at and killed. It is not cloned into new namespaces: for a new user namespace Go forks without
-// CLONE_VM, and every page that the daemon then writes to is copied, some 30 ms of a processor for each pair. The tracer
-// is a thread, so the whole takes place on one.
+// CLONE_VM, and every page that the daemon then writes to is copied, some 30 ms of a processor for each pair.
 func (p pins) makePair(slot int, ids triton.IDRange) error {
+	return p.byStopped(slot, nil, func(pid int) error {
+		if err := callStopped(pid, unix.SYS_UNSHARE, unix.CLONE_NEWUSER|unix.CLONE_NEWNET, 0); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		ranges := fmt.Appendf(nil, "0 %d %d\n", ids.Base, ids.Size)
+		for _, name := range []string{"uid_map", "gid_map"} {
+			if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, name), ranges, 0); err != nil {
+				return fmt.Errorf("map ids: %w", err)
+			}
+		}
+		return errors.Join(
+			p.pin(slot, pinUser, fmt.Sprintf("/proc/%d/ns/user", pid)),
+			p.pin(slot, pinNet, fmt.Sprintf("/proc/%d/ns/net", pid)))
+	})
+}
+
+// makeNetNSIn pins a new network namespace that the user namespace pinned at userNS owns. Only a process without threads
+// can enter that, so the daemon cannot. An error is of kind FailedPrecondition where userNS is gone.
+func (p pins) makeNetNSIn(slot int, userNS string) error {
+	if !isNamespace(userNS) {
+		return fmt.Errorf("the user namespace that slot %d shares is gone: %w", slot, errdefs.ErrFailedPrecondition)
+	}
+	user, err := os.Open(userNS)
+	if err != nil {
+		return fmt.Errorf("open the user namespace that slot %d shares: %w", slot, err)
+	}
+	defer user.Close()
+	return p.byStopped(slot, []*os.File{user}, func(pid int) error {
+		if err := callStopped(pid, unix.SYS_SETNS, 0, unix.CLONE_NEWUSER); err != nil {
+			return fmt.Errorf("enter %s: %w", userNS, err)
+		}
+		if err := callStopped(pid, unix.SYS_UNSHARE, unix.CLONE_NEWNET, 0); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		return p.pin(slot, pinNet, fmt.Sprintf("/proc/%d/ns/net", pid))
+	})
+}
+
+// byStopped calls f with a traced process that stands before its first instruction and has files as its descriptors from
+// 0 on, and ends the process. The tracer is a thread, so the whole takes place on one. After an error nothing is pinned.
+func (p pins) byStopped(slot int, files []*os.File, f func(pid int) error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	proc, err := os.StartProcess("/proc/self/exe", []string{"triton-namespaces"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
+	proc, err := os.StartProcess("/proc/self/exe", []string{"triton-namespaces"}, &os.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{
 		Ptrace:    true,
 		Pdeathsig: syscall.SIGKILL,
 	}})
@@ -99,31 +163,13 @@ func (p pins) makePair(slot int, ids triton.IDRange) error {
 		return fmt.Errorf("make namespaces for slot %d: %w", slot, err)
 	}
 	// Until it is waited for below, the pid cannot be another process's.
-	err = p.pinPair(slot, proc.Pid, ids)
-	err = errors.Join(err, proc.Kill(), reap(proc.Pid))
-	if err != nil {
-		return errors.Join(err, p.remove(slot))
+	if err = awaitStop(proc.Pid); err == nil {
+		err = f(proc.Pid)
+	}
+	if err = errors.Join(err, proc.Kill(), reap(proc.Pid)); err != nil {
+		return errors.Join(fmt.Errorf("make namespaces for slot %d: %w", slot, err), p.remove(slot))
 	}
 	return nil
-}
-
-// pinPair gives the traced process pid its namespaces and pins them.
-func (p pins) pinPair(slot, pid int, ids triton.IDRange) error {
-	if err := awaitStop(pid); err != nil {
-		return err
-	}
-	if err := unshareStopped(pid, unix.CLONE_NEWUSER|unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("make namespaces for slot %d: %w", slot, err)
-	}
-	ranges := fmt.Appendf(nil, "0 %d %d\n", ids.Base, ids.Size)
-	for _, name := range []string{"uid_map", "gid_map"} {
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, name), ranges, 0); err != nil {
-			return fmt.Errorf("map ids of slot %d: %w", slot, err)
-		}
-	}
-	return errors.Join(
-		p.pin(slot, pinUser, fmt.Sprintf("/proc/%d/ns/user", pid)),
-		p.pin(slot, pinNet, fmt.Sprintf("/proc/%d/ns/net", pid)))
 }
 
 // awaitStop waits for a traced process to stand still.

@@ -170,7 +170,7 @@ func (n *Network) Restore(ctx context.Context, key triton.ContainerKey, ep trito
 	// The run root may be another one than the endpoint was made below.
 	ep.NetNS = n.pins.path(ep.Slot, pinNet)
 	if ep.UserNS != "" {
-		ep.UserNS = n.pins.path(ep.Slot, pinUser)
+		ep.UserNS = n.pins.moved(ep.UserNS)
 	}
 	if err := n.restore(ep); err != nil {
 		return ep, fmt.Errorf("restore the network of %s: %w", key, err)
@@ -179,7 +179,7 @@ func (n *Network) Restore(ctx context.Context, key triton.ContainerKey, ep trito
 }
 
 func (n *Network) restore(ep triton.Endpoint) error {
-	if !n.pins.pinned(ep.Slot, ep.UserNS != "") {
+	if !n.pins.pinned(ep.Slot, ep.UserNS) {
 		return n.make(ep)
 	}
 	if ep.HostLink == "" {

@@ -87,7 +87,7 @@ func TestKernelNextDaemonAdopts(t *testing.T) {
 	// Nobody may send what is not its own in the time before the new daemon knows its containers.
 	sender(t, a)(frame(b.MAC, b.MAC, unix.ETH_P_IP, datagram(ip(a), ip(b), nil)))
 	eventually(t, "the false MAC is counted", func() bool { d, err := n.Drops(); return err == nil && d.SpoofedMAC == 1 })
-	if _, err := n.Take(t.Context(), triton.ContainerKey{}, Bridged); !errdefs.IsFailedPrecondition(err) {
+	if _, err := n.Take(t.Context(), triton.ContainerKey{}, Bridged, User{}); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("take before reconcile: got %v, want a failed precondition", err)
 	}
 
@@ -179,7 +179,7 @@ func TestKernelReconcileKeepsWhatIsOfAnOlderSubnet(t *testing.T) {
 	if err := n.Reconcile(t.Context(), []triton.Endpoint{old}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("got %v, want that the address is not the subnet's", err)
 	}
-	if !n.pins.pinned(old.Slot, true) || !slices.Contains(linkNames(t), old.HostLink) {
+	if !n.pins.pinned(old.Slot, old.UserNS) || !slices.Contains(linkNames(t), old.HostLink) {
 		t.Error("the namespaces or the link of a container that may run are gone")
 	}
 	if fresh := take(t, n, Bridged); fresh.Slot == old.Slot || fresh.Gateway != "172.31.0.1" {
@@ -231,5 +231,42 @@ func TestOpenNamesAllMistakes(t *testing.T) {
 		if !strings.Contains(err.Error(), want+" ") {
 			t.Errorf("got %q, want %s named", err, want)
 		}
+	}
+}
+
+// A container that shares another's user namespace has a network namespace that this owns: its root may change it.
+func TestKernelNetworkOfASharedUserNamespace(t *testing.T) {
+	n := open(t, testConfig(t, testSubnet))
+	owner := take(t, n, Bridged)
+	key := triton.ContainerKey{Tenant: "default", ID: triton.NewID()}
+	guest, err := n.Take(t.Context(), key, Bridged, User{NS: owner.UserNS, IDs: owner.IDs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if guest.Slot == owner.Slot || guest.UserNS != owner.UserNS || guest.IDs != owner.IDs || guest.Address == owner.Address {
+		t.Errorf("owner %+v, guest %+v", owner, guest)
+	}
+	change := func() {
+		t.Helper()
+		if out, err := inside(t, guest, "ip", "link", "set", "eth0", "down"); err != nil {
+			t.Errorf("root inside may not change the network: %v: %s", err, out)
+		}
+	}
+	change()
+	if err := n.pins.remove(guest.Slot); err != nil { // as a reboot does
+		t.Fatal(err)
+	}
+	if _, err := n.Restore(t.Context(), key, guest); err != nil {
+		t.Fatal(err)
+	}
+	change()
+	if err := n.Release(t.Context(), owner); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Restore(t.Context(), key, guest); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("restore without the owner: got %v, want a failed precondition", err)
+	}
+	if err := n.Release(t.Context(), guest); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -47,7 +47,7 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	if err := checkMachine(&spec); err != nil {
 		return fail(err)
 	}
-	if err := n.checkJoins(tenant, &spec); err != nil {
+	if _, _, err := n.joinedUser(tenant, &spec); err != nil {
 		return fail(err)
 	}
 	networks, err := n.resolveMemberships(tenant, spec.Networks)
@@ -158,27 +158,24 @@ func (n *Node) acquire(ctx context.Context, rec Record, plan *volumePlan) (*cont
 // takeEndpoint reserves a namespace pair where the spec asks for namespaces of its own.
 func (n *Node) takeEndpoint(ctx context.Context, rec *Record) (triton.Endpoint, triton.IDRange, error) {
 	none := triton.Endpoint{Slot: -1}
-	if id, ok := strings.CutPrefix(rec.Spec.NetworkMode, triton.ContainerModePrefix); ok {
-		other, err := n.get(triton.ContainerKey{Tenant: rec.Key.Tenant, ID: id})
-		if err != nil {
-			return none, triton.IDRange{}, err
-		}
-		return none, other.rec.IDs, nil // the joined user namespace decides the ids
+	owner, joins, err := n.joinedUser(rec.Key.Tenant, &rec.Spec)
+	if err != nil || strings.HasPrefix(rec.Spec.NetworkMode, triton.ContainerModePrefix) {
+		return none, owner.IDs, err // the joined user namespace decides the ids
 	}
-	kind, ok := endpointKind(&rec.Spec)
+	kind, ok := endpointKind(&rec.Spec, rec.Spec.UserNamespace() && (!joins || owner.NS != ""))
 	if !ok {
 		return none, triton.IDRange{}, nil
 	}
-	ep, err := n.cfg.Network.Take(ctx, rec.Key, kind)
+	ep, err := n.cfg.Network.Take(ctx, rec.Key, kind, owner)
 	if err != nil {
 		return none, triton.IDRange{}, fmt.Errorf("take network of %s: %w", rec.Key, err)
 	}
 	return ep, ep.IDs, nil
 }
 
-// endpointKind says which namespace pair a spec needs; false: none, it uses the host's network.
-func endpointKind(s *triton.Spec) (network.Kind, bool) {
-	user := s.UserNamespace()
+// endpointKind says which namespace pair a spec needs, with or without a user namespace; false: none, it uses the host's
+// network.
+func endpointKind(s *triton.Spec, user bool) (network.Kind, bool) {
 	switch s.NetworkMode {
 	case triton.ModeHost:
 		return 0, false
@@ -195,22 +192,34 @@ func endpointKind(s *triton.Spec) (network.Kind, bool) {
 	}
 }
 
-// checkJoins verifies the containers whose namespaces the spec joins, and that the joined user namespaces agree.
-func (n *Node) checkJoins(tenant triton.Tenant, s *triton.Spec) error {
+// joinedUser is the user namespace of the containers whose namespaces the spec joins: these belong to it, so the container
+// shares it too, unless it is to have none at all. joins reports whether it shares one, be it the host's. Two cannot be
+// shared at once.
+func (n *Node) joinedUser(tenant triton.Tenant, s *triton.Spec) (owner network.User, joins bool, err error) {
+	from := ""
 	for _, mode := range []string{s.NetworkMode, s.PidMode, s.IpcMode} {
 		id, ok := strings.CutPrefix(mode, triton.ContainerModePrefix)
 		if !ok {
 			continue
 		}
-		if _, err := n.get(triton.ContainerKey{Tenant: tenant, ID: id}); err != nil {
-			return err
+		other, err := n.get(triton.ContainerKey{Tenant: tenant, ID: id})
+		if err != nil {
+			return owner, true, err
 		}
-		if mode != s.NetworkMode && s.NetworkMode != mode && s.UserNamespace() {
-			return kindf(errdefs.ErrInvalidArgument,
-				"joining %s needs its user namespace: use --network %s too, or --userns host", mode, mode)
+		if !s.UserNamespace() {
+			continue
 		}
+		ns, err := n.userNSOf(other)
+		if err != nil {
+			return owner, true, err
+		}
+		if joins && ns != owner.NS {
+			return owner, true, kindf(errdefs.ErrInvalidArgument,
+				"%s and %s have user namespaces of their own: joining both needs --userns host", from, mode)
+		}
+		owner, joins, from = network.User{NS: ns, IDs: other.rec.IDs}, true, mode
 	}
-	return nil
+	return owner, joins, nil
 }
 
 // explainConflict turns a taken name into docker's message, which names the holder.

@@ -204,12 +204,57 @@ func TestHostModesRunWithoutAUserNamespace(t *testing.T) {
 	u.ok(t, "exec", name, "mount", "-t", "tmpfs", "none", "/mnt")
 }
 
-// The network is joined as well: with it comes the user namespace that the other namespaces belong to.
+// namespaceOf is the kernel's name of a namespace of a container's first process.
+func (u *under) namespaceOf(t *testing.T, name, kind string) string {
+	t.Helper()
+	link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", u.pid(t, name), kind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return link
+}
+
 func TestSharedPidAndIpcNamespaces(t *testing.T) {
 	u := shared(t)
 	first := u.detached(t, "--ipc", "shareable", images.Busybox, "sleep", "1234")
-	out := u.ok(t, "run", "--rm", "--network", "container:"+first, "--pid", "container:"+first, images.Busybox, "ps", "-o", "args")
-	matches(t, "ps", out, "(?m)^sleep 1234")
 	u.ok(t, "exec", first, "sh", "-c", "echo shared >/dev/shm/x")
-	equal(t, "/dev/shm", u.ok(t, "run", "--rm", "--network", "container:"+first, "--ipc", "container:"+first, images.Busybox, "cat", "/dev/shm/x"), "shared")
+	for _, flags := range [][]string{{}, {"--network", "container:" + first}, {"--network", "none"}, {"--privileged"}, {"--network", "host"}} {
+		t.Run(strings.Join(flags, " "), func(t *testing.T) {
+			joining := append(flags, "--pid", "container:"+first, "--ipc", "container:"+first)
+			name := u.detached(t, append(joining, images.Busybox, "sleep", "4321")...)
+			matches(t, "ps", u.ok(t, "exec", name, "ps", "-o", "args"), "(?m)^sleep 1234$")
+			matches(t, "ps of the first", u.ok(t, "exec", first, "ps", "-o", "args"), "(?m)^sleep 4321$")
+			equal(t, "/dev/shm", u.ok(t, "exec", name, "cat", "/dev/shm/x"), "shared")
+			equal(t, "pid namespace", u.namespaceOf(t, name, "pid"), u.namespaceOf(t, first, "pid"))
+			equal(t, "ipc namespace", u.namespaceOf(t, name, "ipc"), u.namespaceOf(t, first, "ipc"))
+			equal(t, "inspect", u.inspect(t, name, "{{.HostConfig.PidMode}}"), "container:"+u.inspect(t, first, "{{.Id}}"))
+			u.ok(t, "exec", name, "ls", "/sys/class/net/lo") // the network namespace's own sysfs
+		})
+	}
+}
+
+// A container that shares another's processes has a network of its own, and keeps it over its own restart.
+func TestSharedPidNamespaceWithANetworkOfItsOwn(t *testing.T) {
+	u := shared(t)
+	first := u.detached(t, images.Busybox, "sleep", "1000")
+	name := u.detached(t, "--pid", "container:"+first, "-p", "127.0.0.1::80", images.Busybox, "httpd", "-f", "-h", "/bin")
+	if u.namespaceOf(t, name, "net") == u.namespaceOf(t, first, "net") {
+		t.Error("one network namespace, want two")
+	}
+	matches(t, "ping", u.ok(t, "exec", name, "ping", "-c", "1", "-w", "5", u.address(t, first)), "1 packets received")
+	address := u.address(t, name)
+	u.ok(t, "restart", "-t", "0", name)
+	equal(t, "address", u.address(t, name), address)
+	u.ok(t, "stop", "-t", "0", first)
+	u.fails(t, 1, "(?i)not running", "start", name)
+}
+
+func TestNamespacesOfTwoUserNamespacesAreNotJoined(t *testing.T) {
+	tritonOnly(t)
+	u := shared(t)
+	one, two := u.detached(t, images.Busybox, "sleep", "1000"), u.detached(t, "--ipc", "shareable", images.Busybox, "sleep", "1000")
+	u.fails(t, 1, "joining both needs --userns host", "create", "--pid", "container:"+one, "--ipc", "container:"+two, images.True)
+	name := u.detached(t, "--userns", "host", "--pid", "container:"+one, "--ipc", "container:"+two, images.Busybox, "sleep", "1000")
+	equal(t, "pid namespace", u.namespaceOf(t, name, "pid"), u.namespaceOf(t, one, "pid"))
+	equal(t, "ipc namespace", u.namespaceOf(t, name, "ipc"), u.namespaceOf(t, two, "ipc"))
 }

@@ -9,10 +9,9 @@ import (
 // syscallInstruction is the machine's own.
 var syscallInstruction = []byte{0x0f, 0x05}
 
-// unshareStopped makes the process pid, which the calling thread traces and which stands before the first instruction
-// of its program, call unshare(2) with the given flags, and stand still again. The program's text at that place is
-// overwritten: it must never go on.
-func unshareStopped(pid int, flags uint64) error {
+// callStopped makes the process pid, which the calling thread traces and which has not run an instruction of its program,
+// do a system call, and stand still again. The program's text at that place is overwritten: it must never go on.
+func callStopped(pid int, nr, arg0, arg1 uint64) error {
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(pid, &regs); err != nil {
 		return fmt.Errorf("read registers: %w", err)
@@ -20,7 +19,7 @@ func unshareStopped(pid int, flags uint64) error {
 	if _, err := unix.PtracePokeText(pid, uintptr(regs.Rip), syscallInstruction); err != nil {
 		return fmt.Errorf("write text: %w", err)
 	}
-	regs.Rax, regs.Rdi = unix.SYS_UNSHARE, flags
+	regs.Rax, regs.Rdi, regs.Rsi = nr, arg0, arg1
 	if err := unix.PtraceSetRegs(pid, &regs); err != nil {
 		return fmt.Errorf("write registers: %w", err)
 	}
@@ -34,7 +33,7 @@ func unshareStopped(pid int, flags uint64) error {
 		return fmt.Errorf("read result: %w", err)
 	}
 	if ret := int64(regs.Rax); ret != 0 {
-		return fmt.Errorf("unshare: %w", unix.Errno(-ret))
+		return unix.Errno(-ret)
 	}
 	return nil
 }
