@@ -108,6 +108,11 @@ func (s *Snapshot) DropNode(name string) {
 	for len(s.nodes.run[n]) > 0 {
 		s.Release(s.nodes.run[n][0].req.Key)
 	}
+	for key, c := range s.containers {
+		if c.node == n { // parked
+			s.Release(key)
+		}
+	}
 	s.unpost(n)
 	s.index.drop(n)
 	delete(s.byName, name)
@@ -149,7 +154,7 @@ func setDelay(m map[int32][]delay, of, by int32, share float64) {
 }
 
 // Assign records that a container was bound to a node: it counts there with its prediction until a frame acknowledges the
-// sequence number returned. A container that was assigned before moves.
+// sequence number returned. A container that was assigned before moves; one that stays keeps its samples.
 func (s *Snapshot) Assign(node string, r Request) (seq uint64, err error) {
 	n, ok := s.byName[node]
 	if !ok {
@@ -158,29 +163,30 @@ func (s *Snapshot) Assign(node string, r Request) (seq uint64, err error) {
 	if err := r.Validate(); err != nil {
 		return 0, fmt.Errorf("assign %s to %s: %w: %w", r.Key, node, err, errdefs.ErrInvalidArgument)
 	}
-	s.Release(r.Key)
 	s.seq++
 	c := &container{req: r, node: n, image: s.intern(r.Image, true), seq: s.seq, waiting: true}
-	s.expect(&c.req, nil, &c.load)
-	ns := &s.nodes
-	c.at = int32(len(ns.run[n]))
-	ns.run[n] = append(ns.run[n], c)
-	s.containers[r.Key] = c
-	ns.placed[n] = s.seq
-	cpu, mem := s.asked(&r)
-	ns.promised[n] += float64(cpu)
-	ns.promisedMem[n] += float64(mem)
-	ns.disk[n] += r.Disk
-	for _, p := range r.Ports {
-		ns.ports[n][p]++
+	if old := s.containers[r.Key]; old != nil && old.node == n {
+		c.own = old.own
 	}
-	s.charge(r.Key.Tenant, cpu, mem, 1)
-	s.remember(c)
-	s.addLoad(c)
-	ns.waiting[n] += c.load.mean[slot(s.hour)]
-	ns.waitMem[n] += c.load.mem
+	s.Release(r.Key)
+	s.expect(&c.req, &c.own, &c.load)
+	s.containers[r.Key] = c
+	name := containerKey(r.Key.Tenant, r.Name)
+	s.byContainer[name] = append(s.byContainer[name], c)
+	s.nodes.placed[n] = s.seq
+	s.begin(c)
 	s.place(n)
 	return s.seq, nil
+}
+
+// Park records that a container does not run: it uses nothing and is promised nothing, but constraints on containers find it.
+// Assign ends that.
+func (s *Snapshot) Park(key triton.ContainerKey) {
+	if c := s.containers[key]; c != nil && !c.idle {
+		s.end(c)
+		c.idle = true
+		s.place(c.node)
+	}
 }
 
 // Release records that a container is gone.
@@ -190,6 +196,38 @@ func (s *Snapshot) Release(key triton.ContainerKey) {
 		return
 	}
 	delete(s.containers, key)
+	name := containerKey(key.Tenant, c.req.Name)
+	s.byContainer[name] = slices.DeleteFunc(s.byContainer[name], func(o *container) bool { return o == c })
+	if len(s.byContainer[name]) == 0 {
+		delete(s.byContainer, name)
+	}
+	if !c.idle {
+		s.end(c)
+		s.place(c.node)
+	}
+}
+
+// begin counts a container on its node.
+func (s *Snapshot) begin(c *container) {
+	ns, n := &s.nodes, c.node
+	c.at = int32(len(ns.run[n]))
+	ns.run[n] = append(ns.run[n], c)
+	cpu, mem := s.asked(&c.req)
+	ns.promised[n] += float64(cpu)
+	ns.promisedMem[n] += float64(mem)
+	ns.disk[n] += c.req.Disk
+	for _, p := range c.req.Ports {
+		ns.ports[n][p]++
+	}
+	s.charge(c.req.Key.Tenant, cpu, mem, 1)
+	s.remember(c)
+	s.addLoad(c)
+	ns.waiting[n] += c.load.mean[slot(s.hour)]
+	ns.waitMem[n] += c.load.mem
+}
+
+// end undoes begin.
+func (s *Snapshot) end(c *container) {
 	ns, n := &s.nodes, c.node
 	last := len(ns.run[n]) - 1
 	ns.run[n][c.at], ns.run[n][last].at = ns.run[n][last], c.at
@@ -213,13 +251,10 @@ func (s *Snapshot) Release(key triton.ContainerKey) {
 		ns.nowMem[n] = max(0, ns.nowMem[n]-c.load.mem)
 	}
 	s.dropLoad(c)
-	s.place(n)
 }
 
-// remember and forget keep what finds containers by name and image.
+// remember and forget keep what finds running containers by image.
 func (s *Snapshot) remember(c *container) {
-	key := containerKey(c.req.Key.Tenant, c.req.Name)
-	s.byContainer[key] = append(s.byContainer[key], c)
 	if s.replicas[c.image] == nil {
 		s.replicas[c.image] = map[int32]int32{}
 	}
@@ -230,11 +265,6 @@ func (s *Snapshot) remember(c *container) {
 }
 
 func (s *Snapshot) forget(c *container) {
-	key := containerKey(c.req.Key.Tenant, c.req.Name)
-	s.byContainer[key] = slices.DeleteFunc(s.byContainer[key], func(o *container) bool { return o == c })
-	if len(s.byContainer[key]) == 0 {
-		delete(s.byContainer, key)
-	}
 	if s.replicas[c.image][c.node]--; s.replicas[c.image][c.node] == 0 {
 		if delete(s.replicas[c.image], c.node); len(s.replicas[c.image]) == 0 {
 			delete(s.replicas, c.image)
@@ -325,10 +355,11 @@ func (s *Snapshot) Report(f Frame) error {
 	if !f.Time.After(ns.frame[n].Time) {
 		return fmt.Errorf("frame of node %q of %s: not newer than the last: %w", f.Node, f.Time, errdefs.ErrFailedPrecondition)
 	}
+	ns.now[n] += s.confirmed(n, f.Containers)
 	used := float32(f.CPU)
 	s.learn(n, used, f.Over.Hours())
 	share := float32(min(1, f.Over.Seconds()/nowMemory.Seconds()))
-	if !ns.fresh[n] || ns.now[n] == 0 {
+	if !ns.fresh[n] || ns.frame[n].Time.IsZero() {
 		share = 1
 	}
 	d := used - ns.now[n]
@@ -354,10 +385,22 @@ func (s *Snapshot) Report(f Frame) error {
 	return nil
 }
 
+// confirmed ends the waiting of the containers that a frame measured. It returns what they use, cores: so much is new in the
+// node's present at once, and not as slowly as that is smoothed.
+func (s *Snapshot) confirmed(n int32, use []ContainerUse) (cpu float32) {
+	for _, u := range use {
+		if c := s.containers[u.Key]; c != nil && c.node == n && c.waiting {
+			s.confirm(c)
+			cpu += float32(u.CPU)
+		}
+	}
+	return cpu
+}
+
 // sample takes in what one container used; its expectation changes at once only where nothing better is known.
 func (s *Snapshot) sample(n int32, u ContainerUse, hours float32) {
 	c := s.containers[u.Key]
-	if c == nil || c.node != n {
+	if c == nil || c.node != n || c.idle {
 		return
 	}
 	cpu, mem := float32(u.CPU), float32(u.Memory)/mib

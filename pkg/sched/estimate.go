@@ -39,10 +39,33 @@ type ownUse struct {
 // coldSpread is the deviation of a container of which only moments are known, as a share of the request it may still rise to.
 const coldSpread = 0.25
 
+// memoryBelief is after how many hours an image's use of memory is believed in full; before, a part of the limit counts in
+// its place: a short run shows what a program computes with, but not what it grows to.
+const memoryBelief = 24
+
 // expect combines, in this order: the image's history; else what images in general use; else the request. The container's
 // own samples then take over: hours/(hours+OwnHours) of the mean is theirs where there is a history, all of it where there is
-// none (a sample is better than a promise), with a deviation that shrinks from coldSpread of the request as hours pass.
+// none (a sample is better than a promise), with a deviation that shrinks from coldSpread of the request as hours pass. Nothing
+// is expected to use more than its limits.
 func (s *Snapshot) expect(r *Request, own *ownUse, out *load) {
+	s.expectUnbound(r, own, out)
+	if most := float32(r.MaxCPU); most > 0 {
+		for b := range Slots {
+			out.mean[b], out.vr[b] = bound(out.mean[b], out.vr[b], most)
+		}
+	}
+	if r.Memory > 0 {
+		out.mem, out.memVar = bound(out.mem, out.memVar, float32(r.Memory)/mib)
+	}
+}
+
+// bound gives the moments of a quantity that a limit cuts: what the mean leaves of it is the most it can deviate by.
+func bound(mean, vr, most float32) (float32, float32) {
+	left := max(0, most-mean)
+	return min(mean, most), min(vr, left*min(mean, most)) // Bhatia and Davis (2000), of what lies in [0, most]
+}
+
+func (s *Snapshot) expectUnbound(r *Request, own *ownUse, out *load) {
 	cpu, mem := s.asked(r)
 	p := s.history.find(r.Image, r.Key.Tenant)
 	switch {
@@ -51,6 +74,9 @@ func (s *Snapshot) expect(r *Request, own *ownUse, out *load) {
 		out.mean, out.vr = p.Mean, p.Var
 		out.doubt(p.Peak, float32(s.cfg.Doubt))
 		out.mem, out.memVar = p.Mem.Mean, p.Mem.spread()
+		if young := max(0, 1-float32(p.Hours)/memoryBelief); young > 0 && r.Memory > 0 {
+			out.mem += young * max(0, mem-out.mem)
+		}
 	case s.hasPop:
 		out.basis = FromPopulation
 		out.flat(float32(s.prior.mean)*cpu, float32(s.prior.vr)*cpu*cpu)
@@ -69,8 +95,10 @@ func (s *Snapshot) expect(r *Request, own *ownUse, out *load) {
 		young := 1 / (1 + own.hours/minHours)
 		rise := coldSpread * young * max(0, cpu-own.mean)
 		out.flat(own.mean, variance+rise*rise)
-		// Memory is not believed so soon: it grows with the first requests served.
-		out.mem = young*mem + (1-young)*own.memPeak
+		// Memory is not believed so soon: it grows with the first requests served. Who has no limit was promised nothing.
+		if out.mem = own.memPeak; r.Memory > 0 {
+			out.mem = young*mem + (1-young)*own.memPeak
+		}
 		return
 	}
 	w := own.hours / (own.hours + float32(s.cfg.OwnHours))

@@ -30,6 +30,8 @@ type Decision struct {
 	Candidates []Candidate `json:"candidates,omitempty"`
 	// Refused are the reasons of a refusal, the most frequent first.
 	Refused []Reason `json:"refused,omitempty"`
+	// Despite is what a best-effort request was placed in spite of.
+	Despite []Reason `json:"despite,omitempty"`
 }
 
 // Candidate is a node that could take the request.
@@ -39,6 +41,8 @@ type Candidate struct {
 	Risk float64 `json:"risk"` // probability of CPU overload with the container
 	Peak float64 `json:"peak"` // cores, at hour Hour UTC
 	Hour int     `json:"hour"`
+	// Crashes of the image there of late; they fade.
+	Crashes float64 `json:"crashes,omitempty"`
 	// By holds the cost of each scorer that had one, the largest first.
 	By Parts `json:"by"`
 
@@ -109,8 +113,8 @@ func (d *Decision) Why() string {
 	return b.String()
 }
 
-func (f *found) candidate(s *Snapshot) Candidate {
-	return Candidate{Node: s.nodes.fixed[f.n].Name, Cost: float64(f.cost.total), Risk: float64(f.look.risk),
+func (f *found) candidate(s *Snapshot, q *query) Candidate {
+	return Candidate{Crashes: s.crashes(f.n, q), Node: s.nodes.fixed[f.n].Name, Cost: float64(f.cost.total), Risk: float64(f.look.risk),
 		Peak: float64(f.look.peak), Hour: f.look.worst, By: Parts{costs: f.cost}, Stale: !s.nodes.fresh[f.n]}
 }
 
@@ -139,6 +143,9 @@ func (d *Decision) Explain() string {
 		return b.String()
 	}
 	fmt.Fprintf(&b, "placed on %s, best of %d nodes looked at in a fleet of %d (margin %.2f)\n", d.Node, d.Looked, d.Nodes, d.Margin)
+	for _, r := range d.Despite {
+		fmt.Fprintf(&b, "in spite of: %s (best effort: it asked for no promise of that)\n", r.Text)
+	}
 	for i := range d.Candidates {
 		c := &d.Candidates[i]
 		fmt.Fprintf(&b, "%s  cost %.3f", c.Node, c.Cost)
@@ -146,6 +153,9 @@ func (d *Decision) Explain() string {
 			fmt.Fprintf(&b, "  peak %.2f cores at %02d:00 UTC, risk of overload %.2g %%\n", c.Peak, c.Hour, 100*c.Risk)
 		} else {
 			b.WriteString("  by requests: no fresh telemetry\n")
+		}
+		if c.Crashes > 0 {
+			fmt.Fprintf(&b, "  the image crashed there %s of late\n", times(c.Crashes))
 		}
 		for _, p := range c.By.List() {
 			fmt.Fprintf(&b, "  %+.3f %s: %s\n", p.Cost, p.Scorer, p.Reason)

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -36,6 +37,22 @@ type no struct {
 	short   float32 // by how much: MiB, cores, bytes, crashes or probability
 }
 
+// overlooked is a set of filters that are not asked.
+type overlooked uint16
+
+func (o overlooked) has(f filter) bool { return o&(1<<f) != 0 }
+
+// forBestEffort are the filters that do not refuse a best-effort request in the end.
+func (r *Request) forBestEffort() overlooked {
+	switch {
+	case !r.BestEffort:
+		return 0
+	case r.Memory == 0:
+		return 1<<filterCPU | 1<<filterSize | 1<<filterCrash | 1<<filterMemory
+	}
+	return 1<<filterCPU | 1<<filterSize | 1<<filterCrash
+}
+
 // rule asks the filters that need no outlook.
 func (s *Snapshot) rule(n int32, q *query) no {
 	ns := &s.nodes
@@ -63,7 +80,7 @@ func (s *Snapshot) rule(n int32, q *query) no {
 			return no{refused: true, filter: filterVolume, detail: int16(i)}
 		}
 	}
-	if q.cpu > ns.cap[n] {
+	if q.cpu > ns.cap[n] && !q.overlook.has(filterSize) {
 		return no{refused: true, filter: filterSize, short: q.cpu - ns.cap[n]}
 	}
 	if f.Disk > 0 && q.r.Disk > 0 {
@@ -71,7 +88,7 @@ func (s *Snapshot) rule(n int32, q *query) no {
 			return no{refused: true, filter: filterDisk, short: float32(q.r.Disk-left) / mib}
 		}
 	}
-	if c := ns.crash[n][q.r.Image]; c >= s.cfg.CrashLimit {
+	if c := s.crashes(n, q); c >= s.cfg.CrashLimit && !q.overlook.has(filterCrash) {
 		return no{refused: true, filter: filterCrash, short: float32(c)}
 	}
 	return no{}
@@ -83,23 +100,53 @@ func (s *Snapshot) fits(n int32, q *query, o *outlook) no {
 	ns := &s.nodes
 	room := 1 - q.reserve
 	if !ns.fresh[n] {
-		if d := ns.promisedMem[n] + float64(q.mem) - float64(ns.mem[n]*room); d > 0 {
+		if d := ns.promisedMem[n] + float64(q.mem) - float64(ns.mem[n]*room); d > 0 && !q.overlook.has(filterMemory) {
 			return no{refused: true, filter: filterMemory, stale: true, short: float32(d)}
 		}
-		if d := ns.promised[n] + float64(q.cpu) - float64(ns.cap[n]*room); d > slack {
+		if d := ns.promised[n] + float64(q.cpu) - float64(ns.cap[n]*room); d > slack && !q.overlook.has(filterCPU) {
 			return no{refused: true, filter: filterCPU, stale: true, short: float32(d)}
 		}
 		return no{}
 	}
-	if d := o.mem - ns.mem[n]*room; d > 0 {
+	if d := o.mem - ns.mem[n]*room; d > 0 && !q.overlook.has(filterMemory) {
 		return no{refused: true, filter: filterMemory, short: d}
 	}
 	// What fits by requests fits, whatever is unknown of the containers, unless the node is measured to run hot.
 	promised := ns.promised[n]+float64(q.cpu) <= float64(ns.cap[n]*room)+slack
-	if o.risk > q.risk && !(promised && o.soon <= q.risk) {
+	if o.risk > q.risk && !(promised && o.soon <= q.risk) && !q.overlook.has(filterCPU) {
 		return no{refused: true, filter: filterCPU, short: o.risk}
 	}
 	return no{}
+}
+
+// check asks all filters.
+func (s *Snapshot) check(n int32, q *query) no {
+	if a := s.rule(n, q); a.refused {
+		return a
+	}
+	o := s.look(n, &q.load, q.image, q.reserve)
+	return s.fits(n, q, &o)
+}
+
+// despite lists what a best-effort request was placed on node n in spite of.
+func (s *Snapshot) despite(n int32, q *query) (out []Reason) {
+	q.overlook = 0
+	for {
+		a := s.check(n, q)
+		if !a.refused {
+			return out
+		}
+		q.overlook |= 1 << a.filter
+		out = append(out, Reason{Filter: a.filter.String(), Text: a.reason(s, q.r, n), Nodes: 1, Names: []string{s.nodes.fixed[n].Name}})
+	}
+}
+
+// crashes is how often the image crashed on node n of late: in the tenant's hands, if it ever did in these, else in anyone's.
+func (s *Snapshot) crashes(n int32, q *query) float64 {
+	if own, ok := s.nodes.crash[n][q.tenantImage]; ok {
+		return own
+	}
+	return s.nodes.crash[n][q.r.Image]
 }
 
 // slack forgives the rounding of a sum of requests, cores.
@@ -154,7 +201,7 @@ func (a no) reason(s *Snapshot, r *Request, n int32) string {
 	case filterDisk:
 		return "disk " + amount(a.short) + " short"
 	case filterCrash:
-		return fmt.Sprintf("image crashed there %.0f times of late", a.short)
+		return fmt.Sprintf("image crashed there %s of late", times(float64(a.short)))
 	case filterMemory:
 		return "memory " + amount(a.short) + " short" + a.basis()
 	}
@@ -180,4 +227,12 @@ func amount(m float32) string {
 		return fmt.Sprintf("%.1f GiB", m/1024)
 	}
 	return fmt.Sprintf("%.0f MiB", max(1, m))
+}
+
+// times renders a fading count.
+func times(n float64) string {
+	if n := math.Round(max(1, n)); n > 1 {
+		return fmt.Sprintf("%.0f times", n)
+	}
+	return "once"
 }

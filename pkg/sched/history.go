@@ -2,6 +2,7 @@ package sched
 
 import (
 	"sort"
+	"strings"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -17,7 +18,7 @@ type ImageUse struct {
 	Profile Profile `json:"profile"`
 	// Request is what its containers asked for, cores; mean over hours.
 	Request float64 `json:"request"`
-	// Crashes counts deaths by signal, OOM or non-zero exit per node, fading by crashFade an hour.
+	// Crashes counts deaths by signal, by the OOM killer or with a status other than 0, per node, fading by crashFade an hour.
 	Crashes map[string]float64 `json:"crashes,omitempty"`
 }
 
@@ -32,23 +33,32 @@ func NewHistory() *History { return &History{Images: map[string]*ImageUse{}} }
 
 func tenantKey(image string, tenant triton.Tenant) string { return string(tenant) + "|" + image }
 
-// Observe adds what a container of image used in an hour. hour counts hours since the Unix epoch; request is in cores.
+// Observe adds what a container of image used in an hour or a part of it. hour counts hours since the Unix epoch; request is
+// in cores.
 func (h *History) Observe(image string, tenant triton.Tenant, hour int64, request float64, use HourUse) {
 	for _, key := range []string{image, tenantKey(image, tenant)} {
 		u := h.entry(key)
 		u.Profile.Observe(hour, use)
-		n := float64(min(u.Profile.Hours, memHours))
-		u.Request += (request - u.Request) / n
+		u.Request += (request - u.Request) * use.share() / min(u.Profile.Hours, memHours)
 	}
 }
 
-// Crashed counts a crash of image on node.
-func (h *History) Crashed(image, node string) {
-	u := h.entry(image)
-	if u.Crashes == nil {
-		u.Crashes = map[string]float64{}
+// RunEnded tells that a container of image ended; what it used was observed before.
+func (h *History) RunEnded(image string, tenant triton.Tenant) {
+	for _, key := range []string{image, tenantKey(image, tenant)} {
+		h.entry(key).Profile.Runs++
 	}
-	u.Crashes[node]++
+}
+
+// Crashed counts a crash of a tenant's container of image on node.
+func (h *History) Crashed(image string, tenant triton.Tenant, node string) {
+	for _, key := range []string{image, tenantKey(image, tenant)} {
+		u := h.entry(key)
+		if u.Crashes == nil {
+			u.Crashes = map[string]float64{}
+		}
+		u.Crashes[node]++
+	}
 }
 
 // Fade lets crash counts age by one hour.
@@ -114,7 +124,7 @@ const minPopulation = 20
 func (h *History) population() (p population, ok bool) {
 	keys := make([]string, 0, len(h.Images))
 	for k, u := range h.Images {
-		if u.Request > 0 && u.Profile.Known() {
+		if u.Request > 0 && u.Profile.Known() && !strings.Contains(k, "|") {
 			keys = append(keys, k)
 		}
 	}

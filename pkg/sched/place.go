@@ -26,13 +26,19 @@ func Place(s *Snapshot, r Request) (Decision, error) {
 		return d, d.refusal()
 	}
 	found := s.gather(q, &d, shown)
+	if len(found) == 0 && r.BestEffort {
+		d.Looked, q.overlook = 0, r.forBestEffort()
+		if found = s.gather(q, &d, shown); len(found) > 0 {
+			d.Despite = s.despite(found[0].n, q)
+		}
+	}
 	if len(found) == 0 {
 		d.Refused = s.refusals(q)
 		return d, d.refusal()
 	}
 	d.Candidates = make([]Candidate, len(found))
 	for i := range found {
-		d.Candidates[i] = found[i].candidate(s)
+		d.Candidates[i] = found[i].candidate(s, q)
 	}
 	d.Node = d.Candidates[0].Node
 	return d, nil
@@ -47,13 +53,16 @@ type query struct {
 	cpu, mem float32 // cores, MiB
 	load     load
 	image    int32
-	held     bool // some node has the image
-	pack     bool
-	risk     float32
-	reserve  float32
-	with     []map[int32]bool // per constraint on containers: the nodes that have one
-	spread   map[string]int32 // value of SpreadBy -> replicas
-	replicas int32
+	overlook overlooked
+	// tenantImage is the image's key in the tenant's own history.
+	tenantImage string
+	held        bool // some node has the image
+	pack        bool
+	risk        float32
+	reserve     float32
+	with        []map[int32]bool // per constraint on containers: the nodes that have one
+	spread      map[string]int32 // value of SpreadBy -> replicas
+	replicas    int32
 }
 
 // eagerRisk multiplies the risk that requests of positive priority may take.
@@ -62,6 +71,7 @@ const eagerRisk = 2
 func (s *Snapshot) query(r *Request) *query {
 	q := &query{r: r, image: s.intern(r.Image, false), pack: r.Strategy == Pack, risk: float32(s.cfg.Risk * s.margin.Ease)}
 	q.cpu, q.mem = s.asked(r)
+	q.tenantImage = tenantKey(r.Image, r.Key.Tenant)
 	q.held = len(s.posting[imageKey(r.Image)]) > 0
 	s.expect(r, nil, &q.load)
 	switch {
@@ -244,11 +254,7 @@ func (s *Snapshot) refusals(q *query) []Reason {
 		if !alive {
 			continue
 		}
-		a := s.rule(int32(n), q)
-		if !a.refused {
-			o := s.look(int32(n), &q.load, q.image, q.reserve)
-			a = s.fits(int32(n), q, &o)
-		}
+		a := s.check(int32(n), q)
 		k := kind{filter: a.filter, stale: a.stale}
 		if a.filter <= filterVolume {
 			k.detail = a.reason(s, q.r, int32(n))

@@ -40,6 +40,7 @@ type ContainerRecord struct {
 	Request Request `json:"request"`
 	Own     Own     `json:"own,omitzero"`
 	Waiting bool    `json:"waiting,omitempty"` // no frame has acknowledged it
+	Idle    bool    `json:"idle,omitempty"`    // it does not run
 }
 
 // Own is what a container was seen to use.
@@ -89,7 +90,7 @@ func (s *Snapshot) Record() Record {
 	sort.Slice(all, func(i, j int) bool { return all[i].seq < all[j].seq })
 	for _, c := range all {
 		o := c.own
-		r.Containers = append(r.Containers, ContainerRecord{Node: ns.fixed[c.node].Name, Request: c.req, Waiting: c.waiting,
+		r.Containers = append(r.Containers, ContainerRecord{Node: ns.fixed[c.node].Name, Request: c.req, Waiting: c.waiting, Idle: c.idle,
 			Own: Own{float64(o.hours), o.samples, float64(o.mean), float64(o.sq), float64(o.mem), float64(o.memPeak)}})
 	}
 	for victim, list := range s.culprits {
@@ -130,7 +131,9 @@ func FromRecord(r Record) (*Snapshot, error) {
 		}
 		own := s.containers[c.Request.Key]
 		own.own = ownUse{float32(c.Own.Hours), float32(c.Own.Mean), float32(c.Own.Square), float32(c.Own.Memory), float32(c.Own.MemPeak), c.Own.Samples}
-		own.waiting = c.Waiting
+		if own.waiting = c.Waiting; c.Idle {
+			s.Park(c.Request.Key)
+		}
 	}
 	for _, n := range r.Nodes {
 		if n.Frame == nil {

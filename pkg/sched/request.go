@@ -15,8 +15,10 @@ type Request struct {
 	Image  string              `json:"image"`
 	CPU    float64             `json:"cpu"`    // cores promised; 0: none, the fallback of Config.DefaultCPU is used for planning
 	Memory int64               `json:"memory"` // bytes, hard limit; 0: none, Config.DefaultMemory
-	Disk   int64               `json:"disk,omitempty"`
-	Labels map[string]string   `json:"labels,omitempty"`
+	// MaxCPU is the cores that the kernel lets it have at most; 0: all of the node.
+	MaxCPU float64           `json:"maxCPU,omitempty"`
+	Disk   int64             `json:"disk,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
 
 	Constraints []Constraint `json:"constraints,omitempty"`
 	Tolerates   []string     `json:"tolerates,omitempty"` // taints of nodes it may run on
@@ -30,6 +32,10 @@ type Request struct {
 	LatencySensitive bool `json:"latencySensitive,omitempty"`
 	// Priority below 0 leaves Config.LowReserve of each node free; above 0 it may take the reserve of others. 0: usual.
 	Priority int `json:"priority,omitempty"`
+	// BestEffort requests are placed where it costs least when no node fits and nothing but CPU or the image's crashes stands
+	// in the way, or memory where no limit promises any: a node's CPU is shared out, and whoever asks for no promise is not
+	// refused one. Decision.Despite then says what was overlooked.
+	BestEffort bool `json:"bestEffort,omitempty"`
 }
 
 // Strategy says which of the nodes that fit is best.
@@ -63,8 +69,13 @@ func (r *Request) Validate() error {
 	if r.Key.ID == "" {
 		errs = append(errs, errors.New("request without container id"))
 	}
-	if r.CPU < 0 || math.IsNaN(r.CPU) || math.IsInf(r.CPU, 0) {
-		errs = append(errs, fmt.Errorf("cpu %v: must be 0 or more cores", r.CPU))
+	for _, v := range [...]struct {
+		name string
+		v    float64
+	}{{"cpu", r.CPU}, {"maxCPU", r.MaxCPU}} {
+		if v.v < 0 || math.IsNaN(v.v) || math.IsInf(v.v, 0) {
+			errs = append(errs, fmt.Errorf("%s %v: must be 0 or more cores", v.name, v.v))
+		}
 	}
 	if r.Memory < 0 || r.Disk < 0 {
 		errs = append(errs, fmt.Errorf("memory %d, disk %d: must be 0 or more bytes", r.Memory, r.Disk))

@@ -51,7 +51,7 @@ func (s *Snapshot) score(n int32, q *query, o *outlook) (c costs) {
 	c.seen[scorePeak], c.seen[scoreNow], c.seen[scoreMemory] = peak, now, mem
 	s.stress(n, &c.seen)
 	c.seen[scoreInterference] = s.interference(n, q)
-	c.seen[scoreCrash] = min(1, float32(ns.crash[n][q.r.Image])/float32(s.cfg.CrashLimit))
+	c.seen[scoreCrash] = min(1, float32(s.crashes(n, q)/s.cfg.CrashLimit))
 	if !q.held || !ns.images[n][q.r.Image] {
 		c.seen[scoreLocality] = 1
 	}

@@ -24,9 +24,10 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata/*.txt")
 //	node NAME cpu=4 mem=8 [label=k=v ...] [taint=t] [drain] [image=i] [volume=v] [disk=GiB] [net=B/s]   memory in GiB
 //	frame NAME cpu=3.5 mem=1 [runq=5ms] [cpupsi=0.2] [mempsi=0.1] [iopsi=0.1] [disk=GiB] [net=B/s] [use=ID:CORES ...]
 //	history IMAGE cpu=0.5 mem=1 [night=4] [days=3] [cpureq=1]    night: cores used from 00:00 to 02:00
-//	crash IMAGE NODE    delay CULPRIT VICTIM SHARE    quota TENANT [cpu=] [mem=] [containers=]    seconds N    drop NAME
+//	crash IMAGE NODE [TENANT]    park NAME    delay CULPRIT VICTIM SHARE    quota TENANT [cpu=] [mem=] [containers=]    seconds N    drop NAME
 //	run NODE NAME ...   place NAME ...     image= cpu= mem= [c=constraint ...] [port=80/tcp] [volume=v] [spread=label] [pack]
-//	                                       [sensitive] [priority=] [tolerates=t] [label=k=v] [tenant=t] [disk=GiB]
+//	                                       [sensitive] [priority=] [tolerates=t] [label=k=v] [tenant=t] [disk=GiB] [besteffort]
+//	                                       [maxcpu=]
 //	explain NAME ...    rebalance          like place, with all the text
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -130,7 +131,7 @@ func (a args) pairs(key string) map[string]string {
 func parseArgs(t *testing.T, fields []string) args {
 	a := args{t, map[string][]string{}}
 	for _, f := range fields {
-		if k, v, ok := strings.Cut(f, "="); ok || slices.Contains([]string{"drain", "pack", "sensitive"}, f) {
+		if k, v, ok := strings.Cut(f, "="); ok || slices.Contains([]string{"drain", "pack", "sensitive", "besteffort"}, f) {
 			a.values[k] = append(a.values[k], v)
 		}
 	}
@@ -156,7 +157,11 @@ func (sc *script) do(f []string) (answer string, ok bool) {
 	case "history":
 		sc.history(arg(1), a)
 	case "crash":
-		sc.h.Crashed(arg(1), arg(2))
+		tenant := triton.DefaultTenant
+		if len(f) > 3 {
+			tenant = triton.Tenant(f[3])
+		}
+		sc.h.Crashed(arg(1), tenant, arg(2))
 		sc.s.Refresh()
 	case "delay":
 		v, err := strconv.ParseFloat(arg(3), 64)
@@ -169,6 +174,8 @@ func (sc *script) do(f []string) (answer string, ok bool) {
 		sc.check(err)
 		sc.now = sc.now.Add(time.Duration(n) * time.Second)
 		sc.s.Advance(sc.now)
+	case "park":
+		sc.s.Park(triton.ContainerKey{Tenant: triton.DefaultTenant, ID: arg(1)})
 	case "drop":
 		sc.s.DropNode(arg(1))
 	case "run":
@@ -238,9 +245,10 @@ func (sc *script) request(name string, a args) Request {
 	}
 	_, pack := a.values["pack"]
 	_, sensitive := a.values["sensitive"]
+	_, bestEffort := a.values["besteffort"]
 	r := Request{Key: triton.ContainerKey{Tenant: tenant, ID: name}, Name: name, Image: image, CPU: a.num("cpu"), Memory: a.gib("mem"),
 		Disk: a.gib("disk"), Labels: a.pairs("label"), Tolerates: a.values["tolerates"], Volumes: a.values["volume"],
-		LatencySensitive: sensitive, Priority: int(a.num("priority"))}
+		LatencySensitive: sensitive, Priority: int(a.num("priority")), MaxCPU: a.num("maxcpu"), BestEffort: bestEffort}
 	if pack {
 		r.Strategy = Pack
 	}
@@ -270,6 +278,9 @@ func (sc *script) place(how string, r Request) string {
 		return "refused: " + d.Why() + "\n"
 	}
 	answer := d.Node
+	for _, r := range d.Despite {
+		answer += " despite " + r.Text
+	}
 	for i, c := range d.Candidates {
 		sep := ","
 		if i == 0 {

@@ -121,6 +121,7 @@ type container struct {
 	image   int32
 	seq     uint64
 	waiting bool
+	idle    bool // parked: it does not run
 	own     ownUse
 	load    load
 }
