@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"os"
 	goruntime "runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -101,7 +99,7 @@ func staticInfo(c config, nodeID, cgroupVersion string) (triton.NodeInfo, error)
 	if err := unix.Uname(&uts); err != nil {
 		return triton.NodeInfo{}, err
 	}
-	total, err := memTotal()
+	machine, err := cgroup.ReadMachine()
 	if err != nil {
 		return triton.NodeInfo{}, err
 	}
@@ -109,28 +107,12 @@ func staticInfo(c config, nodeID, cgroupVersion string) (triton.NodeInfo, error)
 	return triton.NodeInfo{
 		Name: host, ID: nodeID, Instance: c.Instance, Version: version, Commit: commit, Started: time.Now(),
 		KernelVersion: unix.ByteSliceToString(uts.Release[:]), Architecture: unix.ByteSliceToString(uts.Machine[:]),
-		OperatingSystem: name, OSVersion: osVersion, NCPU: goruntime.NumCPU(), MemTotal: total,
+		OperatingSystem: name, OSVersion: osVersion, NCPU: goruntime.NumCPU(), MemTotal: int64(machine.MemoryTotal),
 		CgroupVersion: cgroupVersion, CgroupDriver: "cgroupfs", DataRoot: c.DataRoot, StorageDriver: "overlayfs",
 		SecurityOptions:    []string{"name=seccomp,profile=builtin", "name=userns"},
 		InsecureRegistries: append([]string{"127.0.0.0/8", "::1/128"}, c.InsecureRegistries...),
 		RuncVersion:        moduleVersion("github.com/opencontainers/runc"), ContainerdVersion: moduleVersion("github.com/containerd/containerd/v2"),
 	}, nil
-}
-
-// memTotal is the machine's memory in bytes (MemTotal of /proc/meminfo, which is in KiB).
-func memTotal() (int64, error) {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		if fields := strings.Fields(sc.Text()); len(fields) >= 2 && fields[0] == "MemTotal:" {
-			kib, err := strconv.ParseInt(fields[1], 10, 64)
-			return kib << 10, err
-		}
-	}
-	return 0, os.ErrNotExist
 }
 
 // osRelease reads os-release(5); a machine without one is shown as Linux.

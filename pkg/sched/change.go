@@ -359,7 +359,7 @@ func (s *Snapshot) Report(f Frame) error {
 	used := float32(f.CPU)
 	s.learn(n, used, f.Over.Hours())
 	share := float32(min(1, f.Over.Seconds()/nowMemory.Seconds()))
-	if !ns.fresh[n] || ns.frame[n].Time.IsZero() {
+	if !ns.fresh[n] || ns.now[n] == 0 {
 		share = 1
 	}
 	d := used - ns.now[n]
@@ -456,7 +456,7 @@ func (s *Snapshot) Refresh() {
 			}
 		}
 	}
-	s.refreshCrashes()
+	s.RefreshCrashes()
 	for n, alive := range ns.alive {
 		if alive {
 			s.place(int32(n))
@@ -464,11 +464,14 @@ func (s *Snapshot) Refresh() {
 	}
 }
 
-func (s *Snapshot) refreshCrashes() {
+// RefreshCrashes takes over what the history says of crashes. Call it after History.Crashed and History.Fade.
+func (s *Snapshot) RefreshCrashes() {
 	clear(s.nodes.crash)
+	s.crashed = false
 	for image, u := range s.history.Images {
 		for node, count := range u.Crashes {
 			if n, ok := s.byName[node]; ok {
+				s.crashed = true
 				if s.nodes.crash[n] == nil {
 					s.nodes.crash[n] = map[string]float64{}
 				}

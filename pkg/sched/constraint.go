@@ -172,6 +172,9 @@ const (
 	constraintsLabel = "com.docker.swarm.constraints"
 )
 
+// maxConstraints bounds those of one container: each may look at all containers.
+const maxConstraints = 64
+
 // Constraints collects the constraints of a container from its environment (entries constraint:... and affinity:...) and from
 // the labels com.docker.swarm.affinities and com.docker.swarm.constraints.
 func Constraints(env []string, labels map[string]string) ([]Constraint, error) {
@@ -193,6 +196,9 @@ func Constraints(env []string, labels map[string]string) ([]Constraint, error) {
 		for _, text := range list {
 			texts = append(texts, l.prefix+text)
 		}
+	}
+	if len(texts) > maxConstraints {
+		return nil, fmt.Errorf("%d constraints: at most %d are allowed: %w", len(texts), maxConstraints, errdefs.ErrInvalidArgument)
 	}
 	out := make([]Constraint, 0, len(texts))
 	for _, text := range texts {

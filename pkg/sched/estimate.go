@@ -20,11 +20,13 @@ const (
 	FromItself                  // the container's own samples
 	FromPopulation              // what images in general use of their request
 	FromRequest                 // nothing is known: the request in full
+	FromNothing                 // nothing is known nor was asked for: the defaults
 )
 
 // String ends the sentence "expected to use so much, by ...".
 func (b Basis) String() string {
-	return [...]string{"history of the image", "its own samples", "what images use of their request", "its request"}[b]
+	return [...]string{"history of the image", "its own samples", "what images use of their request", "its request",
+		"the default: nothing is known of it"}[b]
 }
 
 // ownUse is what one container was seen to use, weighted by time.
@@ -39,8 +41,8 @@ type ownUse struct {
 // coldSpread is the deviation of a container of which only moments are known, as a share of the request it may still rise to.
 const coldSpread = 0.25
 
-// memoryBelief is after how many hours an image's use of memory is believed in full; before, a part of the limit counts in
-// its place: a short run shows what a program computes with, but not what it grows to.
+// memoryBelief is after how many hours an image's use of memory is believed in full; before, a part of what was promised
+// counts in its place: a short run shows what a program computes with, but not what it grows to.
 const memoryBelief = 24
 
 // expect combines, in this order: the image's history; else what images in general use; else the request. The container's
@@ -54,8 +56,8 @@ func (s *Snapshot) expect(r *Request, own *ownUse, out *load) {
 			out.mean[b], out.vr[b] = bound(out.mean[b], out.vr[b], most)
 		}
 	}
-	if r.Memory > 0 {
-		out.mem, out.memVar = bound(out.mem, out.memVar, float32(r.Memory)/mib)
+	if r.MaxMemory > 0 {
+		out.mem, out.memVar = bound(out.mem, out.memVar, float32(r.MaxMemory)/mib)
 	}
 }
 
@@ -67,7 +69,7 @@ func bound(mean, vr, most float32) (float32, float32) {
 
 func (s *Snapshot) expectUnbound(r *Request, own *ownUse, out *load) {
 	cpu, mem := s.asked(r)
-	p := s.history.find(r.Image, r.Key.Tenant)
+	p := s.history.find(r.origin())
 	switch {
 	case p != nil:
 		out.basis = FromImage
@@ -83,6 +85,9 @@ func (s *Snapshot) expectUnbound(r *Request, own *ownUse, out *load) {
 		out.mem, out.memVar = mem, 0
 	default:
 		out.basis = FromRequest
+		if r.CPU == 0 && r.Memory == 0 {
+			out.basis = FromNothing
+		}
 		out.flat(cpu, 0)
 		out.mem, out.memVar = mem, 0
 	}
@@ -95,7 +100,7 @@ func (s *Snapshot) expectUnbound(r *Request, own *ownUse, out *load) {
 		young := 1 / (1 + own.hours/minHours)
 		rise := coldSpread * young * max(0, cpu-own.mean)
 		out.flat(own.mean, variance+rise*rise)
-		// Memory is not believed so soon: it grows with the first requests served. Who has no limit was promised nothing.
+		// Memory is not believed so soon: it grows with the first requests served. Who was promised nothing is taken at its word.
 		if out.mem = own.memPeak; r.Memory > 0 {
 			out.mem = young*mem + (1-young)*own.memPeak
 		}

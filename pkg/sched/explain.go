@@ -18,19 +18,24 @@ type Decision struct {
 	Image    string              `json:"image"`
 	Node     string              `json:"node,omitempty"` // "": refused
 	At       time.Time           `json:"at,omitzero"`    // the snapshot's time
-	CPU      float64             `json:"cpu"`            // cores asked for
-	Memory   int64               `json:"memory"`         // bytes asked for
+	CPU      float64             `json:"cpu"`            // cores promised; 0: none
+	Memory   int64               `json:"memory"`         // bytes promised; 0: none
 	Expected float64             `json:"expected"`       // cores it is expected to use now
 	Basis    string              `json:"basis"`          // of the expectation
 	Margin   float64             `json:"margin"`         // by which deviations were stretched
+	Ease     float64             `json:"ease"`           // by which the admitted risk was multiplied
 	Nodes    int                 `json:"nodes"`          // in the fleet
 	Looked   int                 `json:"looked"`         // nodes looked at
 	Seed     uint64              `json:"seed"`           // of ties
+
+	MaxCPU         float64 `json:"maxCPU,omitempty"`    // cores, limit; 0: none
+	MaxMemory      int64   `json:"maxMemory,omitempty"` // bytes, limit; 0: none
+	ExpectedMemory int64   `json:"expectedMemory"`      // bytes
 	// Candidates are the best nodes, the chosen one first.
 	Candidates []Candidate `json:"candidates,omitempty"`
 	// Refused are the reasons of a refusal, the most frequent first.
 	Refused []Reason `json:"refused,omitempty"`
-	// Despite is what a best-effort request was placed in spite of.
+	// Despite is what the request was placed in spite of.
 	Despite []Reason `json:"despite,omitempty"`
 }
 
@@ -87,7 +92,7 @@ func (r *Refusal) Error() string { return r.why }
 func (r *Refusal) Unwrap() error { return errdefs.ErrResourceExhausted }
 
 func (d *Decision) refusal() *Refusal {
-	return &Refusal{why: "no node can take the container: " + d.Why()}
+	return &Refusal{why: "no suitable node (" + d.Why() + ")"}
 }
 
 // Why is the reasons of a refusal in one line: "12 nodes: memory 3.1 GiB short; 3: label gpu=yes".
@@ -133,18 +138,38 @@ func (p Parts) List() []Part {
 	return out
 }
 
+// amounts renders cores and bytes; 0 is none of them.
+func amounts(cpu float64, memory int64) string {
+	switch {
+	case cpu == 0 && memory == 0:
+		return "nothing"
+	case memory == 0:
+		return fmt.Sprintf("%.2f cores", cpu)
+	case cpu == 0:
+		return amount(float32(memory / mib))
+	}
+	return fmt.Sprintf("%.2f cores and %s", cpu, amount(float32(memory/mib)))
+}
+
 // Explain renders the decision for people.
 func (d *Decision) Explain() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "container %s of image %s asked for %.2f cores and %s\n", triton.ShortID(d.Key.ID), d.Image, d.CPU, amount(float32(d.Memory/mib)))
-	fmt.Fprintf(&b, "expected to use %.2f cores now, by %s\n", d.Expected, d.Basis)
+	verb := "is promised"
+	if d.Node == "" {
+		verb = "wants a promise of"
+	}
+	fmt.Fprintf(&b, "container %s of image %s %s %s", triton.ShortID(d.Key.ID), d.Image, verb, amounts(d.CPU, d.Memory))
+	if d.MaxCPU > 0 || d.MaxMemory > 0 {
+		fmt.Fprintf(&b, ", limited to %s", amounts(d.MaxCPU, d.MaxMemory))
+	}
+	fmt.Fprintf(&b, "\nexpected to use %.2f cores now and %s, by %s\n", d.Expected, amount(float32(d.ExpectedMemory/mib)), d.Basis)
 	if d.Node == "" {
 		fmt.Fprintf(&b, "refused: %s\n", d.Why())
 		return b.String()
 	}
-	fmt.Fprintf(&b, "placed on %s, best of %d nodes looked at in a fleet of %d (margin %.2f)\n", d.Node, d.Looked, d.Nodes, d.Margin)
+	fmt.Fprintf(&b, "placed on %s, best of %d nodes looked at in a fleet of %d (margin %.2f, ease %.2f)\n", d.Node, d.Looked, d.Nodes, d.Margin, d.Ease)
 	for _, r := range d.Despite {
-		fmt.Fprintf(&b, "in spite of: %s (best effort: it asked for no promise of that)\n", r.Text)
+		fmt.Fprintf(&b, "in spite of: %s (nothing is promised of that)\n", r.Text)
 	}
 	for i := range d.Candidates {
 		c := &d.Candidates[i]

@@ -42,15 +42,19 @@ type overlooked uint16
 
 func (o overlooked) has(f filter) bool { return o&(1<<f) != 0 }
 
-// forBestEffort are the filters that do not refuse a best-effort request in the end.
-func (r *Request) forBestEffort() overlooked {
-	switch {
-	case !r.BestEffort:
-		return 0
-	case r.Memory == 0:
-		return 1<<filterCPU | 1<<filterSize | 1<<filterCrash | 1<<filterMemory
+// overlooks are the filters that refuse nothing once no node passes all: that an image crashed is a reason to try another node,
+// not to try none, and what nobody promised is shared out.
+func (s *Snapshot) overlooks(r *Request) (o overlooked) {
+	if s.crashed {
+		o |= 1 << filterCrash
 	}
-	return 1<<filterCPU | 1<<filterSize | 1<<filterCrash
+	if r.BestEffort && r.CPU == 0 {
+		o |= 1<<filterCPU | 1<<filterSize
+	}
+	if r.BestEffort && r.Memory == 0 {
+		o |= 1 << filterMemory
+	}
+	return o
 }
 
 // rule asks the filters that need no outlook.
@@ -108,7 +112,11 @@ func (s *Snapshot) fits(n int32, q *query, o *outlook) no {
 		}
 		return no{}
 	}
-	if d := o.mem - ns.mem[n]*room; d > 0 && !q.overlook.has(filterMemory) {
+	need := o.mem
+	if q.r.Memory > 0 {
+		need = max(need, q.mem) // no history makes a promise smaller than the node
+	}
+	if d := need - ns.mem[n]*room; d > 0 && !q.overlook.has(filterMemory) {
 		return no{refused: true, filter: filterMemory, short: d}
 	}
 	// What fits by requests fits, whatever is unknown of the containers, unless the node is measured to run hot.
@@ -143,10 +151,10 @@ func (s *Snapshot) despite(n int32, q *query) (out []Reason) {
 
 // crashes is how often the image crashed on node n of late: in the tenant's hands, if it ever did in these, else in anyone's.
 func (s *Snapshot) crashes(n int32, q *query) float64 {
-	if own, ok := s.nodes.crash[n][q.tenantImage]; ok {
+	if own, ok := s.nodes.crash[n][q.keys[0]]; ok {
 		return own
 	}
-	return s.nodes.crash[n][q.r.Image]
+	return s.nodes.crash[n][q.keys[1]]
 }
 
 // slack forgives the rounding of a sum of requests, cores.

@@ -1,14 +1,16 @@
 package sched
 
 import (
-	"sort"
+	"cmp"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/tritond/triton/pkg/triton"
 )
 
 // History is what is known of images beyond the containers that run now. Its owner persists it (it is plain JSON) and feeds
-// it; two keys are kept per image, because tenants use the same image differently: with and without the tenant.
+// it. Two keys are kept per image, because tenants use the same image differently: see Origin.
 type History struct {
 	Images map[string]*ImageUse `json:"images"`
 }
@@ -18,12 +20,29 @@ type ImageUse struct {
 	Profile Profile `json:"profile"`
 	// Request is what its containers asked for, cores; mean over hours.
 	Request float64 `json:"request"`
+	// Seen is the last hour since the Unix epoch in which one ran.
+	Seen int64 `json:"seen,omitempty"`
 	// Crashes counts deaths by signal, by the OOM killer or with a status other than 0, per node, fading by crashFade an hour.
 	Crashes map[string]float64 `json:"crashes,omitempty"`
 }
 
-// maxImages bounds the history; the least observed are forgotten first.
-const maxImages = 20_000
+// Origin is whose use a history is of: that of a tenant's containers, by the name that the image has there, so that a new
+// version under the old name is not unknown; and that of anyone's containers of the same content, since tenants give the same
+// name to different images.
+type Origin struct {
+	Tenant  triton.Tenant
+	Image   string
+	ImageID string // "": Image names the content
+}
+
+// keys are the tenant's own and the one of all tenants.
+func (o Origin) keys() [2]string {
+	return [2]string{string(o.Tenant) + "|" + o.Image, cmp.Or(o.ImageID, o.Image)}
+}
+
+// MaxImages bounds the history, in keys; those not seen for longest are forgotten first. A key is about 0.6 KiB of memory, and
+// 1 KiB of JSON.
+const MaxImages = 4096
 
 // crashFade is the hourly fading of crash counts: half is forgotten in about three days.
 const crashFade = 0.99042
@@ -31,28 +50,26 @@ const crashFade = 0.99042
 // NewHistory returns an empty history.
 func NewHistory() *History { return &History{Images: map[string]*ImageUse{}} }
 
-func tenantKey(image string, tenant triton.Tenant) string { return string(tenant) + "|" + image }
-
-// Observe adds what a container of image used in an hour or a part of it. hour counts hours since the Unix epoch; request is
-// in cores.
-func (h *History) Observe(image string, tenant triton.Tenant, hour int64, request float64, use HourUse) {
-	for _, key := range []string{image, tenantKey(image, tenant)} {
+// Observe adds what a container used in an hour or a part of it. hour counts hours since the Unix epoch; request is in cores.
+func (h *History) Observe(of Origin, hour int64, request float64, use HourUse) {
+	for _, key := range of.keys() {
 		u := h.entry(key)
 		u.Profile.Observe(hour, use)
+		u.Seen = max(u.Seen, hour)
 		u.Request += (request - u.Request) * use.share() / min(u.Profile.Hours, memHours)
 	}
 }
 
-// RunEnded tells that a container of image ended; what it used was observed before.
-func (h *History) RunEnded(image string, tenant triton.Tenant) {
-	for _, key := range []string{image, tenantKey(image, tenant)} {
+// RunEnded tells that a container ended; what it used was observed before.
+func (h *History) RunEnded(of Origin) {
+	for _, key := range of.keys() {
 		h.entry(key).Profile.Runs++
 	}
 }
 
-// Crashed counts a crash of a tenant's container of image on node.
-func (h *History) Crashed(image string, tenant triton.Tenant, node string) {
-	for _, key := range []string{image, tenantKey(image, tenant)} {
+// Crashed counts a crash of a container on node.
+func (h *History) Crashed(of Origin, node string) {
+	for _, key := range of.keys() {
 		u := h.entry(key)
 		if u.Crashes == nil {
 			u.Crashes = map[string]float64{}
@@ -78,7 +95,7 @@ func (h *History) entry(key string) *ImageUse {
 	}
 	u := h.Images[key]
 	if u == nil {
-		if len(h.Images) >= maxImages {
+		if len(h.Images) >= MaxImages {
 			h.forget()
 		}
 		u = &ImageUse{}
@@ -87,24 +104,29 @@ func (h *History) entry(key string) *ImageUse {
 	return u
 }
 
-// forget drops the tenth of the keys that were observed least, so that it is rarely called.
+// forget drops the tenth of the keys that were not seen for longest, so that it is rarely called.
 func (h *History) forget() {
 	keys := make([]string, 0, len(h.Images))
 	for k := range h.Images {
 		keys = append(keys, k)
 	}
-	sort.Slice(keys, func(i, j int) bool {
-		a, b := h.Images[keys[i]].Profile.Hours, h.Images[keys[j]].Profile.Hours
-		return a < b || a == b && keys[i] < keys[j]
+	slices.SortFunc(keys, func(a, b string) int {
+		return cmp.Or(cmp.Compare(h.Images[a].Seen, h.Images[b].Seen),
+			cmp.Compare(h.Images[a].Profile.Hours, h.Images[b].Profile.Hours), cmp.Compare(a, b))
 	})
 	for _, k := range keys[:len(keys)/10+1] {
 		delete(h.Images, k)
 	}
 }
 
-// find returns the profile to believe for a container: the tenant's own use of the image, else anyone's, else nil.
-func (h *History) find(image string, tenant triton.Tenant) *Profile {
-	for _, key := range [2]string{tenantKey(image, tenant), image} {
+// ForgetBefore drops what was not seen since hour.
+func (h *History) ForgetBefore(hour int64) {
+	maps.DeleteFunc(h.Images, func(_ string, u *ImageUse) bool { return u.Seen < hour })
+}
+
+// find returns the profile to believe: the tenant's own use of the image, else anyone's, else nil.
+func (h *History) find(of Origin) *Profile {
+	for _, key := range of.keys() {
 		if u := h.Images[key]; u != nil && u.Profile.Known() {
 			return &u.Profile
 		}
@@ -128,7 +150,7 @@ func (h *History) population() (p population, ok bool) {
 			keys = append(keys, k)
 		}
 	}
-	sort.Strings(keys) // sums must not depend on the order of a map
+	slices.Sort(keys) // sums must not depend on the order of a map
 	n, sum, sumsq := 0.0, 0.0, 0.0
 	for _, k := range keys {
 		u := h.Images[k]

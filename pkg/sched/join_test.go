@@ -49,11 +49,11 @@ func TestOneShortRunMakesAnImageKnown(t *testing.T) {
 	if d.Basis != FromRequest.String() || d.Expected != 0.5 {
 		t.Fatalf("before: expected %v by %s", d.Expected, d.Basis)
 	}
-	h.Observe("burner", "default", 12, 0, HourUse{Share: 5.0 / 3600, CPUMean: 1, MemMean: 1 << 20, MemPeak: 1 << 20})
+	h.Observe(r.origin(), 12, 0, HourUse{Share: 5.0 / 3600, CPUMean: 1, MemMean: 1 << 20, MemPeak: 1 << 20})
 	if d, err = Place(s, r); err != nil || d.Basis != FromRequest.String() {
 		t.Errorf("five seconds of a run that goes on: %v by %s", err, d.Basis)
 	}
-	h.RunEnded("burner", "default")
+	h.RunEnded(r.origin())
 	d, err = Place(s, r)
 	check(t, err)
 	if d.Basis != FromImage.String() || math.Abs(d.Expected-1) > 0.01 {
@@ -72,7 +72,7 @@ func TestBestEffortWithoutLimitIsNeverRefused(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 12))
 		h := imagesOf(rng)
 		for range rng.IntN(6) {
-			h.Crashed("image1", "default", "n00000")
+			h.Crashed(Origin{Tenant: "default", Image: "image1"}, "n00000")
 		}
 		s := fleet(t, 1+rng.IntN(3), nil, h)
 		for i := range 200 {
@@ -84,7 +84,7 @@ func TestBestEffortWithoutLimitIsNeverRefused(t *testing.T) {
 					CPU: 8 * rng.Float64(), Memory: rng.Int64N(16 << 30)}))
 			}
 			r := ask(rng, i)
-			r.Memory, r.BestEffort = 0, true
+			r.CPU, r.Memory, r.BestEffort = 0, 0, true
 			d, err := Place(s, r)
 			if err != nil {
 				t.Fatalf("seed %d, request %d: %v", seed, i, err)

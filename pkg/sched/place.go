@@ -19,18 +19,20 @@ func Place(s *Snapshot, r Request) (Decision, error) {
 		return Decision{}, fmt.Errorf("place %s: %w: %w", r.Key, err, errdefs.ErrInvalidArgument)
 	}
 	q := s.query(&r)
-	d := Decision{Key: r.Key, Image: r.Image, CPU: float64(q.cpu), Memory: int64(q.mem) * mib, Basis: q.load.basis.String(),
-		Expected: float64(q.load.mean[slot(s.hour)]), Margin: s.margin.N, Nodes: s.Len(), Seed: s.seed, At: s.now}
+	d := Decision{Key: r.Key, Image: r.Image, CPU: r.CPU, Memory: r.Memory, MaxCPU: r.MaxCPU, MaxMemory: r.MaxMemory,
+		Basis: q.load.basis.String(), Expected: float64(q.load.mean[slot(s.hour)]), ExpectedMemory: int64(q.load.mem) * mib,
+		Margin: s.margin.N, Ease: s.margin.Ease, Nodes: s.Len(), Seed: s.seed, At: s.now}
 	if short := s.overQuota(q); short != "" {
 		d.Refused = []Reason{{Text: short, Nodes: s.Len()}}
 		return d, d.refusal()
 	}
 	found := s.gather(q, &d, shown)
-	if len(found) == 0 && r.BestEffort {
-		d.Looked, q.overlook = 0, r.forBestEffort()
+	if o := s.overlooks(&r); len(found) == 0 && o != 0 {
+		d.Looked, q.overlook = 0, o
 		if found = s.gather(q, &d, shown); len(found) > 0 {
 			d.Despite = s.despite(found[0].n, q)
 		}
+		q.overlook = 0
 	}
 	if len(found) == 0 {
 		d.Refused = s.refusals(q)
@@ -54,15 +56,14 @@ type query struct {
 	load     load
 	image    int32
 	overlook overlooked
-	// tenantImage is the image's key in the tenant's own history.
-	tenantImage string
-	held        bool // some node has the image
-	pack        bool
-	risk        float32
-	reserve     float32
-	with        []map[int32]bool // per constraint on containers: the nodes that have one
-	spread      map[string]int32 // value of SpreadBy -> replicas
-	replicas    int32
+	keys     [2]string // of the image's history
+	held     bool      // some node has the image
+	pack     bool
+	risk     float32
+	reserve  float32
+	with     []map[int32]bool // per constraint on containers: the nodes that have one
+	spread   map[string]int32 // value of SpreadBy -> replicas
+	replicas int32
 }
 
 // eagerRisk multiplies the risk that requests of positive priority may take.
@@ -71,7 +72,7 @@ const eagerRisk = 2
 func (s *Snapshot) query(r *Request) *query {
 	q := &query{r: r, image: s.intern(r.Image, false), pack: r.Strategy == Pack, risk: float32(s.cfg.Risk * s.margin.Ease)}
 	q.cpu, q.mem = s.asked(r)
-	q.tenantImage = tenantKey(r.Image, r.Key.Tenant)
+	q.keys = r.origin().keys()
 	q.held = len(s.posting[imageKey(r.Image)]) > 0
 	s.expect(r, nil, &q.load)
 	switch {

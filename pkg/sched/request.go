@@ -12,13 +12,16 @@ import (
 type Request struct {
 	Key    triton.ContainerKey `json:"key"`
 	Name   string              `json:"name,omitempty"`
-	Image  string              `json:"image"`
-	CPU    float64             `json:"cpu"`    // cores promised; 0: none, the fallback of Config.DefaultCPU is used for planning
-	Memory int64               `json:"memory"` // bytes, hard limit; 0: none, Config.DefaultMemory
-	// MaxCPU is the cores that the kernel lets it have at most; 0: all of the node.
-	MaxCPU float64           `json:"maxCPU,omitempty"`
-	Disk   int64             `json:"disk,omitempty"`
-	Labels map[string]string `json:"labels,omitempty"`
+	Image  string              `json:"image"`  // as the tenant calls it
+	CPU    float64             `json:"cpu"`    // cores promised; 0: none, Config.DefaultCPU is planned with
+	Memory int64               `json:"memory"` // bytes promised; 0: none, Config.DefaultMemory is planned with
+	// ImageID names the content of the image, which tenants share however they call it; "": Image does.
+	ImageID string `json:"imageID,omitempty"`
+	// MaxCPU (cores) and MaxMemory (bytes) are what the kernel lets it have at most; 0: all of the node.
+	MaxCPU    float64           `json:"maxCPU,omitempty"`
+	MaxMemory int64             `json:"maxMemory,omitempty"`
+	Disk      int64             `json:"disk,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
 
 	Constraints []Constraint `json:"constraints,omitempty"`
 	Tolerates   []string     `json:"tolerates,omitempty"` // taints of nodes it may run on
@@ -32,9 +35,8 @@ type Request struct {
 	LatencySensitive bool `json:"latencySensitive,omitempty"`
 	// Priority below 0 leaves Config.LowReserve of each node free; above 0 it may take the reserve of others. 0: usual.
 	Priority int `json:"priority,omitempty"`
-	// BestEffort requests are placed where it costs least when no node fits and nothing but CPU or the image's crashes stands
-	// in the way, or memory where no limit promises any: a node's CPU is shared out, and whoever asks for no promise is not
-	// refused one. Decision.Despite then says what was overlooked.
+	// BestEffort requests are refused for lack of CPU or memory only where some of it is to be promised: else they go where it
+	// costs least when no node fits. Decision.Despite then says what was overlooked.
 	BestEffort bool `json:"bestEffort,omitempty"`
 }
 
@@ -63,6 +65,11 @@ type Quota struct {
 	Containers int     `json:"containers,omitempty"`
 }
 
+// origin is whose history the request draws on.
+func (r *Request) origin() Origin {
+	return Origin{Tenant: r.Key.Tenant, Image: r.Image, ImageID: r.ImageID}
+}
+
 // Validate lists all that is wrong with the request.
 func (r *Request) Validate() error {
 	var errs []error
@@ -77,8 +84,8 @@ func (r *Request) Validate() error {
 			errs = append(errs, fmt.Errorf("%s %v: must be 0 or more cores", v.name, v.v))
 		}
 	}
-	if r.Memory < 0 || r.Disk < 0 {
-		errs = append(errs, fmt.Errorf("memory %d, disk %d: must be 0 or more bytes", r.Memory, r.Disk))
+	if r.Memory < 0 || r.MaxMemory < 0 || r.Disk < 0 {
+		errs = append(errs, fmt.Errorf("memory %d, at most %d, disk %d: must be 0 or more bytes", r.Memory, r.MaxMemory, r.Disk))
 	}
 	if r.Strategy != "" && r.Strategy != Spread && r.Strategy != Pack {
 		errs = append(errs, fmt.Errorf("strategy %q: not spread or pack", r.Strategy))

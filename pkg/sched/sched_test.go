@@ -57,7 +57,7 @@ func imagesOf(rng *rand.Rand) *History {
 	for i := range 40 {
 		use := 0.4 * rng.Float64() * rng.Float64()
 		for hour := range int64(48) {
-			h.Observe(fmt.Sprintf("image%d", i), "default", hour, 1.5, HourUse{CPUMean: use * (0.5 + rng.Float64()), CPUVar: use * use / 4,
+			h.Observe(Origin{Tenant: "default", Image: fmt.Sprintf("image%d", i)}, hour, 1.5, HourUse{CPUMean: use * (0.5 + rng.Float64()), CPUVar: use * use / 4,
 				MemMean: 1 << 27, MemPeak: 1 << 28})
 		}
 	}

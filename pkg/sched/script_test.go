@@ -161,7 +161,7 @@ func (sc *script) do(f []string) (answer string, ok bool) {
 		if len(f) > 3 {
 			tenant = triton.Tenant(f[3])
 		}
-		sc.h.Crashed(arg(1), tenant, arg(2))
+		sc.h.Crashed(Origin{Tenant: tenant, Image: arg(1)}, arg(2))
 		sc.s.Refresh()
 	case "delay":
 		v, err := strconv.ParseFloat(arg(3), 64)
@@ -229,7 +229,7 @@ func (sc *script) history(image string, a args) {
 			cpu = a.num("night")
 		}
 		mem := float64(a.gib("mem"))
-		sc.h.Observe(image, "", int64(h), a.num("cpureq"), HourUse{CPUMean: cpu, CPUVar: 0.01 * cpu, MemMean: mem, MemPeak: mem})
+		sc.h.Observe(Origin{Image: image}, int64(h), a.num("cpureq"), HourUse{CPUMean: cpu, CPUVar: 0.01 * cpu, MemMean: mem, MemPeak: mem})
 	}
 	sc.s.Refresh()
 }
@@ -248,7 +248,7 @@ func (sc *script) request(name string, a args) Request {
 	_, bestEffort := a.values["besteffort"]
 	r := Request{Key: triton.ContainerKey{Tenant: tenant, ID: name}, Name: name, Image: image, CPU: a.num("cpu"), Memory: a.gib("mem"),
 		Disk: a.gib("disk"), Labels: a.pairs("label"), Tolerates: a.values["tolerates"], Volumes: a.values["volume"],
-		LatencySensitive: sensitive, Priority: int(a.num("priority")), MaxCPU: a.num("maxcpu"), BestEffort: bestEffort}
+		LatencySensitive: sensitive, Priority: int(a.num("priority")), MaxCPU: a.num("maxcpu"), MaxMemory: a.gib("maxmem"), BestEffort: bestEffort}
 	if pack {
 		r.Strategy = Pack
 	}

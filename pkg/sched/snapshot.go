@@ -76,6 +76,7 @@ type Snapshot struct {
 	quotas      map[triton.Tenant]Quota
 	used        map[triton.Tenant]*Quota
 	seq         uint64
+	crashed     bool // some image did somewhere of late
 	index       index
 }
 

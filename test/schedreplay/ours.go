@@ -63,7 +63,7 @@ func learnHistory(w *world, h *sched.History) {
 				}
 				x.add(float64(w.set.cpu[k*w.images+i]), mem)
 			}
-			h.Observe(imageName(i), ourTenant, int64(t/stepsPerHour), float64(w.reqCPU[i]), x.use())
+			h.Observe(sched.Origin{Tenant: ourTenant, Image: imageName(i)}, int64(t/stepsPerHour), float64(w.reqCPU[i]), x.use())
 		}
 	}
 }
