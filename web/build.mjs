@@ -28,5 +28,7 @@ if (tool) {
   const html = readFileSync(here + 'src/index.html', 'utf8')
     .replace('PAGE_CSS', output.cssBundle.replace('dist/', '/'))
     .replace('PAGE_JS', script.replace('dist/', '/'))
+    .replace('PAGE_CHUNKS', output.imports.filter((i) => i.kind === 'import-statement')
+      .map((i) => `<link rel="modulepreload" href="${i.path.replace('dist/', '/')}">`).join('\n'))
   writeFileSync(here + 'dist/index.html', html)
 }

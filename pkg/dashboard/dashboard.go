@@ -39,7 +39,9 @@ type Containers interface {
 // Telemetry is where samples are read.
 type Telemetry interface {
 	Last(key triton.ContainerKey) (telemetry.Sample, bool)
+	Newest(key triton.ContainerKey, n int) []telemetry.Sample
 	Window(key triton.ContainerKey) []telemetry.Sample
+	CPU(key triton.ContainerKey) []telemetry.CPUReading
 	Passed() <-chan struct{}
 }
 

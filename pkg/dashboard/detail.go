@@ -201,10 +201,9 @@ func (d *detail) whole(history bool) body {
 
 // columnOf is one tick of the time axis.
 func columnOf(a, b *telemetry.Sample, calls, waits triton.Histogram) HeatColumn {
-	scalars := scalarsOf(a, b)
+	scalars := scalarsOf(a, b, waits)
 	vals := make([]float32, containerVals)
 	copy(vals, scalars[:])
-	vals[colWait50], vals[colWait99] = quantile(waits, 0.5), quantile(waits, 0.99)
 	wall := b.Time.Sub(a.Time).Seconds()
 	lost := func(s *telemetry.Sample) float64 {
 		return float64(s.Dropped.Ring + s.Dropped.Cells + s.Dropped.Storage)

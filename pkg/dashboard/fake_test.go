@@ -121,6 +121,17 @@ func (f *fleet) Last(key triton.ContainerKey) (telemetry.Sample, bool) {
 
 func (f *fleet) Window(triton.ContainerKey) []telemetry.Sample { return f.window }
 
+func (f *fleet) Newest(_ triton.ContainerKey, n int) []telemetry.Sample {
+	return f.window[max(0, len(f.window)-n):]
+}
+
+func (f *fleet) CPU(triton.ContainerKey) (out []telemetry.CPUReading) {
+	for _, s := range f.window {
+		out = append(out, telemetry.CPUReading{Time: s.Time, At: s.Usage.Time, Used: s.Usage.CPUTotal})
+	}
+	return out
+}
+
 func (f *fleet) Passed() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()

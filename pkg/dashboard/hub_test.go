@@ -90,6 +90,7 @@ func TestTableBeginsWithTheStoresMinute(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		f.pass(n)
 		s, _ := f.Last(key)
+		s.RunQueue = triton.Histogram{First: -10, Counts: []uint64{uint64(n)}} // the window has what came since the sample before
 		f.window = append(f.window, s)
 	}
 	_, url := f.start(t)
@@ -107,6 +108,15 @@ func TestTableBeginsWithTheStoresMinute(t *testing.T) {
 	}
 	if want := []uint16{unknownCPU, 500, 500}; !slices.Equal(got, want) {
 		t.Errorf("the end of the history is %v, want %v", got, want)
+	}
+	if wait := cell(&snap, colWait99, 0); wait <= 1.0/2048 || wait > 1.0/1024 {
+		t.Errorf("the wait at once is %v, want one of the last second", wait)
+	}
+	f.pass(4)
+	var tick TableFrame
+	b.frame(&tick)
+	if wait := cell(&tick, colWait99, 0); wait <= 0 || wait > 1e-6 {
+		t.Errorf("the wait of the second after it is %v, want one of that second", wait)
 	}
 }
 

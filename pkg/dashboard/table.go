@@ -124,7 +124,7 @@ func (t *table) relist(list []triton.Container, f *TableFrame) {
 		}
 		r := &row{key: c.Key, meta: meta}
 		r.blank()
-		r.fill(t.cfg.Telemetry.Window(c.Key), t.res)
+		r.fill(t.cfg.Telemetry, t.res)
 		t.hidden[c.Key.ID] = r
 	}
 	for id, r := range t.rows {
@@ -231,7 +231,7 @@ func (r *row) read(from Telemetry) bool {
 		r.prev, r.seen = s, true
 		r.remember(unknownCPU)
 	case s.Time.After(r.prev.Time):
-		r.vals = scalarsOf(&r.prev, &s)
+		r.vals = scalarsOf(&r.prev, &s, s.RunQueue.Sub(r.prev.RunQueue))
 		r.prev = s
 		r.remember(milliCPU(r.vals[colCPU]))
 	case !r.filled: // nothing new: the store is late, and the numbers stand
@@ -260,26 +260,26 @@ func (r *row) blank() {
 	}
 }
 
-// fill makes the history of a row that is new to this table from what the store keeps: only whole seconds are in it.
-func (r *row) fill(window []telemetry.Sample, res time.Duration) {
+// fill begins a row that is new to this table with what the store keeps of it.
+func (r *row) fill(from Telemetry, res time.Duration) {
 	for i := range r.history {
 		r.history[i] = unknownCPU
 	}
-	var last *telemetry.Sample
-	for i := range window {
-		s := &window[i]
-		if last != nil && s.Time.Sub(last.Time) < res-time.Second/2 {
+	var last *telemetry.CPUReading
+	for _, now := range from.CPU(r.key) {
+		if last != nil && now.Time.Sub(last.Time) < res-time.Second/2 {
 			continue
 		}
-		if last != nil && s.Time.Sub(last.Time) < 2*res {
-			r.vals = scalarsOf(last, s)
-			r.remember(milliCPU(r.vals[colCPU]))
+		if last != nil && now.Time.Sub(last.Time) < 2*res {
+			r.remember(milliCPU(rate(float64(last.Used), float64(now.Used), float64(now.At.Sub(last.At)))))
 		}
-		last = s
+		last = &now
 	}
-	if last != nil {
-		r.prev, r.seen, r.filled = *last, true, true
+	if two := from.Newest(r.key, 2); len(two) == 2 && two[1].Time.Sub(two[0].Time) < 2*res {
+		r.vals = scalarsOf(&two[0], &two[1], two[1].RunQueue)
 	}
+	r.prev, r.seen = from.Last(r.key)
+	r.filled = r.seen
 }
 
 func milliCPU(cores float32) uint16 {
@@ -289,15 +289,15 @@ func milliCPU(cores float32) uint16 {
 	return uint16(min(math.Round(float64(cores)*1000), maxCPU))
 }
 
-// scalarsOf gives the table's columns between two samples. A counter that fell began anew: its rate is unknown.
-func scalarsOf(a, b *telemetry.Sample) (vals [tableCols]float32) {
+// scalarsOf gives the table's columns between two samples; waits are the run-queue waits from one to the other. A counter
+// that fell began anew: its rate is unknown.
+func scalarsOf(a, b *telemetry.Sample, waits triton.Histogram) (vals [tableCols]float32) {
 	wall := b.Time.Sub(a.Time).Seconds()
 	used := b.Usage.Time.Sub(a.Usage.Time).Seconds() // the cgroup is read at a moment of its own
-	wait := b.RunQueue.Sub(a.RunQueue)
 	vals[colCPU] = rate(float64(a.Usage.CPUTotal), float64(b.Usage.CPUTotal), used*1e9)
 	vals[colThrottled] = rate(float64(a.Usage.CPUThrottledTime), float64(b.Usage.CPUThrottledTime), used*1e9)
 	vals[colMemory] = float32(b.Usage.MemoryWorkingSet)
-	vals[colWait50], vals[colWait99] = quantile(wait, 0.5), quantile(wait, 0.99)
+	vals[colWait50], vals[colWait99] = quantile(waits, 0.5), quantile(waits, 0.99)
 	vals[colSyscalls] = rate(float64(a.Syscalls), float64(b.Syscalls), wall)
 	vals[colErrors] = rate(float64(a.SyscallErrors), float64(b.SyscallErrors), wall)
 	vals[colPids] = float32(b.Usage.Pids)

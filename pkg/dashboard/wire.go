@@ -2,7 +2,10 @@ package dashboard
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"math"
+
+	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -113,27 +116,49 @@ type TableFrame struct {
 	Rows []byte   `msgpack:"r"` // uint16, or uint32 where a row number needs it
 	Cols [][]byte `msgpack:"c"`
 	// Meta describes rows that are new or changed; Gone lists rows that left. Gone comes first: a number may be given anew.
-	Meta []RowMeta `msgpack:"m,omitempty"`
-	Gone []uint32  `msgpack:"x,omitempty"`
+	Meta RowMetas `msgpack:"m,omitempty"`
+	Gone []uint32 `msgpack:"x,omitempty"`
 	// History is, in a snapshot, CPU of the last 60 ticks per row, oldest first: uint16 in 1/1000 core, 65535 unknown.
 	History []byte `msgpack:"h,omitempty"`
 }
 
+// RowMetas go over the wire as the bytes of a JSON array: a browser's own parser reads a thousand rows in a tenth of the time
+// that a msgpack decoder in JavaScript takes before it is compiled, which is when the first snapshot comes.
+type RowMetas []RowMeta
+
+// EncodeMsgpack implements msgpack.CustomEncoder.
+func (m RowMetas) EncodeMsgpack(enc *msgpack.Encoder) error {
+	text, err := json.Marshal([]RowMeta(m))
+	if err != nil {
+		return err
+	}
+	return enc.EncodeBytes(text)
+}
+
+// DecodeMsgpack implements msgpack.CustomDecoder.
+func (m *RowMetas) DecodeMsgpack(dec *msgpack.Decoder) error {
+	text, err := dec.DecodeBytes()
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, (*[]RowMeta)(m))
+}
+
 // RowMeta is what is fixed of a row, or changes rarely.
 type RowMeta struct {
-	Row       uint32            `msgpack:"r"`
-	ID        string            `msgpack:"id"`
-	Name      string            `msgpack:"name"`
-	Image     string            `msgpack:"image"`
-	Status    string            `msgpack:"status"`
-	Restarts  int               `msgpack:"restarts"`
-	ExitCode  int               `msgpack:"exit"`
-	OOM       bool              `msgpack:"oom"`
-	StartedMs int64             `msgpack:"started"` // 0: never
-	EndedMs   int64             `msgpack:"ended"`   // 0: runs, or never ran
-	CPULimit  float64           `msgpack:"cpus"`    // cores; 0: none
-	MemLimit  int64             `msgpack:"mem"`     // bytes; 0: none
-	Labels    map[string]string `msgpack:"labels,omitempty"`
+	Row       uint32            `json:"r" msgpack:"r"`
+	ID        string            `json:"id" msgpack:"id"`
+	Name      string            `json:"name" msgpack:"name"`
+	Image     string            `json:"image" msgpack:"image"`
+	Status    string            `json:"status" msgpack:"status"`
+	Restarts  int               `json:"restarts" msgpack:"restarts"`
+	ExitCode  int               `json:"exit" msgpack:"exit"`
+	OOM       bool              `json:"oom" msgpack:"oom"`
+	StartedMs int64             `json:"started" msgpack:"started"` // 0: never
+	EndedMs   int64             `json:"ended" msgpack:"ended"`     // 0: runs, or never ran
+	CPULimit  float64           `json:"cpus" msgpack:"cpus"`       // cores; 0: none
+	MemLimit  int64             `json:"mem" msgpack:"mem"`         // bytes; 0: none
+	Labels    map[string]string `json:"labels,omitempty" msgpack:"labels,omitempty"`
 }
 
 // The scalars of a container frame are the table's columns and, after them, these.

@@ -42,7 +42,7 @@ func goldenFrames() map[string]body {
 			{Nr: 0, Count: 60, Errors: 6, Durations: triton.Histogram{First: -24, Counts: []uint64{0, 59, 1}}}, {Nr: 231, Count: 1},
 		}})
 	calls.Names = map[string]string{"0": "read", "231": "exit_group"}
-	table := &TableFrame{Meta: []RowMeta{sampleMeta(0, "web"), sampleMeta(70000, "db")}, History: []byte{1, 0, 255, 255}}
+	table := &TableFrame{Meta: RowMetas{sampleMeta(0, "web"), sampleMeta(70000, "db")}, History: []byte{1, 0, 255, 255}}
 	rows := map[uint32]*row{0: {vals: [tableCols]float32{0.5, 0.25, 1 << 20, nan32, 0.004, 12345, 0.5, 7}}, 70000: {}}
 	table.set([]uint32{0, 70000}, func(n uint32) *row { return rows[n] })
 	tick := &TableFrame{Gone: []uint32{70000}}

@@ -134,6 +134,27 @@ func (s *Store) Window(key triton.ContainerKey) []Sample {
 	return nil
 }
 
+// CPU lists the readings of a container's CPU counter that are kept, oldest first, at Window's moments; a fraction of what
+// Window costs. nil: unknown.
+func (s *Store) CPU(key triton.ContainerKey) []CPUReading {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if c := s.containers[key]; c != nil {
+		return c.window.cpu()
+	}
+	return nil
+}
+
+// Newest lists the last n samples of Window, or fewer if it has fewer.
+func (s *Store) Newest(key triton.ContainerKey, n int) []Sample {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if c := s.containers[key]; c != nil {
+		return c.window.newest(n)
+	}
+	return nil
+}
+
 // Last returns the newest sample as its source gave it. False: none yet.
 func (s *Store) Last(key triton.ContainerKey) (Sample, bool) {
 	s.mu.RLock()

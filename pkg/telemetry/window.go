@@ -1,8 +1,8 @@
 package telemetry
 
 import (
+	"iter"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/tritond/triton/pkg/triton"
@@ -59,7 +59,7 @@ func (w *window) add(s Sample) {
 		next.runQueue = heatOf(s.RunQueue.Sub(w.last.RunQueue))
 	}
 	w.seconds.push(next)
-	if newest, ok := w.tens.newest(); !ok || s.Time.Sub(newest.at()) >= tensApart-time.Second/2 {
+	if n := len(w.tens.vals); n == 0 || s.Time.Sub(w.tens.at(n-1).at()) >= tensApart-time.Second/2 {
 		w.tens.push(sc)
 	}
 	w.last, w.seen = s, true
@@ -69,13 +69,18 @@ func (w *window) add(s Sample) {
 // came since the sample before, at schema 0.
 func (w *window) samples() []Sample {
 	var out []Sample
-	seconds := w.seconds.all()
-	for _, sc := range w.tens.all() {
-		if len(seconds) == 0 || sc.atNs < seconds[0].atNs {
-			out = append(out, sc.sample())
-		}
+	for sc := range w.before() {
+		out = append(out, sc.sample())
 	}
-	for _, sec := range seconds {
+	return append(out, w.newest(secondsKept)...)
+}
+
+// newest lists the last n of the last minute.
+func (w *window) newest(n int) []Sample {
+	n = min(n, len(w.seconds.vals))
+	out := make([]Sample, 0, n)
+	for i := len(w.seconds.vals) - n; i < len(w.seconds.vals); i++ {
+		sec := w.seconds.at(i)
 		s := sec.sample()
 		s.Durations, s.RunQueue = sec.durations.histogram(), sec.runQueue.histogram()
 		out = append(out, s)
@@ -83,9 +88,42 @@ func (w *window) samples() []Sample {
 	return out
 }
 
-func (sc scalars) at() time.Time { return time.Unix(0, sc.atNs) }
+// CPUReading is one reading of a container's CPU counter. The cgroup is read at a moment of its own, At.
+type CPUReading struct {
+	Time, At time.Time
+	Used     time.Duration
+}
 
-func (sc scalars) sample() Sample {
+func (w *window) cpu() []CPUReading {
+	out := make([]CPUReading, 0, len(w.tens.vals)+len(w.seconds.vals))
+	for sc := range w.before() {
+		out = append(out, sc.cpu())
+	}
+	for i := range w.seconds.vals {
+		out = append(out, w.seconds.at(i).cpu())
+	}
+	return out
+}
+
+// before goes through what is kept from before the last minute, oldest first.
+func (w *window) before() iter.Seq[*scalars] {
+	return func(yield func(*scalars) bool) {
+		for i := range w.tens.vals {
+			sc := w.tens.at(i)
+			if len(w.seconds.vals) > 0 && sc.atNs >= w.seconds.at(0).atNs || !yield(sc) {
+				return
+			}
+		}
+	}
+}
+
+func (sc *scalars) cpu() CPUReading {
+	return CPUReading{Time: sc.at(), At: sc.usage.Time, Used: sc.usage.CPUTotal}
+}
+
+func (sc *scalars) at() time.Time { return time.Unix(0, sc.atNs) }
+
+func (sc *scalars) sample() Sample {
 	return Sample{Time: sc.at(), Usage: sc.usage, Counters: sc.counters, Network: sc.network, Block: sc.block}
 }
 
@@ -100,7 +138,7 @@ func heatOf(h triton.Histogram) heat {
 	return out
 }
 
-func (h heat) histogram() triton.Histogram {
+func (h *heat) histogram() triton.Histogram {
 	counts := make([]uint64, heatBuckets)
 	for i, n := range h {
 		counts[i] = uint64(n)
@@ -127,13 +165,5 @@ func (r *ring[T]) push(v T) {
 	r.start = (r.start + 1) % r.max
 }
 
-func (r *ring[T]) newest() (T, bool) {
-	if len(r.vals) == 0 {
-		var none T
-		return none, false
-	}
-	return r.vals[(r.start+len(r.vals)-1)%len(r.vals)], true
-}
-
-// all lists the values, oldest first.
-func (r *ring[T]) all() []T { return slices.Concat(r.vals[r.start:], r.vals[:r.start]) }
+// at returns value i, 0 the oldest.
+func (r *ring[T]) at(i int) *T { return &r.vals[(r.start+i)%len(r.vals)] }

@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals'
 import { useEffect, useMemo, useRef } from 'preact/hooks'
 import { matches, parseFilter } from './filter'
 import { ago, bytes, clock, cores, duration, percent, rate, whole } from './format'
-import { drawn, redraw, second } from './frame'
+import { drawn, parts, redraw, second } from './frame'
 import { open, param, pausedAt, setParams } from './route'
 import { Link, viewKeys } from './shell'
 import { connection, subscribe } from './socket'
@@ -13,6 +13,8 @@ import { COL, HISTORY, type RowMeta } from './wire'
 const ROW = 28
 /** The order changes at most this often, ms: a table that jumps cannot be read. */
 const RESORT = 2000
+/** Rows that one frame draws at most, of those that come into view first and of those that new numbers change. */
+const FRAME_ROWS = 12
 
 interface Column {
   key: string; title: string; hint: string; num: boolean
@@ -87,13 +89,16 @@ export function ContainersView() {
   return <TableView table={table} late={late.value} />
 }
 
+/** What is drawn at each place. It changes in place, and rows follow in their turn; a new stamp makes all follow at once. */
+interface Order { rows: number[]; at: number; key: string; size: number; stamp: number }
 interface Frozen { rows: number[]; at: number; cells: Map<number, { m: RowMeta; texts: string[]; alarms: boolean[]; path: string }> }
 
 function TableView({ table, late }: { table: Table; late: boolean }) {
   const scroller = useRef<HTMLDivElement>(null)
   const top = useSignal(0), height = useSignal(800)
-  const inside = useRef(false)
-  const order = useRef({ rows: [] as number[], at: 0, key: '', size: 0 })
+  const inside = useRef(false), focused = useRef(false) // of the pointer and the focus: what they point at stays
+  const order = useRef<Order>({ rows: [], at: 0, key: '', size: 0, stamp: 0 })
+  const most = useSignal(FRAME_ROWS)
   const frozen = useRef<Frozen | null>(null)
   const picked = useSignal(-1)
 
@@ -108,17 +113,25 @@ function TableView({ table, late }: { table: Table; late: boolean }) {
   drawn.value
   const paused = pausedAt.value > 0
   const q = param('q'), sort = param('sort') || '-cpu'
-  const rows = paused && frozen.current ? frozen.current.rows : inOrder()
+  const rows = order.current.rows = paused && frozen.current ? frozen.current.rows : inOrder()
   if (!paused) frozen.current = null
   else if (!frozen.current && table.ready) frozen.current = { rows, at: table.time, cells: new Map() }
 
   function inOrder(): number[] {
-    const o = order.current, key = q + '\0' + sort, now = performance.now()
-    if (o.key !== key || o.size !== table.size || (now - o.at > RESORT && !inside.current)) {
-      order.current = { rows: arrange(table, q, sort), at: now, key, size: table.size }
-    }
-    return order.current.rows.filter((r) => table.meta[r])
+    const o = order.current, key = q + '\0' + sort, now = performance.now(), other = o.key !== key || o.size !== table.size
+    if (!other && (now - o.at <= RESORT || inside.current || focused.current)) return o.rows.filter((r) => table.meta[r])
+    Object.assign(o, { at: now, key, size: table.size, stamp: o.stamp + (other ? 1 : 0) })
+    return arrange(table, q, sort)
   }
+
+  const first = Math.max(0, Math.floor(top.value / ROW) - 4)
+  const fits = Math.min(rows.length - first, Math.ceil(height.value / ROW) + 8)
+  const shown = Math.min(fits, most.value)
+  useEffect(() => {
+    if (!table.ready || shown === fits) return
+    const frame = requestAnimationFrame(() => (most.value += FRAME_ROWS))
+    return () => cancelAnimationFrame(frame)
+  })
 
   const show = (i: number) => {
     picked.value = i
@@ -141,8 +154,6 @@ function TableView({ table, late }: { table: Table; late: boolean }) {
   })
 
   if (!table.ready) return <div class="notice" aria-busy="true">{late && <Skeleton />}</div>
-  const first = Math.max(0, Math.floor(top.value / ROW) - 6)
-  const shown = rows.slice(first, first + Math.ceil(height.value / ROW) + 12)
   const stale = connection.value.kind !== 'live'
   return (
     <section class={'containers' + (stale ? ' stale' : '')} aria-label="Containers">
@@ -151,11 +162,14 @@ function TableView({ table, late }: { table: Table; late: boolean }) {
       {rows.length === 0 ? <Empty all={table.size} /> : (
         <div class="grid" role="grid" aria-label="Containers" aria-rowcount={rows.length + 1} aria-colcount={COLUMNS.length + 1}>
           <div class="scroll" ref={scroller} tabIndex={0} role="rowgroup" aria-label="Rows, scrollable" onScroll={(e) => (top.value = e.currentTarget.scrollTop)}
-            onPointerEnter={() => (inside.current = true)} onPointerLeave={() => (inside.current = false)}>
+            onPointerEnter={() => (inside.current = true)} onPointerLeave={() => (inside.current = false)}
+            onFocusIn={(e) => (focused.current = e.target !== e.currentTarget)} onFocusOut={() => (focused.current = false)}>
             <div class="row head" role="row" aria-rowindex={1}>{COLUMNS.map((c) => <Header key={c.key} c={c} sort={sort} />)}<span role="columnheader" class="spark">CPU, 60 s</span></div>
             <div style={{ height: first * ROW + 'px' }} role="presentation" />
-            {shown.map((r, i) => <Row key={r} table={table} r={r} index={first + i} picked={picked.value === first + i} frozen={frozen.current} />)}
-            <div style={{ height: Math.max(0, rows.length - first - shown.length) * ROW + 'px' }} role="presentation" />
+            {Array.from({ length: shown }, (_, i) => (
+              <Row key={first + i} table={table} order={order.current} stamp={order.current.stamp} index={first + i} picked={picked.value === first + i} frozen={frozen.current} />
+            ))}
+            <div style={{ height: (rows.length - first - shown) * ROW + 'px' }} role="presentation" />
           </div>
         </div>
       )}
@@ -174,7 +188,11 @@ function Header({ c, sort }: { c: Column; sort: string }) {
   )
 }
 
-function Row({ table, r, index, picked, frozen }: { table: Table; r: number; index: number; picked: boolean; frozen: Frozen | null }) {
+interface RowProps { table: Table; order: Order; stamp: number; index: number; picked: boolean; frozen: Frozen | null }
+
+function Row({ table, order, index, picked, frozen }: RowProps) {
+  parts[Math.floor(index / FRAME_ROWS) % parts.length]!.value
+  const r = order.rows[index] ?? -1
   const live = () => {
     const m = table.meta[r]!
     return { m, texts: COLUMNS.map((c) => c.text(table, r, m)), alarms: COLUMNS.map((c) => c.alarm?.(table, r, m) ?? false), path: curve(table, r, m.cpus) }

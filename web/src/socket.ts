@@ -55,7 +55,7 @@ const send = (r: Request): void => {
 export function subscribe<T extends Topic>(topic: T, opt: { key?: string; q?: string; res?: number }, handler: Handler<T>): () => void {
   const sub: Sub = { topic, ...opt, handler: handler as unknown as Handler<Topic>, id: 0, group: 0, from: 0, lost: 0 }
   subs.add(sub)
-  if (hello.value) ask(sub)
+  if (ws?.readyState === WebSocket.OPEN) ask(sub)
   return () => {
     subs.delete(sub)
     byGroup.get(sub.group)?.delete(sub)
@@ -86,6 +86,7 @@ export function connect(): void {
   const s = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/triton/v1/ws`, 'triton.v1')
   s.binaryType = 'arraybuffer'
   ws = s
+  s.onopen = () => subs.forEach(ask) // the server answers in order, after its hello
   s.onmessage = (e: MessageEvent<string | ArrayBuffer>) => (typeof e.data === 'string' ? onReply(JSON.parse(e.data) as Reply) : onData(e.data))
   s.onclose = (e) => {
     if (ws !== s) return
@@ -123,7 +124,6 @@ function onReply(r: Reply): void {
       if (r.hello.boot !== boot) for (const s of subs) s.from = 0
       boot = r.hello.boot
       connection.value = { kind: 'live' }
-      for (const s of subs) ask(s)
       if (document.hidden) onVisibility()
       return
     case 'ok':

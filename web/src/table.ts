@@ -1,5 +1,5 @@
 // The rows of the topic containers: numbers in typed arrays by row, five seconds of them for averages, a minute of CPU.
-import { floats, HISTORY, RESYNC, rowNumbers, SNAPSHOT, TABLE_COLS, u16s, type RowMeta, type TableFrame } from './wire'
+import { floats, HISTORY, RESYNC, rowMetas, rowNumbers, SNAPSHOT, TABLE_COLS, u16s, type RowMeta, type TableFrame } from './wire'
 
 /** Ticks in the average that is shown and sorted by. */
 const AVERAGE = 5
@@ -23,9 +23,10 @@ export class Table {
   }
 
   apply(f: TableFrame): void {
-    if (f.k === SNAPSHOT || f.k === RESYNC) this.begin(f)
+    const metas = rowMetas(f.m)
+    if (f.k === SNAPSHOT || f.k === RESYNC) this.begin(f, metas)
     for (const r of f.x ?? []) this.meta[r] = undefined
-    for (const m of f.m ?? []) {
+    for (const m of metas) {
       if (!this.meta[m.r]) this.blank(m.r)
       this.meta[m.r] = m
     }
@@ -42,8 +43,8 @@ export class Table {
   }
 
   /** A whole state replaces all rows. Without history, ours stays, with a hole where frames were lost. */
-  private begin(f: TableFrame): void {
-    const keep = new Map((f.m ?? []).map((m) => [m.r, m.id]))
+  private begin(f: TableFrame, metas: RowMeta[]): void {
+    const keep = new Map(metas.map((m) => [m.r, m.id]))
     this.meta.forEach((m, r) => {
       if (m && (f.k === SNAPSHOT || keep.get(r) !== m.id)) this.meta[r] = undefined
     })

@@ -38,7 +38,7 @@ export interface RowMeta {
   started: number; ended: number; cpus: number; mem: number; labels?: Record<string, string>
 }
 
-export interface TableFrame extends Head { n: number; r: Uint8Array; c: Uint8Array[]; m?: RowMeta[]; x?: number[]; h?: Uint8Array }
+export interface TableFrame extends Head { n: number; r: Uint8Array; c: Uint8Array[]; m?: Uint8Array; x?: number[]; h?: Uint8Array }
 export interface Heat { z: number; f: number; c: Uint8Array }
 export interface HeatColumn { t: number; v: Uint8Array; a: Heat; q: Heat }
 export interface CallTable {
@@ -60,6 +60,10 @@ export function decodeFrame(data: ArrayBuffer): Head {
   if (typeof v !== 'object' || v === null || !('g' in v) || !('s' in v) || !('k' in v)) throw new Error('not a data frame')
   return v as unknown as Head
 }
+
+const utf8 = new TextDecoder()
+/** The descriptions in a table frame are JSON: the browser reads that faster than anything written in JavaScript. */
+export const rowMetas = (b?: Uint8Array): RowMeta[] => (b ? JSON.parse(utf8.decode(b)) as RowMeta[] : [])
 
 // Bytes lie at any offset, typed arrays only at multiples of their size: copy first.
 const copy = (b: Uint8Array): ArrayBuffer => b.slice().buffer as ArrayBuffer

@@ -26,6 +26,29 @@ async function settled(c: CDPSession): Promise<{ heap: number; nodes: number; li
   return { heap: m.JSHeapUsedSize! / 2 ** 20, nodes: m.Nodes!, listeners: m.JSEventListeners! }
 }
 
+/** When the page painted first, and how long after it the first row was painted, ms: medians of some loads, by the page's own clock. */
+async function firstRows(page: Page, base: string, loads: number): Promise<{ paint: number; rows: number }> {
+  await page.addInitScript(() => {
+    const watch = new MutationObserver(() => {
+      if (!document.querySelector('.row[data-id]')) return
+      watch.disconnect()
+      requestAnimationFrame(() => requestAnimationFrame((t) => performance.mark('first-rows', { startTime: t })))
+    })
+    watch.observe(document, { childList: true, subtree: true })
+  })
+  const paints: number[] = [], rows: number[] = []
+  for (let i = 0; i < loads; i++) {
+    await page.goto('about:blank')
+    await page.goto(base + '/c')
+    await page.waitForFunction(() => performance.getEntriesByName('first-rows').length > 0)
+    const [paint, row] = await page.evaluate(() => ['first-contentful-paint', 'first-rows'].map((n) => performance.getEntriesByName(n)[0]?.startTime ?? NaN))
+    paints.push(paint!)
+    rows.push(row! - paint!)
+  }
+  const median = (v: number[]) => v.sort((a, b) => a - b)[v.length >> 1]!
+  return { paint: median(paints), rows: median(rows) }
+}
+
 async function frames(page: Page, c: CDPSession, seconds: number): Promise<void> {
   const before = await metrics(c)
   const f = await page.evaluate((ms) => new Promise<{ n: number; p99: number; longest: number; ms: number }>((done) => {
@@ -147,12 +170,9 @@ async function main(): Promise<void> {
     await c.send('Performance.enable', { timeDomain: 'threadTicks' })
     await page.goto(base + '/c#login=acme')
     await page.locator('.row[data-id]').first().waitFor()
-    await page.goto('about:blank')
-    await page.goto(base + '/c')
-    await page.locator('.row[data-id]').first().waitFor()
-    const [paint, rows] = await page.evaluate(() => [performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN, performance.now()])
-    note('first contentful paint', paint!.toFixed(0) + ' ms', '<= 800 ms', paint! <= 800)
-    note('first rows after it', (rows! - paint!).toFixed(0) + ' ms', '<= 500 ms', rows! - paint! <= 500)
+    const { paint, rows } = await firstRows(page, base, 7)
+    note('first contentful paint, median of 7 loads', paint.toFixed(0) + ' ms', '<= 800 ms', paint <= 800)
+    note('first rows painted after it, median of 7 loads', rows.toFixed(0) + ' ms', '<= 500 ms', rows <= 500)
     await wait(3000)
     await frames(page, c, Number(minutes) >= 5 ? 60 : 20)
     await cycles(page, c, 50)
