@@ -50,6 +50,10 @@ func mapHost(spec *triton.Spec, h *container.HostConfig, version apiVersion) err
 	}
 	spec.ShmSize = h.ShmSize
 	spec.Sysctls = h.Sysctls
+	if _, ok := h.Annotations[""]; ok {
+		return invalid("invalid Annotations: the empty string is not permitted as an annotation key")
+	}
+	spec.Annotations = h.Annotations
 	return nil
 }
 
@@ -233,6 +237,9 @@ func mapNamespaces(spec *triton.Spec, h *container.HostConfig, resolve container
 	if network == "" || network == triton.ModeDefault {
 		network = triton.ModeBridge
 	}
+	if spec.NetworkDisabled {
+		network = triton.ModeNone
+	}
 	var err error
 	for _, m := range []struct {
 		to        *string
@@ -288,6 +295,10 @@ func mapResources(spec *triton.Spec, h *container.HostConfig) error {
 	if r.Memory > 0 && r.MemorySwap == 0 {
 		spec.Resources.MemorySwap = 2 * r.Memory // docker's default
 	}
+	const asTheMachine = -1 // what older clients send
+	if s := r.MemorySwappiness; s != nil && *s != asTheMachine {
+		spec.Resources.MemorySwappiness = s
+	}
 	if r.OomKillDisable != nil {
 		spec.Resources.OomKillDisable = *r.OomKillDisable
 	}
@@ -307,14 +318,14 @@ func mapResources(spec *triton.Spec, h *container.HostConfig) error {
 		}
 		spec.Ulimits = append(spec.Ulimits, triton.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
-	for _, d := range r.Devices {
-		dev := triton.Device{HostPath: d.PathOnHost, ContainerPath: or(d.PathInContainer, d.PathOnHost), Permissions: or(d.CgroupPermissions, "rwm")}
-		if dev.HostPath == "" || strings.Trim(dev.Permissions, "rwm") != "" {
-			return invalid("HostConfig.Devices: invalid device %q with permissions %q", d.PathOnHost, d.CgroupPermissions)
-		}
-		spec.Devices = append(spec.Devices, dev)
-	}
 	return nil
+}
+
+func valueOf(p *int64) int64 {
+	if p == nil {
+		return 0
+	}
+	return *p
 }
 
 // checkResources has docker's limits of limits, and its texts.
@@ -334,6 +345,8 @@ func checkResources(h *container.HostConfig) error {
 		bad(r.MemorySwap < -1, "HostConfig.MemorySwap: %d is not a limit", r.MemorySwap),
 		bad(r.MemoryReservation != 0 && r.MemoryReservation < minMemory, "Minimum memory reservation allowed is 6MB"),
 		bad(r.Memory > 0 && r.MemoryReservation > r.Memory, "Minimum memory limit can not be less than memory reservation limit, see usage"),
+		bad(r.MemorySwappiness != nil && (*r.MemorySwappiness < -1 || *r.MemorySwappiness > 100),
+			"Invalid value: %d, valid memory swappiness range is 0-100", valueOf(r.MemorySwappiness)),
 		bad(r.NanoCPUs < 0, "HostConfig.NanoCpus: %d is not a number of CPUs", r.NanoCPUs),
 		bad(r.NanoCPUs > 0 && (r.CPUPeriod != 0 || r.CPUQuota != 0), "Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set"),
 		bad(r.CPUShares < 0, "invalid CPU shares (%d): value must be a positive integer", r.CPUShares),

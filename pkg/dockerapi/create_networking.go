@@ -1,10 +1,9 @@
 package dockerapi
 
 import (
+	"net"
 	"slices"
 	"strings"
-
-	"github.com/moby/moby/api/types/container"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -16,7 +15,7 @@ func userNetwork(mode string) bool {
 }
 
 // mapNetworking reads which networks a container is to join. Names are resolved by the node.
-func mapNetworking(spec *triton.Spec, req *container.CreateRequest, resolve containerResolver) error {
+func mapNetworking(spec *triton.Spec, req *createRequest, resolve containerResolver) error {
 	var first []triton.Membership
 	if userNetwork(spec.NetworkMode) {
 		first = []triton.Membership{{Network: spec.NetworkMode, Name: spec.NetworkMode}}
@@ -33,7 +32,7 @@ func mapNetworking(spec *triton.Spec, req *container.CreateRequest, resolve cont
 			}
 			switch {
 			case ref == triton.ModeBridge && spec.NetworkMode == triton.ModeBridge:
-				spec.BridgePriority = m.Priority
+				spec.BridgePriority, spec.BridgeMAC = m.Priority, m.MAC
 			case ref == spec.NetworkMode && len(first) > 0:
 				first[0] = m
 			case ref == spec.NetworkMode: // host and none, which have nothing to say
@@ -47,7 +46,42 @@ func mapNetworking(spec *triton.Spec, req *container.CreateRequest, resolve cont
 		}
 	}
 	spec.Networks = append(first, spec.Networks...)
+	if err := mapMAC(spec, req.mac); err != nil {
+		return err
+	}
 	return mapLinks(spec, req.HostConfig.Links, resolve)
+}
+
+// mapMAC gives the network that NetworkMode names the address that older clients send for the container as a whole.
+func mapMAC(spec *triton.Spec, text string) error {
+	if text == "" {
+		return nil
+	}
+	mac, err := unicastMAC(text)
+	if err != nil {
+		return err
+	}
+	main := &spec.BridgeMAC
+	switch {
+	case userNetwork(spec.NetworkMode):
+		main = &spec.Networks[0].MAC
+	case spec.NetworkMode != triton.ModeBridge:
+		return invalid("conflicting options: mac-address and the network mode")
+	}
+	if *main != "" && *main != mac {
+		return invalid("the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty")
+	}
+	*main = mac
+	return nil
+}
+
+func unicastMAC(text string) (string, error) {
+	const length, multicast = 6, 1
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != length || mac[0]&multicast != 0 {
+		return "", invalid("invalid MAC address %s", text)
+	}
+	return mac.String(), nil
 }
 
 // mapLinks reads --link: on the default network lines in hosts, elsewhere names that the resolver knows.

@@ -14,8 +14,14 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 )
 
+// createRequest is a body of create, with what today's types have no longer.
+type createRequest struct {
+	container.CreateRequest
+	mac string
+}
+
 // decodeCreate reads a create body: any JSON in, a request whose every field the rules accept out.
-func decodeCreate(raw []byte, rules *ruleNode) (*container.CreateRequest, error) {
+func decodeCreate(raw []byte, rules *ruleNode) (*createRequest, error) {
 	tree, err := decodeTree(raw)
 	if err != nil {
 		return nil, err
@@ -27,10 +33,15 @@ func decodeCreate(raw []byte, rules *ruleNode) (*container.CreateRequest, error)
 	if object, ok := tree.(map[string]any); ok {
 		listOfOne(object["HostConfig"], "CapAdd", "CapDrop")
 	}
-	req := &container.CreateRequest{}
-	if err := decodeTyped(tree, req); err != nil {
+	req := &createRequest{}
+	if err := decodeTyped(tree, &req.CreateRequest); err != nil {
 		return nil, err
 	}
+	var older struct{ MacAddress string }
+	if err := decodeTyped(tree, &older); err != nil {
+		return nil, err
+	}
+	req.mac = older.MacAddress
 	if req.Config == nil {
 		return nil, invalid("config cannot be empty in order to create a container")
 	}
@@ -58,13 +69,14 @@ func listOfOne(tree any, names ...string) {
 type containerResolver func(ref string) (triton.ContainerKey, error)
 
 // specOf maps a create request, image defaults not yet merged in. The API version decides what old clients meant.
-func specOf(req *container.CreateRequest, version apiVersion, resolve containerResolver) (triton.Spec, error) {
+func specOf(req *createRequest, version apiVersion, resolve containerResolver) (triton.Spec, error) {
 	spec := triton.Spec{}
 	steps := []func() error{
 		func() error { return mapConfig(&spec, req.Config) },
 		func() error { return mapHost(&spec, req.HostConfig, version) },
 		func() error { return mapSecurity(&spec, req.HostConfig) },
 		func() error { return mapResources(&spec, req.HostConfig) },
+		func() error { return mapDevices(&spec, req.HostConfig) },
 		func() error { return mapMounts(&spec, req.HostConfig) },
 		func() error { return mapDeclared(&spec, req.Config) },
 		func() error { return mapPorts(&spec, req.HostConfig) },
@@ -99,6 +111,7 @@ func mapConfig(spec *triton.Spec, c *container.Config) error {
 	}
 	spec.Shell = c.Shell
 	spec.Image = c.Image
+	spec.NetworkDisabled = c.NetworkDisabled
 	spec.Entrypoint, spec.Cmd = c.Entrypoint, c.Cmd
 	spec.Env, spec.Labels = c.Env, c.Labels
 	if c.WorkingDir != "" {

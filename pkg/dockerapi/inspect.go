@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
@@ -120,6 +119,7 @@ func configOf(c *triton.Container) *container.Config {
 		Tty: spec.TTY, OpenStdin: spec.OpenStdin, StdinOnce: spec.StdinOnce,
 		Env: nonNil(spec.Env), Cmd: spec.Cmd, Entrypoint: spec.Entrypoint, Image: spec.Image, WorkingDir: spec.WorkingDir,
 		Labels: spec.Labels, StopSignal: spec.StopSignal, StopTimeout: spec.StopTimeout,
+		NetworkDisabled: spec.NetworkDisabled,
 	}
 	cfg.Healthcheck, cfg.Shell = healthConfigOf(spec.Healthcheck), spec.Shell
 	if cfg.Labels == nil {
@@ -175,7 +175,7 @@ func hostConfigOf(c *triton.Container) *container.HostConfig {
 		ExtraHosts: spec.ExtraHosts, Links: linksOf(c), GroupAdd: spec.GroupAdd, OomScoreAdj: spec.OomScoreAdj,
 		Privileged: spec.Privileged, ReadonlyRootfs: spec.ReadonlyRootfs,
 		VolumesFrom: spec.VolumesFrom, ShmSize: spec.ShmSize, Sysctls: spec.Sysctls, Runtime: runtimeName,
-		Resources: resourcesOf(spec),
+		Annotations: spec.Annotations, Resources: resourcesOf(spec),
 	}
 	if spec.Init {
 		h.Init = &spec.Init
@@ -239,11 +239,14 @@ func resourcesOf(spec *triton.Spec) container.Resources {
 	r := &spec.Resources
 	out := container.Resources{
 		CPUShares: r.CPUShares, Memory: r.Memory, NanoCPUs: r.NanoCPUs, BlkioWeight: r.BlkioWeight,
-		BlkioWeightDevice: []*blkiodev.WeightDevice{}, BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{}, BlkioDeviceWriteBps: []*blkiodev.ThrottleDevice{},
-		BlkioDeviceReadIOps: []*blkiodev.ThrottleDevice{}, BlkioDeviceWriteIOps: []*blkiodev.ThrottleDevice{},
 		CPUPeriod: r.CPUPeriod, CPUQuota: r.CPUQuota, CpusetCpus: r.CpusetCPUs, CpusetMems: r.CpusetMems,
 		Devices: []container.DeviceMapping{}, MemoryReservation: r.MemoryReservation, MemorySwap: r.MemorySwap,
 		OomKillDisable: &r.OomKillDisable, Ulimits: []*container.Ulimit{},
+		MemorySwappiness: r.MemorySwappiness,
+	}
+	addBlockLimits(&out, spec.BlockLimits)
+	for _, r := range spec.DeviceRules {
+		out.DeviceCgroupRules = append(out.DeviceCgroupRules, deviceRuleText(r))
 	}
 	if r.PidsLimit > 0 {
 		out.PidsLimit = &r.PidsLimit

@@ -270,11 +270,10 @@ func membershipOf(ref string, ep *network.EndpointSettings) (triton.Membership, 
 		m.Links = append(m.Links, name+":"+alias)
 	}
 	if len(ep.MacAddress) > 0 {
-		const multicast = 1
-		if len(ep.MacAddress) != 6 || ep.MacAddress[0]&multicast != 0 {
-			return m, invalid("invalid MAC address %s", ep.MacAddress)
+		var err error
+		if m.MAC, err = unicastMAC(ep.MacAddress.String()); err != nil {
+			return m, err
 		}
-		m.MAC = ep.MacAddress.String()
 	}
 	if ep.IPAMConfig != nil {
 		m.Address = ep.IPAMConfig.IPv4Address.Unmap()
@@ -289,8 +288,6 @@ func membershipOf(ref string, ep *network.EndpointSettings) (triton.Membership, 
 		case len(m.Aliases) > 0:
 			return m, invalid("invalid config for network bridge: invalid endpoint settings:\n" +
 				"network-scoped alias is supported only for containers in user defined networks")
-		case m.MAC != "":
-			return m, invalid("EndpointsConfig[bridge].MacAddress is not supported by this version of triton: addresses are assigned")
 		case len(m.Links) > 0:
 			return m, invalid("EndpointsConfig[bridge].Links is not supported by this version of triton: use HostConfig.Links")
 		}

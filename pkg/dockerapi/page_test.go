@@ -25,7 +25,8 @@ func TestPageOfTheAPIIsUpToDate(t *testing.T) {
 Generated from the router by %[1]sgo generate ./pkg/dockerapi%[1]s. tritond speaks versions %[2]s to %[3]s of the API, and has a row
 for every endpoint of the definition of 1.56 and for the few that are in none. An endpoint that is not built says so by name,
 with status 501; one of swarm mode answers as a docker does that is in no swarm. A field, flag or filter of a served endpoint
-works or is refused by name; how commands differ from docker's is in [docker-differences.md](docker-differences.md).
+works or is refused by name: [what create refuses](#what-create-refuses). How commands differ from docker's is in
+[docker-differences.md](docker-differences.md).
 
 `, "`", MinAPIVersion, MaxAPIVersion)
 	served, rows := 0, strings.Builder{}
@@ -39,6 +40,7 @@ works or is refused by name; how commands differ from docker's is in [docker-dif
 		fmt.Fprintf(&rows, "| `%s %s` | %s |\n", r.method, strings.ReplaceAll(r.path, "...", ""), answer)
 	}
 	fmt.Fprintf(&page, "%d of %d are served.\n\n| endpoint | answer |\n|---|---|\n%s", served, len(routeTable()), rows.String())
+	page.WriteString(refusedFields())
 	if *update {
 		if err := os.WriteFile(apiPage, []byte(page.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -52,6 +54,24 @@ works or is refused by name; how commands differ from docker's is in [docker-dif
 	if diff := cmp.Diff(page.String(), string(raw)); diff != "" {
 		t.Errorf("%s is out of date, `go generate ./pkg/dockerapi` writes it (-router +page):\n%s", apiPage, diff)
 	}
+}
+
+// refusedFields is the page's part about the fields that create does not take.
+func refusedFields() string {
+	rows := strings.Builder{}
+	rows.WriteString("\n## What create refuses\n\nFields of `POST /containers/create` that must be left out, or be zero, or one of the values named.\n\n" +
+		"| field | taken | why refused |\n|---|---|---|\n")
+	rules := createRules()
+	for _, path := range sortedKeys(rules) {
+		if r := rules[path]; r.kind == refused || r.kind == answered {
+			taken := strings.Join(r.also, ", ")
+			if taken != "" {
+				taken = "`" + taken + "`"
+			}
+			fmt.Fprintf(&rows, "| `%s` | %s | %s |\n", path, taken, or(r.why, "not built"))
+		}
+	}
+	return rows.String()
 }
 
 // refusal is what an endpoint without a handler answers.

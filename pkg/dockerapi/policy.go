@@ -79,6 +79,12 @@ func admitSpec(t triton.Tenant, s *triton.Spec) error {
 	for _, dev := range s.Devices {
 		d.deny(true, "HostConfig.Devices %s", brief(dev.HostPath))
 	}
+	for _, r := range s.DeviceRules {
+		d.deny(true, "HostConfig.DeviceCgroupRules %s", deviceRuleText(r))
+	}
+	for _, l := range s.BlockLimits {
+		d.deny(true, "a block I/O limit of the host's device %s", brief(l.Path))
+	}
 	for _, name := range sortedKeys(s.Sysctls) {
 		d.deny(true, "HostConfig.Sysctls %s", brief(name))
 	}

@@ -36,6 +36,9 @@ var refusedToTenants = []struct{ name, host, field string }{
 	{"volume that binds", volumeMount(`"type":"tmpfs","o":"size=1m,bind","device":"/etc"`), "the mount option \"bind\""},
 	{"volume of a server", volumeMount(`"type":"nfs","o":"addr=1.2.3.4","device":":/x"`), "a volume of type \"nfs\""},
 	{"device", `"Devices":[{"PathOnHost":"/dev/kmsg"}]`, `HostConfig.Devices "/dev/kmsg"`},
+	{"device rule", `"DeviceCgroupRules":["c 10:* rw"]`, "HostConfig.DeviceCgroupRules c 10:* rw"},
+	{"device's weight", `"BlkioWeightDevice":[{"Path":"/dev/vda","Weight":500}]`, `"/dev/vda"`},
+	{"device's speed", `"BlkioDeviceReadBps":[{"Path":"/dev/vda","Rate":500}]`, `"/dev/vda"`},
 	{"sysctl", `"Sysctls":{"net.ipv4.ip_forward":"1"}`, `HostConfig.Sysctls "net.ipv4.ip_forward"`},
 	{"oom score", `"OomScoreAdj":-500`, "HostConfig.OomScoreAdj"},
 	{"oom kill", `"OomKillDisable":true`, "HostConfig.OomKillDisable"},
@@ -129,11 +132,11 @@ func TestTenantIsRefusedForeignSubnets(t *testing.T) {
 func TestEverySpecFieldIsJudged(t *testing.T) {
 	judged := map[reflect.Type]string{
 		reflect.TypeFor[triton.Spec](): "Image ImageID Entrypoint Cmd Env WorkingDir User GroupAdd Hostname Domainname Labels StopSignal " +
-			"StopTimeout ExposedPorts Ports PublishAll Networks BridgePriority Links Volumes VolumesFrom Healthcheck Shell TTY ConsoleSize " +
+			"StopTimeout ExposedPorts Ports PublishAll Networks BridgePriority BridgeMAC NetworkDisabled Links Volumes VolumesFrom Healthcheck Shell TTY ConsoleSize " +
 			"OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr AutoRemove ContainerIDFile Log NetworkMode PidMode IpcMode " +
 			"UTSMode UsernsMode CgroupnsMode DNS DNSSearch DNSOptions ExtraHosts Privileged CapAdd CapDrop NoNewPrivileges Seccomp " +
-			"SecurityOpt ReadonlyRootfs MaskedPaths ReadonlyPaths Mounts Devices Sysctls ShmSize Resources Ulimits OomScoreAdj RestartPolicy Init",
-		reflect.TypeFor[triton.Resources](): "Memory MemoryReservation MemorySwap OomKillDisable NanoCPUs CPUShares CPUPeriod CPUQuota " +
+			"SecurityOpt ReadonlyRootfs MaskedPaths ReadonlyPaths Mounts Devices DeviceRules BlockLimits Annotations Sysctls ShmSize Resources Ulimits OomScoreAdj RestartPolicy Init",
+		reflect.TypeFor[triton.Resources](): "Memory MemoryReservation MemorySwap MemorySwappiness OomKillDisable NanoCPUs CPUShares CPUPeriod CPUQuota " +
 			"CpusetCPUs CpusetMems PidsLimit BlkioWeight",
 		reflect.TypeFor[triton.Mount](): "Type Source Target ReadOnly Propagation NonRecursive CreateSource Options Bind Asked " +
 			"Anonymous NoCopy Subpath Volume Inherited Declared",

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 )
 
@@ -23,6 +22,8 @@ type ruleKind int
 const (
 	// mapped fields reach triton.Spec, or are checked against it by the mapper.
 	mapped ruleKind = iota
+	// answered fields are refused by the mapper in docker's words, which do not begin with the field's name.
+	answered
 	// harmless fields have no effect on a container under docker on Linux either.
 	harmless
 	// refused fields must be zero, or one of rule.also.
@@ -174,11 +175,11 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}
-	sort.Strings(keys)
+	slices.Sort(keys)
 	return keys
 }

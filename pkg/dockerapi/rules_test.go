@@ -100,7 +100,11 @@ var examples = map[string]string{
 	"HostConfig.Init": `true`, "HostConfig.RestartPolicy.Name": `"unless-stopped"`, "HostConfig.RestartPolicy.MaximumRetryCount": `3,"Name":"on-failure"`,
 	"NetworkingConfig.EndpointsConfig{}": `{"IPAMConfig":{"IPv4Address":"10.1.1.1"},"Links":["db:d"],"Aliases":["a"],"GwPriority":3,"MacAddress":"02:00:00:00:00:01"}`,
 	"HostConfig.Devices[]":               `{"PathOnHost":"/dev/a","PathInContainer":"/dev/b","CgroupPermissions":"r"}`,
-	"HostConfig.Ulimits[]":               `{"Name":"nofile","Soft":1,"Hard":2}`,
+	"HostConfig.BlkioWeightDevice[]":     `{"Path":"/dev/a","Weight":20}`, "HostConfig.BlkioDeviceReadBps[]": `{"Path":"/dev/a","Rate":1}`,
+	"HostConfig.BlkioDeviceWriteBps[]": `{"Path":"/dev/a","Rate":1}`, "HostConfig.BlkioDeviceReadIOps[]": `{"Path":"/dev/a","Rate":1}`,
+	"HostConfig.BlkioDeviceWriteIOps[]": `{"Path":"/dev/a","Rate":1}`, "HostConfig.DeviceCgroupRules": `["c 10:* rw"]`,
+	"HostConfig.Annotations": `{"a":"b"}`, "HostConfig.MemorySwappiness": `0`, "NetworkDisabled": `true`, "MacAddress": `"02:00:00:00:00:07","Image":"i"`,
+	"HostConfig.Ulimits[]": `{"Name":"nofile","Soft":1,"Hard":2}`,
 	"HostConfig.Mounts[]": `{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,
 		"BindOptions":{"Propagation":"rshared","NonRecursive":true,"CreateMountpoint":true}}`,
 	"HostConfig.Mounts[].Tmpfs": `{"Type":"tmpfs","Target":"/b","TmpfsOptions":{"SizeBytes":5,"Mode":511,"Options":[["noexec"]]}}`,
@@ -234,8 +238,8 @@ func TestCreateBody(t *testing.T) {
 		{"unknown zero", `{"Image":"i","NewThing":null,"HostConfig":{"Other":[],"More":{"A":0}}}`, ""},
 		{"unknown", `{"Image":"i","NewThing":1}`, "NewThing: this version of triton does not know the field"},
 		{"unknown below", `{"Image":"i","HostConfig":{"X":{"A":true}}}`, "HostConfig.X: this version of triton does not know the field"},
-		{"other case", `{"Image":"i","hostconfig":{"annotations":{"a":"b"}}}`,
-			`HostConfig.Annotations: {"a":"b"} is not supported by this version of triton`},
+		{"other case", `{"Image":"i","hostconfig":{"umask":1}}`,
+			`HostConfig.Umask: 1 is not supported by this version of triton`},
 		{"port and peer", `{"Image":"i","HostConfig":{"NetworkMode":"container:a","PortBindings":{"80/tcp":[{"HostPort":"1"}]}}}`,
 			"conflicting options: port publishing and the container type network mode"},
 		{"port of IPv6", `{"Image":"i","HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"::1","HostPort":"1"}]}}}`,
@@ -279,6 +283,35 @@ func TestCreateBody(t *testing.T) {
 			`HostConfig.LogConfig.Type: log driver "syslog" is not supported by this version of triton: json-file and none are`},
 		{"env", `{"Image":"i","Env":["=x"]}`, "invalid environment variable: =x"},
 		{"signal", `{"Image":"i","StopSignal":"SIGX"}`, "invalid signal: SIGX"},
+	} {
+		t.Run(tc.name, func(t *testing.T) { checkCreate(t, tc.body, tc.want) })
+	}
+}
+
+func TestCreateBodyAboutDevicesAndAddresses(t *testing.T) {
+	for _, tc := range []struct{ name, body, want string }{
+		{"empty annotation", `{"Image":"i","HostConfig":{"Annotations":{"":"b"}}}`,
+			"invalid Annotations: the empty string is not permitted as an annotation key"},
+		{"gpu", `{"Image":"i","HostConfig":{"DeviceRequests":[{"Count":-1,"Capabilities":[["gpu"]]}]}}`,
+			`could not select device driver "" with capabilities: [[gpu]]`},
+		{"gpu of a driver", `{"Image":"i","HostConfig":{"DeviceRequests":[{"Driver":"d","Capabilities":[["gpu","x"],["y"]]}]}}`,
+			`could not select device driver "d" with capabilities: [[gpu x] [y]]`},
+		{"device rule", `{"Image":"i","HostConfig":{"DeviceCgroupRules":["c 1:3"]}}`, "invalid device cgroup rule format: 'c 1:3'"},
+		{"device number", `{"Image":"i","HostConfig":{"DeviceCgroupRules":["c 99999999999:3 r"]}}`,
+			"invalid number in device cgroup rule: 'c 99999999999:3 r'"},
+		{"swappiness", `{"Image":"i","HostConfig":{"MemorySwappiness":101}}`, "Invalid value: 101, valid memory swappiness range is 0-100"},
+		{"swappiness of older clients", `{"Image":"i","HostConfig":{"MemorySwappiness":-1}}`, ""},
+		{"weight of a device", `{"Image":"i","HostConfig":{"BlkioWeightDevice":[{"Path":"/dev/a","Weight":9}]}}`,
+			"HostConfig.BlkioWeightDevice: Range of blkio weight is from 10 to 1000"},
+		{"no limit", `{"Image":"i","HostConfig":{"BlkioDeviceReadBps":[null]}}`, "HostConfig: block I/O limit readBps: a rate above 0 is needed"},
+		{"limit of nothing", `{"Image":"i","HostConfig":{"BlkioDeviceReadBps":[{"Rate":1}]}}`,
+			`HostConfig: block I/O limit: "" is not the path of a device`},
+		{"group address", `{"Image":"i","MacAddress":"01:00:00:00:00:01"}`, "invalid MAC address 01:00:00:00:00:01"},
+		{"two addresses", `{"Image":"i","MacAddress":"02:00:00:00:00:01",
+			"NetworkingConfig":{"EndpointsConfig":{"default":{"MacAddress":"02:00:00:00:00:02"}}}}`,
+			"the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty"},
+		{"address of the host", `{"Image":"i","MacAddress":"02:00:00:00:00:01","HostConfig":{"NetworkMode":"host"}}`,
+			"conflicting options: mac-address and the network mode"},
 	} {
 		t.Run(tc.name, func(t *testing.T) { checkCreate(t, tc.body, tc.want) })
 	}

@@ -18,7 +18,8 @@ func updateRules() ruleTable {
 		t[strings.TrimPrefix(path, "HostConfig.")] = r
 	}
 	const create = "it can be set at create only"
-	for _, name := range []string{"Devices", "Ulimits"} {
+	for _, name := range []string{"Devices", "Ulimits", "DeviceCgroupRules", "DeviceRequests", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps",
+		"BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"} {
 		for path := range t {
 			if strings.HasPrefix(path, name+"[]") {
 				delete(t, path)
@@ -27,6 +28,7 @@ func updateRules() ruleTable {
 		t[name] = rule{kind: refused, why: create}
 	}
 	t["OomKillDisable"] = rule{kind: refused, why: create}
+	t["MemorySwappiness"] = rule{kind: refused, also: []string{"-1"}, why: create}
 	t["RestartPolicy.Name"] = rule{kind: mapped}
 	t["RestartPolicy.MaximumRetryCount"] = rule{kind: mapped}
 	return t

@@ -60,7 +60,7 @@ func open(t testing.TB, cfg Config, keep ...triton.Endpoint) *Network {
 
 func take(t testing.TB, n *Network, kind Kind) triton.Endpoint {
 	t.Helper()
-	ep, err := n.Take(t.Context(), triton.ContainerKey{Tenant: "default", ID: triton.NewID()}, kind, User{})
+	ep, err := n.Take(t.Context(), triton.ContainerKey{Tenant: "default", ID: triton.NewID()}, kind, User{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestKernelTakesAtOnceDiffer(t *testing.T) {
 	for i := range eps {
 		wg.Go(func() {
 			var err error
-			if eps[i], err = n.Take(t.Context(), triton.ContainerKey{}, Bridged, User{}); err != nil {
+			if eps[i], err = n.Take(t.Context(), triton.ContainerKey{}, Bridged, User{}, ""); err != nil {
 				t.Error(err)
 			}
 		})
@@ -246,7 +246,7 @@ func TestKernelSmallSubnetRunsOut(t *testing.T) {
 	for range 5 {
 		eps = append(eps, take(t, n, Bridged))
 	}
-	_, err := n.Take(t.Context(), triton.ContainerKey{}, Bridged, User{})
+	_, err := n.Take(t.Context(), triton.ContainerKey{}, Bridged, User{}, "")
 	if !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "no free address in 172.30.9.0/29") {
 		t.Fatalf("sixth: got %v, want that no address is free", err)
 	}

@@ -177,7 +177,7 @@ func (n *Network) fill(ctx context.Context) <-chan time.Time {
 			return nil
 		default:
 		}
-		ep, err := n.build(Bridged, User{})
+		ep, err := n.build(Bridged, User{}, "")
 		if errors.Is(err, errdefs.ErrResourceExhausted) {
 			return nil // Release asks again
 		}
@@ -191,10 +191,10 @@ func (n *Network) fill(ctx context.Context) <-chan time.Time {
 }
 
 // Take gives a container its endpoint: one from the pool, or one made now where the pool is empty or holds none of the
-// kind. With an owner its network namespace belongs to that user namespace, for a container that shares it. The caller
-// stores the endpoint and gives it back by Release. Errors are of kind ResourceExhausted when slots, addresses or bridge
+// kind. With an owner its network namespace belongs to that user namespace, for a container that shares it; mac is the
+// interface's address, "" for one made of the IP address. The caller stores the endpoint and gives it back by Release. Errors are of kind ResourceExhausted when slots, addresses or bridge
 // ports have run out, FailedPrecondition before the first Reconcile, after Close, and where the owner is gone.
-func (n *Network) Take(ctx context.Context, key triton.ContainerKey, kind Kind, owner User) (triton.Endpoint, error) {
+func (n *Network) Take(ctx context.Context, key triton.ContainerKey, kind Kind, owner User, mac string) (triton.Endpoint, error) {
 	if err := ctx.Err(); err != nil {
 		return triton.Endpoint{}, err
 	}
@@ -208,14 +208,14 @@ func (n *Network) Take(ctx context.Context, key triton.ContainerKey, kind Kind, 
 	default:
 		return triton.Endpoint{}, fmt.Errorf("take an endpoint for %s before what is in use is known: %w", key, errdefs.ErrFailedPrecondition)
 	}
-	if kind == Bridged && owner.NS == "" {
+	if kind == Bridged && owner.NS == "" && mac == "" {
 		if ep, ok := n.takeIdle(); ok {
 			n.askRefill()
 			return ep, nil
 		}
 		n.missed.Add(1)
 	}
-	ep, err := n.build(kind, owner)
+	ep, err := n.build(kind, owner, mac)
 	if err != nil {
 		return triton.Endpoint{}, fmt.Errorf("network for %s: %w", key, err)
 	}
@@ -245,7 +245,7 @@ func (n *Network) askRefill() {
 }
 
 // build makes an endpoint from nothing. Most of its 5 ms are the fork for a user namespace; without one it is 2 to 3 ms.
-func (n *Network) build(kind Kind, owner User) (triton.Endpoint, error) {
+func (n *Network) build(kind Kind, owner User, mac string) (triton.Endpoint, error) {
 	ep := triton.Endpoint{Network: NoneNetwork}
 	if kind.bridged() {
 		ep.Network, ep.HostLink = BridgeNetwork, newLinkName()
@@ -266,7 +266,9 @@ func (n *Network) build(kind Kind, owner User) (triton.Endpoint, error) {
 	if kind.bridged() {
 		ep.Address = netip.PrefixFrom(addr, n.cfg.Subnet.Bits()).String()
 		ep.Gateway = n.bridge.gateway.Addr().String()
-		ep.MAC = hardwareAddr(addr).String()
+		if ep.MAC = mac; mac == "" {
+			ep.MAC = hardwareAddr(addr).String()
+		}
 	}
 	if err := n.make(ep); err != nil {
 		err = errors.Join(err, n.unmake(ep))

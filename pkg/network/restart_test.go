@@ -87,7 +87,7 @@ func TestKernelNextDaemonAdopts(t *testing.T) {
 	// Nobody may send what is not its own in the time before the new daemon knows its containers.
 	sender(t, a)(frame(b.MAC, b.MAC, unix.ETH_P_IP, datagram(ip(a), ip(b), nil)))
 	eventually(t, "the false MAC is counted", func() bool { d, err := n.Drops(); return err == nil && d.SpoofedMAC == 1 })
-	if _, err := n.Take(t.Context(), triton.ContainerKey{}, Bridged, User{}); !errdefs.IsFailedPrecondition(err) {
+	if _, err := n.Take(t.Context(), triton.ContainerKey{}, Bridged, User{}, ""); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("take before reconcile: got %v, want a failed precondition", err)
 	}
 
@@ -239,7 +239,7 @@ func TestKernelNetworkOfASharedUserNamespace(t *testing.T) {
 	n := open(t, testConfig(t, testSubnet))
 	owner := take(t, n, Bridged)
 	key := triton.ContainerKey{Tenant: "default", ID: triton.NewID()}
-	guest, err := n.Take(t.Context(), key, Bridged, User{NS: owner.UserNS, IDs: owner.IDs})
+	guest, err := n.Take(t.Context(), key, Bridged, User{NS: owner.UserNS, IDs: owner.IDs}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

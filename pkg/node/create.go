@@ -166,7 +166,7 @@ func (n *Node) takeEndpoint(ctx context.Context, rec *Record) (triton.Endpoint, 
 	if !ok {
 		return none, triton.IDRange{}, nil
 	}
-	ep, err := n.cfg.Network.Take(ctx, rec.Key, kind, owner)
+	ep, err := n.cfg.Network.Take(ctx, rec.Key, kind, owner, rec.Spec.BridgeMAC)
 	if err != nil {
 		return none, triton.IDRange{}, fmt.Errorf("take network of %s: %w", rec.Key, err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -40,7 +41,55 @@ func (b *builder) devices() error {
 			})
 		}
 	}
+	for _, r := range b.c.DeviceRules {
+		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: r.Type, Major: r.Major, Minor: r.Minor, Access: r.Permissions})
+	}
 	b.s.Linux.Resources.Devices = rules
+	return nil
+}
+
+// blockLimits finds the devices whose I/O is limited by their numbers.
+func (b *builder) blockLimits() error {
+	if len(b.c.BlockLimits) == 0 {
+		return nil
+	}
+	io := b.s.Linux.Resources.BlockIO
+	if io == nil {
+		io = &specs.LinuxBlockIO{}
+		b.s.Linux.Resources.BlockIO = io
+	}
+	lists := map[triton.BlockLimitKind]*[]specs.LinuxThrottleDevice{
+		triton.BlockReadBps: &io.ThrottleReadBpsDevice, triton.BlockWriteBps: &io.ThrottleWriteBpsDevice,
+		triton.BlockReadIOps: &io.ThrottleReadIOPSDevice, triton.BlockWriteIOps: &io.ThrottleWriteIOPSDevice,
+	}
+	for _, l := range b.c.BlockLimits {
+		var st unix.Stat_t
+		if err := unix.Stat(l.Path, &st); err != nil {
+			return invalid("block I/O limit: stat %s: %v", l.Path, err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+			return invalid("block I/O limit: %s is not a block device", l.Path)
+		}
+		major, minor := int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev))
+		list, throttle := lists[l.Kind]
+		switch {
+		case throttle && !b.in.Limits.BlkioThrottle:
+			return invalid("block I/O limit of %s: the kernel of this machine cannot throttle block devices", l.Path)
+		case throttle:
+			d := specs.LinuxThrottleDevice{Rate: l.Value}
+			d.Major, d.Minor = major, minor
+			*list = append(*list, d)
+		case l.Kind != triton.BlockWeight:
+			return invalid("block I/O limit of %s: unknown kind %q", l.Path, l.Kind)
+		case !b.in.Limits.BlkioWeightDevice:
+			return invalid("block I/O weight of %s: the kernel of this machine has no I/O scheduler with weights for devices", l.Path)
+		default:
+			weight := uint16(l.Value)
+			d := specs.LinuxWeightDevice{Weight: &weight}
+			d.Major, d.Minor = major, minor
+			io.WeightDevice = append(io.WeightDevice, d)
+		}
+	}
 	return nil
 }
 

@@ -25,7 +25,10 @@ type Limits struct {
 	CpusetMems     string
 	SwapLimit      bool
 	OomKillDisable bool // v1 only
+	Swappiness     bool // v1 only
 	BlkioWeight    bool
+	// BlkioWeightDevice and BlkioThrottle are the limits of single block devices.
+	BlkioWeightDevice, BlkioThrottle bool
 	// Idmap reports whether the mount at a path (recursive: and those below it) can be mapped by a user namespace; nil:
 	// it can. See Idmappable.
 	Idmap func(userNS, path string, recursive bool) error
@@ -56,6 +59,9 @@ func DetectLimits(cg *cgroup.FS, group string) (Limits, error) {
 	lim.OomKillDisable = !v2
 	lim.SwapLimit = hasFile(cg, "memory", group, "memory.memsw.limit_in_bytes", "memory.swap.max")
 	lim.BlkioWeight = hasFile(cg, "blkio", group, "blkio.weight", "blkio.bfq.weight", "io.weight", "io.bfq.weight")
+	lim.BlkioWeightDevice = hasFile(cg, "blkio", group, "blkio.weight_device", "blkio.bfq.weight_device", "io.bfq.weight")
+	lim.BlkioThrottle = hasFile(cg, "blkio", group, "blkio.throttle.read_bps_device", "io.max")
+	lim.Swappiness = hasFile(cg, "memory", group, "memory.swappiness")
 	lim.CpusetCPUs = readList(cg, group, "cpuset.effective_cpus", "cpuset.cpus.effective")
 	lim.CpusetMems = readList(cg, group, "cpuset.effective_mems", "cpuset.mems.effective")
 	return lim, nil

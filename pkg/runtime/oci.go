@@ -108,10 +108,11 @@ func (b *builder) validate() error {
 		return invalid("privileged containers and those in a namespace of the host cannot have host ids %d+%d", b.in.IDs.Base, b.in.IDs.Size)
 	}
 	b.s = specs.Spec{
-		Version: specs.Version,
-		Process: &specs.Process{},
-		Root:    &specs.Root{Path: rootPath, Readonly: b.c.ReadonlyRootfs},
-		Linux:   &specs.Linux{CgroupsPath: b.in.CgroupPath, Resources: &specs.LinuxResources{}},
+		Version:     specs.Version,
+		Process:     &specs.Process{},
+		Root:        &specs.Root{Path: rootPath, Readonly: b.c.ReadonlyRootfs},
+		Annotations: b.c.Annotations,
+		Linux:       &specs.Linux{CgroupsPath: b.in.CgroupPath, Resources: &specs.LinuxResources{}},
 	}
 	return nil
 }

@@ -25,6 +25,9 @@ func (b *builder) resources() error {
 	}
 	r.Devices = b.s.Linux.Resources.Devices
 	b.s.Linux.Resources = r
+	if err := b.blockLimits(); err != nil {
+		return err
+	}
 	b.warnings = append(b.warnings, warnings...)
 	return nil
 }
@@ -74,6 +77,8 @@ func checkMemory(r triton.Resources) error {
 		return invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
 	case r.MemoryReservation > 0 && r.MemoryReservation < minMemory:
 		return invalid("Minimum memory reservation allowed is 6MB")
+	case r.MemorySwappiness != nil && (*r.MemorySwappiness < 0 || *r.MemorySwappiness > 100):
+		return invalid("Invalid value: %d, valid memory swappiness range is 0-100", *r.MemorySwappiness)
 	case r.Memory > 0 && r.Memory < r.MemoryReservation:
 		return invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
 	}
@@ -165,6 +170,14 @@ func memoryResources(r triton.Resources, lim Limits) (*specs.LinuxMemory, []stri
 		m.Swap = &swap
 	case r.MemorySwap > 0:
 		warnings = append(warnings, "memory swap: the kernel of this machine cannot limit swap; memory is limited without it")
+	}
+	if r.MemorySwappiness != nil {
+		if lim.Swappiness {
+			swappiness := uint64(*r.MemorySwappiness)
+			m.Swappiness = &swappiness
+		} else {
+			warnings = append(warnings, "memory swappiness: cgroup2 has no such setting; it is left out")
+		}
 	}
 	if r.OomKillDisable {
 		if lim.OomKillDisable {

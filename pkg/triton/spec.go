@@ -27,6 +27,10 @@ type Spec struct {
 	Networks []Membership `json:"networks,omitempty"`
 	// BridgePriority is the default network's priority for the default route.
 	BridgePriority int `json:"bridgePriority,omitempty"`
+	// BridgeMAC is the address of the interface in the default network; "": derived from the address.
+	BridgeMAC string `json:"bridgeMAC,omitempty"`
+	// NetworkDisabled is shown only: NetworkMode is none then.
+	NetworkDisabled bool `json:"networkDisabled,omitempty"`
 	// Links are those of the default network: container:alias, by id.
 	Links []string `json:"links,omitempty"`
 	// Volumes are the VOLUME paths of the image, and those that the user named without a volume. Each that no mount covers
@@ -74,6 +78,9 @@ type Spec struct {
 	ReadonlyPaths   *[]string         `json:"readonlyPaths,omitempty"` // nil: docker's list
 	Mounts          []Mount           `json:"mounts,omitempty"`
 	Devices         []Device          `json:"devices,omitempty"`
+	DeviceRules     []DeviceRule      `json:"deviceRules,omitempty"`
+	BlockLimits     []BlockLimit      `json:"blockLimits,omitempty"`
+	Annotations     map[string]string `json:"annotations,omitempty"` // of the OCI configuration; shown only
 	Sysctls         map[string]string `json:"sysctls,omitempty"`
 	ShmSize         int64             `json:"shmSize,omitempty"` // bytes; 0: 64 MiB
 	Resources       Resources         `json:"resources,omitzero"`
@@ -172,11 +179,39 @@ type Device struct {
 	Permissions   string `json:"permissions"` // of r, w, m
 }
 
+// DeviceRule allows the use of devices that are not Devices. It does not show them.
+type DeviceRule struct {
+	Type        string `json:"type"`            // c, b, or a for both
+	Major       *int64 `json:"major,omitempty"` // nil: any
+	Minor       *int64 `json:"minor,omitempty"` // nil: any
+	Permissions string `json:"permissions"`     // of r, w, m
+}
+
+// BlockLimit bounds the I/O on one block device.
+type BlockLimit struct {
+	Kind  BlockLimitKind `json:"kind"`
+	Path  string         `json:"path"` // of the device on the host
+	Value uint64         `json:"value"`
+}
+
+// BlockLimitKind says what a BlockLimit's value is.
+type BlockLimitKind string
+
+// The kinds of BlockLimit: a weight of 10 to 1000, bytes a second, operations a second.
+const (
+	BlockWeight    BlockLimitKind = "weight"
+	BlockReadBps   BlockLimitKind = "readBps"
+	BlockWriteBps  BlockLimitKind = "writeBps"
+	BlockReadIOps  BlockLimitKind = "readIOps"
+	BlockWriteIOps BlockLimitKind = "writeIOps"
+)
+
 // Resources are limits. Zero means none, except where noted.
 type Resources struct {
 	Memory            int64  `json:"memory,omitempty"`            // bytes
 	MemoryReservation int64  `json:"memoryReservation,omitempty"` // bytes
 	MemorySwap        int64  `json:"memorySwap,omitempty"`        // bytes of memory and swap together; -1: unlimited swap
+	MemorySwappiness  *int64 `json:"memorySwappiness,omitempty"`  // 0 to 100; nil: the machine's
 	OomKillDisable    bool   `json:"oomKillDisable,omitempty"`
 	NanoCPUs          int64  `json:"nanoCPUs,omitempty"`  // 1e9 is one core
 	CPUShares         int64  `json:"cpuShares,omitempty"` // relative, 0: 1024

@@ -12,7 +12,7 @@ func TestUpdateChangesEachLimitAndNoOther(t *testing.T) {
 	typ := reflect.TypeFor[Resources]()
 	for i := range typ.NumField() {
 		name := typ.Field(i).Name
-		if name == "PidsLimit" || name == "OomKillDisable" { // one is a pointer besides, the other is for create
+		if name == "PidsLimit" || name == "OomKillDisable" || name == "MemorySwappiness" { // one is a pointer besides, others are for create
 			continue
 		}
 		u := Update{}
