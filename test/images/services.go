@@ -25,6 +25,9 @@ const BenchPort = "18093"
 
 var benchConf = strings.NewReplacer("worker_processes auto", "worker_processes 1", "listen 80", "listen "+BenchPort).Replace(nginxConf)
 
+// keptConf does not open the page for each request, as busy servers of static files are set up.
+var keptConf = strings.Replace(benchConf, "sendfile on;", "sendfile on;\n\topen_file_cache max=16;", 1)
+
 // Redis is Debian's redis-server, which also has redis-benchmark.
 func Redis(tag string) Debian {
 	return Debian{
@@ -38,7 +41,7 @@ func Redis(tag string) Debian {
 func Nginx(tag string) Debian {
 	return Debian{
 		Tag: tag, Packages: []string{"nginx", "wrk", "netbase", "busybox-static"},
-		Files: map[string][]byte{"var/www/html/index.html": []byte(page), "etc/nginx/nginx.conf": []byte(nginxConf), "etc/nginx/bench.conf": []byte(benchConf)},
+		Files: map[string][]byte{"var/www/html/index.html": []byte(page), "etc/nginx/nginx.conf": []byte(nginxConf), "etc/nginx/bench.conf": []byte(benchConf), "etc/nginx/kept.conf": []byte(keptConf)},
 		Dirs:  []string{"var/www", "var/www/html", "var/log/nginx", "var/lib/nginx"},
 		Cmd:   []string{"nginx"},
 		Ports: []string{"80/tcp"},

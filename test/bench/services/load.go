@@ -42,14 +42,18 @@ func services() []service {
 			},
 			parse: parseRedis,
 		},
-		{
-			name: "nginx GET", image: images.Nginx("triton-bench/nginx:latest"), port: images.BenchPort,
-			server: []string{"nginx", "-c", "/etc/nginx/bench.conf"},
-			client: func(address string) []string {
-				return []string{"wrk", "-t", "1", "-c", "16", "-d", "2s", "http://" + address + ":" + images.BenchPort + "/"}
-			},
-			parse: parseWrk,
+		nginx("nginx GET", "bench.conf"), nginx("nginx GET, files kept open", "kept.conf"),
+	}
+}
+
+func nginx(name, conf string) service {
+	return service{
+		name: name, image: images.Nginx("triton-bench/nginx:latest"), port: images.BenchPort,
+		server: []string{"nginx", "-c", "/etc/nginx/" + conf},
+		client: func(address string) []string {
+			return []string{"wrk", "-t", "1", "-c", "16", "-d", "2s", "http://" + address + ":" + images.BenchPort + "/"}
 		},
+		parse: parseWrk,
 	}
 }
 

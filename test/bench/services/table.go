@@ -10,29 +10,39 @@ import (
 // print writes the table in Markdown.
 func (m *measurement) print(w io.Writer) error {
 	var out strings.Builder
-	out.WriteString("Medians. Requests per second, and microseconds of a processor per request, server and client together; " +
-		"in brackets the part of the host's own speed that is reached.\n\n| load | client | host alone |")
+	out.WriteString("Medians. Requests per second, and microseconds of a processor per request, server and client together. In brackets " +
+		"the part of a host process's speed that is reached: of one without tritond, and, after the bar, of one beside it at the same level.\n\n" +
+		"| load | client | host, no tritond |")
 	for _, l := range levels {
 		fmt.Fprintf(&out, " probes %s |", l)
 	}
 	out.WriteString("\n|" + strings.Repeat("---|", 3+len(levels)) + "\n")
 	for _, s := range m.all {
-		host := m.seen[key(s, "", "")]
+		alone := m.seen[key(s, "", "")]
 		for i, p := range places {
-			alone := ""
+			fmt.Fprintf(&out, "| %s | %s | ", s.name, p.name)
 			if i == 0 {
-				alone = cell(host)
+				out.WriteString(cell(alone))
 			}
-			fmt.Fprintf(&out, "| %s | %s | %s |", s.name, p.name, alone)
+			out.WriteString(" |")
 			for _, l := range levels {
-				in := m.seen[key(s, p.name, l)]
-				fmt.Fprintf(&out, " %s (%.3f; CPU %.3f) |", cell(in), median(in, rate)/median(host, rate), median(host, cpu)/median(in, cpu))
+				in, beside := m.seen[key(s, p.name, l)], m.seen[key(s, places[0].name, l)]
+				fmt.Fprintf(&out, " %s (%s", cell(in), part(in, alone))
+				if i > 0 {
+					out.WriteString(" \\| " + part(in, beside))
+				}
+				out.WriteString(") |")
 			}
 			out.WriteString("\n")
 		}
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
+}
+
+// part is how much of a speed is reached, in requests per second and per processor time.
+func part(in, of []sample) string {
+	return fmt.Sprintf("%.3f, CPU %.3f", median(in, rate)/median(of, rate), median(of, cpu)/median(in, cpu))
 }
 
 func cell(all []sample) string {

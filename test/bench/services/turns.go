@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,8 +15,10 @@ import (
 // levels of the daemon's --probes that are compared, the default last.
 var levels = []string{"off", "detail"}
 
-// places are where the client is, and for the server's container which network it has.
+// places are where the client is, and for the server's container which network it has. The first has no container: a
+// server of the host, to tell what the daemon costs the whole host from what the container costs.
 var places = []struct{ name, network string }{
+	{"on the host, server a process of the host", ""},
 	{"on the host, server on the host's network", "host"},
 	{"in the server's container", "bridge"},
 	{"on the host, over the bridge", "bridge"},
@@ -46,7 +49,7 @@ func (m *measurement) prepare(ctx context.Context, cache string) error {
 	if err := m.daemon.Start(ctx); err != nil {
 		return err
 	}
-	for _, s := range m.all {
+	for i, s := range m.all {
 		built, err := s.image.Build(ctx, cache)
 		if err != nil {
 			return err
@@ -54,7 +57,7 @@ func (m *measurement) prepare(ctx context.Context, cache string) error {
 		if _, err := m.docker(ctx, "load", "-q", "-i", built.Archive); err != nil {
 			return err
 		}
-		if m.roots[s.name], err = unpack(ctx, built, filepath.Join(m.daemon.Root, "root-"+s.port), m.account); err != nil {
+		if m.roots[s.name], err = unpack(ctx, built, filepath.Join(m.daemon.Root, "root-"+strconv.Itoa(i)), m.account); err != nil {
 			return err
 		}
 	}
@@ -72,7 +75,7 @@ func (m *measurement) docker(ctx context.Context, args ...string) (string, error
 // round is one turn of every placement.
 func (m *measurement) round(ctx context.Context) error {
 	for _, s := range m.all {
-		if err := m.onHost(ctx, s); err != nil {
+		if err := m.onHost(ctx, s, "", ""); err != nil {
 			return fmt.Errorf("%s on the host: %w", s.name, err)
 		}
 	}
@@ -82,7 +85,7 @@ func (m *measurement) round(ctx context.Context) error {
 			return err
 		}
 		for _, s := range m.all {
-			if err := m.inContainers(ctx, s, level); err != nil {
+			if err := errors.Join(m.onHost(ctx, s, places[0].name, level), m.inContainers(ctx, s, level)); err != nil {
 				return fmt.Errorf("%s, probes %s: %w", s.name, level, err)
 			}
 		}
@@ -94,14 +97,14 @@ func (m *measurement) round(ctx context.Context) error {
 }
 
 // onHost runs server and client as processes of the host.
-func (m *measurement) onHost(ctx context.Context, s service) (err error) {
+func (m *measurement) onHost(ctx context.Context, s service, place, level string) (err error) {
 	r := m.roots[s.name]
 	stop, err := r.serve(ctx, s.server, s.port)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	return m.turn(s, "", "", func() (string, error) { return r.output(ctx, s.client("127.0.0.1")) })
+	return m.turn(s, place, level, func() (string, error) { return r.output(ctx, s.client("127.0.0.1")) })
 }
 
 // inContainers runs the server in a container and the client at each place.
@@ -127,9 +130,9 @@ func (m *measurement) inContainers(ctx context.Context, s service, level string)
 			}
 			load := func() (string, error) {
 				switch i {
-				case 1:
+				case 2:
 					return m.docker(ctx, append([]string{"exec", "server"}, s.client("127.0.0.1")...)...)
-				case 3:
+				case 4:
 					return m.docker(ctx, append([]string{"run", "--rm", s.image.Tag}, s.client(address)...)...)
 				}
 				return m.roots[s.name].output(ctx, s.client(address))
