@@ -41,11 +41,16 @@ func run(args []string) int {
 	fs.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	host := fs.String("H", "", "address of the daemon")
 	tenant := fs.String("t", "", "tenant to act for")
+	short := fs.Bool("version", false, "print the client's version and exit")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
 		}
 		return 2
+	}
+	if *short {
+		fmt.Println("triton", version)
+		return 0
 	}
 	if *host == "" {
 		*host = os.Getenv("DOCKER_HOST")

@@ -28,7 +28,7 @@ func run(args []string) int {
 	if len(args) > 0 && slices.Contains([]string{"check", "purge", "version"}, args[0]) {
 		command, args = args[0], args[1:]
 	}
-	if command == "version" {
+	if command == "version" || slices.Equal(args, []string{"--version"}) || slices.Equal(args, []string{"-version"}) {
 		fmt.Printf("tritond %s (%s)\n", version, commit)
 		return 0
 	}
