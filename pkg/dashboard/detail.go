@@ -111,7 +111,7 @@ func (d *detail) find(ctx context.Context) (*triton.Container, error) {
 func (d *detail) describe(c *triton.Container, f *ContainerFrame) {
 	meta := ContainerMeta{
 		RowMeta: metaOf(c), Command: strings.Join(c.Spec.Argv(), " "), ImageID: c.Spec.ImageID, Address: c.Network.Address,
-		Pid: c.State.Pid, Created: millis(c.Created), TTY: c.Spec.TTY, LogsRead: c.Spec.Log.Driver == triton.LogJSONFile,
+		Pid: c.State.Pid, Created: millis(c.Created), TTY: c.Spec.TTY, LogsRead: c.Spec.Log.Driver != triton.LogNone,
 	}
 	if !d.listed {
 		d.fill(d.cfg.Telemetry.Window(d.key))

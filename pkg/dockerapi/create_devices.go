@@ -29,7 +29,8 @@ func mapDevices(spec *triton.Spec, h *container.HostConfig) error {
 		}
 		spec.DeviceRules = append(spec.DeviceRules, r)
 	}
-	for _, r := range h.DeviceRequests { // no driver is there to answer any
+	if len(h.DeviceRequests) > 0 { // no driver is there to answer any
+		r := h.DeviceRequests[0]
 		caps, err := json.Marshal(r.Capabilities)
 		if err != nil {
 			return err

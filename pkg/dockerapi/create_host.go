@@ -95,8 +95,10 @@ func mapLog(spec *triton.Spec, l container.LogConfig) error {
 	case triton.LogNone:
 		return nil
 	case triton.LogJSONFile:
+	case triton.LogLocal:
+		spec.Log.MaxSize, spec.Log.MaxFile = triton.LocalMaxSize, triton.LocalMaxFile
 	default:
-		return invalid("HostConfig.LogConfig.Type: log driver %q is not supported by this version of triton: json-file and none are", l.Type)
+		return invalid("HostConfig.LogConfig.Type: log driver %q is not supported by this version of triton: json-file, local and none are", l.Type)
 	}
 	for _, name := range sortedKeys(l.Config) {
 		value := l.Config[name]
@@ -113,6 +115,10 @@ func mapLog(spec *triton.Spec, l container.LogConfig) error {
 				return invalid("HostConfig.LogConfig.Config: max-file cannot be less than 1: %q", value)
 			}
 			spec.Log.MaxFile = n
+		case "compress":
+			if on, err := strconv.ParseBool(value); err != nil || on {
+				return invalid("HostConfig.LogConfig.Config: compress %q is not supported by this version of triton: rotated files are kept as they are", value)
+			}
 		case "mode":
 			if value != "blocking" {
 				return invalid("HostConfig.LogConfig.Config: mode %q is not supported by this version of triton: no line is ever dropped", value)

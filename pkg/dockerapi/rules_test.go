@@ -280,7 +280,7 @@ func TestCreateBody(t *testing.T) {
 		{"fine opts", `{"Image":"i","HostConfig":{"SecurityOpt":[
 			"apparmor=unconfined","label=disable","label:disable","seccomp=unconfined","no-new-privileges:true"]}}`, ""},
 		{"driver", `{"Image":"i","HostConfig":{"LogConfig":{"Type":"syslog"}}}`,
-			`HostConfig.LogConfig.Type: log driver "syslog" is not supported by this version of triton: json-file and none are`},
+			`HostConfig.LogConfig.Type: log driver "syslog" is not supported by this version of triton: json-file, local and none are`},
 		{"env", `{"Image":"i","Env":["=x"]}`, "invalid environment variable: =x"},
 		{"signal", `{"Image":"i","StopSignal":"SIGX"}`, "invalid signal: SIGX"},
 	} {

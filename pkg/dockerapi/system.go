@@ -114,7 +114,7 @@ func (s *Server) infoOf(n *triton.NodeInfo) system.Info {
 		Driver:       or(n.StorageDriver, s.StorageDriver),
 		DriverStatus: [][2]string{},
 		Plugins: system.PluginsInfo{
-			Volume: []string{}, Network: []string{"bridge", "host", "null"}, Authorization: nil, Log: []string{triton.LogJSONFile, triton.LogNone},
+			Volume: []string{}, Network: []string{"bridge", "host", "null"}, Authorization: nil, Log: []string{triton.LogJSONFile, triton.LogLocal, triton.LogNone},
 		},
 		MemoryLimit: n.MemoryLimit, SwapLimit: n.SwapLimit, CPUCfsPeriod: n.CPULimit, CPUCfsQuota: n.CPULimit, CPUShares: n.CPULimit,
 		CPUSet: n.CPUSet, PidsLimit: n.PidsLimit,

@@ -192,8 +192,9 @@ func (n *Network) fill(ctx context.Context) <-chan time.Time {
 
 // Take gives a container its endpoint: one from the pool, or one made now where the pool is empty or holds none of the
 // kind. With an owner its network namespace belongs to that user namespace, for a container that shares it; mac is the
-// interface's address, "" for one made of the IP address. The caller stores the endpoint and gives it back by Release. Errors are of kind ResourceExhausted when slots, addresses or bridge
-// ports have run out, FailedPrecondition before the first Reconcile, after Close, and where the owner is gone.
+// interface's address, "" for one made of the IP address. The caller stores the endpoint and gives it back by Release.
+// Errors are of kind ResourceExhausted when slots or addresses have run out, FailedPrecondition before the first
+// Reconcile, after Close, and where the owner is gone.
 func (n *Network) Take(ctx context.Context, key triton.ContainerKey, kind Kind, owner User, mac string) (triton.Endpoint, error) {
 	if err := ctx.Err(); err != nil {
 		return triton.Endpoint{}, err

@@ -18,7 +18,7 @@ func (n *Node) ContainerLogs(ctx context.Context, key triton.ContainerKey, opt t
 	c.mu.Lock()
 	driver, running, over := c.rec.Spec.Log.Driver, c.running() || c.restarting(), c.over
 	c.mu.Unlock()
-	if driver != triton.LogJSONFile {
+	if driver == triton.LogNone {
 		return kindf(errdefs.ErrNotImplemented, "configured logging driver does not support reading")
 	}
 	ended := over.done // a restart by its policy ends no reader

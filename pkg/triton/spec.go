@@ -118,7 +118,7 @@ const SeccompUnconfined = "unconfined"
 
 // LogConfig says where a container's output is kept.
 type LogConfig struct {
-	Driver  string `json:"driver"`            // json-file or none
+	Driver  string `json:"driver"`            // json-file, local or none
 	MaxSize int64  `json:"maxSize,omitempty"` // bytes before rotation; 0: never
 	MaxFile int    `json:"maxFile,omitempty"` // files kept, the current one included; 0: 1
 	// Options are the driver's options as the user gave them, for inspect.
@@ -128,7 +128,14 @@ type LogConfig struct {
 // Names of log drivers.
 const (
 	LogJSONFile = "json-file"
+	LogLocal    = "local" // json-file with LocalMaxSize and LocalMaxFile where nothing else is said
 	LogNone     = "none"
+)
+
+// What docker's driver local keeps unless told otherwise.
+const (
+	LocalMaxSize = 20 << 20 // bytes
+	LocalMaxFile = 5
 )
 
 // MountType says what a Mount shows.

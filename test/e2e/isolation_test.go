@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -220,7 +221,7 @@ func TestSharedPidAndIpcNamespaces(t *testing.T) {
 	u.ok(t, "exec", first, "sh", "-c", "echo shared >/dev/shm/x")
 	for _, flags := range [][]string{{}, {"--network", "container:" + first}, {"--network", "none"}, {"--privileged"}, {"--network", "host"}} {
 		t.Run(strings.Join(flags, " "), func(t *testing.T) {
-			joining := append(flags, "--pid", "container:"+first, "--ipc", "container:"+first)
+			joining := append(slices.Clone(flags), "--pid", "container:"+first, "--ipc", "container:"+first)
 			name := u.detached(t, append(joining, images.Busybox, "sleep", "4321")...)
 			matches(t, "ps", u.ok(t, "exec", name, "ps", "-o", "args"), "(?m)^sleep 1234$")
 			matches(t, "ps of the first", u.ok(t, "exec", first, "ps", "-o", "args"), "(?m)^sleep 4321$")

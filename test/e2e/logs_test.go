@@ -101,6 +101,19 @@ func TestLogsRotateAndKeepTheLastLines(t *testing.T) {
 	}
 }
 
+// The driver local keeps what docker's does: five files of 20 MB, or what the options say.
+func TestLogsOfDriverLocal(t *testing.T) {
+	tritonOnly(t)
+	u := shared(t)
+	name := u.detached(t, "--log-driver", "local", "--log-opt", "max-size=10k", images.Busybox, "seq", "1", "2000")
+	u.ok(t, "wait", name)
+	matches(t, "the last lines", u.ok(t, "logs", "--tail", "2", name), "^1999\n2000$")
+	if n := len(strings.Fields(u.ok(t, "logs", name))); n < 100 || n >= 2000 {
+		t.Errorf("%d lines, want what five files of 10 kB hold", n)
+	}
+	equal(t, "path", u.inspect(t, name, "{{.LogPath}}"), "")
+}
+
 func TestLogsOfDriverNoneAreRefused(t *testing.T) {
 	u := shared(t)
 	name := u.detached(t, "--log-driver", "none", images.Busybox, "echo", "unseen")
