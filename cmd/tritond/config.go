@@ -46,7 +46,9 @@ type config struct {
 	Probes       string
 	CorePattern  string
 	CoreQuota    byteSize
-	CoreMaxHold  span
+	// MaxContainers bounds the containers that run at a time: the slots of the probes.
+	MaxContainers int
+	CoreMaxHold   span
 
 	InsecureRegistries hostList
 	RegistryCerts      string
@@ -105,6 +107,8 @@ const (
 	// defaultCoreQuota is what most services fit in.
 	defaultCoreQuota   = 4 << 30
 	defaultCoreMaxHold = span(2 * time.Minute)
+	// defaultMaxContainers is what one network takes, about. The most is what there are ranges of ids for.
+	defaultMaxContainers, mostContainers = 1024, 4096
 )
 
 // flags declares every flag on fs.
@@ -138,6 +142,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.CorePattern, "core-pattern", corePatternTake,
 		"take: point kernel.core_pattern at this daemon while it runs, and give it back at its end; keep: no dumps of crashes")
 	fs.Var(&c.CoreQuota, "core-quota", "bytes on disk that the memory of one dump may take, compressed")
+	fs.IntVar(&c.MaxContainers, "max-containers", defaultMaxContainers,
+		"containers that may run at a time, at most 4096; each takes 15 KiB of kernel memory per CPU of up to four, from the start on")
 	fs.Var(&c.CoreMaxHold, "core-max-hold", "how long a crashed process may be held while its memory is saved")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
 }
@@ -254,6 +260,9 @@ func (c *config) validate() error {
 	}
 	if len(c.RunRoot)+longestSocket > maxSocketPath {
 		bad("run-root", "%s: too long, sockets below it would exceed %d characters", c.RunRoot, maxSocketPath)
+	}
+	if c.MaxContainers < 1 || c.MaxContainers > mostContainers {
+		bad("max-containers", "%d: must be 1 to %d", c.MaxContainers, mostContainers)
 	}
 	if c.CorePattern != corePatternTake && c.CorePattern != corePatternKeep {
 		bad("core-pattern", "%q: must be take or keep", c.CorePattern)

@@ -36,9 +36,6 @@ import (
 	"github.com/tritond/triton/pkg/volume"
 )
 
-// maxContainers bounds the slots of the probes; ranges of ids and ports of a bridge end at about the same number.
-const maxContainers = 1024
-
 // maxPeers bounds whom --metrics-per-peer counts, of all containers together: 3 MiB of kernel memory.
 const maxPeers = 16384
 
@@ -170,7 +167,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 			peers = maxPeers
 		}
 		d.probes, err = probes.Open(ctx, probes.Config{
-			Peers: peers, PinDir: d.roots.pinDir, MaxContainers: maxContainers, Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
+			Peers: peers, PinDir: d.roots.pinDir, MaxContainers: cfg.MaxContainers, Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
 		})
 		return err
 	})

@@ -96,7 +96,7 @@ func mapLog(spec *triton.Spec, l container.LogConfig) error {
 		return nil
 	case triton.LogJSONFile:
 	case triton.LogLocal:
-		spec.Log.MaxSize, spec.Log.MaxFile = triton.LocalMaxSize, triton.LocalMaxFile
+		spec.Log.MaxSize, spec.Log.MaxFile, spec.Log.Compress = triton.LocalMaxSize, triton.LocalMaxFile, true
 	default:
 		return invalid("HostConfig.LogConfig.Type: log driver %q is not supported by this version of triton: json-file, local and none are", l.Type)
 	}
@@ -116,9 +116,11 @@ func mapLog(spec *triton.Spec, l container.LogConfig) error {
 			}
 			spec.Log.MaxFile = n
 		case "compress":
-			if on, err := strconv.ParseBool(value); err != nil || on {
-				return invalid("HostConfig.LogConfig.Config: compress %q is not supported by this version of triton: rotated files are kept as they are", value)
+			on, err := strconv.ParseBool(value)
+			if err != nil {
+				return invalid("HostConfig.LogConfig.Config: compress: invalid value %q", value)
 			}
+			spec.Log.Compress = on
 		case "mode":
 			if value != "blocking" {
 				return invalid("HostConfig.LogConfig.Config: mode %q is not supported by this version of triton: no line is ever dropped", value)
@@ -126,6 +128,9 @@ func mapLog(spec *triton.Spec, l container.LogConfig) error {
 		default:
 			return invalid("HostConfig.LogConfig.Config: log opt %q is not supported by this version of triton", name)
 		}
+	}
+	if _, asked := l.Config["compress"]; asked && spec.Log.Compress && (spec.Log.MaxFile < 2 || spec.Log.MaxSize <= 0) {
+		return invalid("compress cannot be true when max-file is less than 2 or max-size is not set")
 	}
 	return nil
 }

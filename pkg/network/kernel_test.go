@@ -259,6 +259,30 @@ func TestKernelSmallSubnetRunsOut(t *testing.T) {
 	}
 }
 
+// A machine has more endpoints than one bridge has ports, and than one block of ranges of ids.
+func TestKernelMoreEndpointsThanABridgeHasPorts(t *testing.T) {
+	const many = blockSlots + 26
+	n := open(t, testConfig(t, testSubnet))
+	var last triton.Endpoint
+	for i := range many {
+		last = take(t, n, IsolatedHostUser)
+		if last.Slot != i {
+			t.Fatalf("slot: got %d, want %d", last.Slot, i)
+		}
+	}
+	pair := take(t, n, Bridged)
+	if want := Range(n.cfg.Instance, many); pair.IDs != want {
+		t.Errorf("ids: got %+v, want %+v", pair.IDs, want)
+	}
+	if out := mustInside(t, pair, "cat", "/proc/self/uid_map"); !strings.Contains(out, fmt.Sprint(pair.IDs.Base)) {
+		t.Errorf("uid_map: %s", out)
+	}
+	mustInside(t, pair, "busybox", "ping", "-c", "1", "-W", "2", pair.Gateway)
+	if err := n.Reconcile(t.Context(), []triton.Endpoint{last, pair}); err != nil { // as a restart does
+		t.Fatal(err)
+	}
+}
+
 func TestKernelPoolRefills(t *testing.T) {
 	cfg := testConfig(t, testSubnet)
 	n := open(t, cfg)

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// slots is how many namespace pairs an instance can have: the size of its block of id ranges.
-	slots = 1024
-	// maxPorts keeps a bridge below the kernel's limit of 1023 ports (BR_MAX_PORTS, net/bridge/br_private.h).
+	// slots is how many namespace pairs an instance can have: the size of its group of blocks of id ranges.
+	slots = blocksPerGroup * blockSlots
+	// maxPorts keeps a network's bridge below the kernel's limit of 1023 ports (BR_MAX_PORTS, net/bridge/br_private.h).
 	maxPorts = 1000
 	// rangeSize is how many user and group ids a container has: all that 16-bit ids can name, as in docker.
 	rangeSize = 65536
@@ -23,15 +23,21 @@ const (
 	rangeBase = 0x10000000
 	// rangeBlocks is how many instances can be told apart by their ids; the last block still ends below 1<<32.
 	rangeBlocks = 48
+	// blockSlots is how many ranges a block has.
+	blockSlots = 1024
+	// blocksPerGroup is how many neighbouring blocks an instance uses, each instance from its own on.
+	blocksPerGroup = 4
 )
 
-// Range returns the host ids of the user namespace in a slot (0 to 1023) of an instance. Two instances seldom share a
-// block of ranges; where they do, containers of both may run under the same ids, which the namespaces still keep apart.
+// Range returns the host ids of the user namespace in a slot (0 to 4095) of an instance. Two instances seldom share a
+// block of ranges, unless one has more than 1,024 containers; where they do, containers of both may run under the same
+// ids, which the namespaces still keep apart.
 func Range(instance string, slot int) triton.IDRange {
 	h := fnv.New32a()
 	h.Write([]byte(instance))
-	block := h.Sum32() % rangeBlocks
-	return triton.IDRange{Base: rangeBase + (block*slots+uint32(slot))*rangeSize, Size: rangeSize}
+	own := h.Sum32() % rangeBlocks
+	block := own - own%blocksPerGroup + (own+uint32(slot)/blockSlots)%blocksPerGroup
+	return triton.IDRange{Base: rangeBase + (block*blockSlots+uint32(slot)%blockSlots)*rangeSize, Size: rangeSize}
 }
 
 // leases knows which slots and addresses are handed out. It does no I/O; it is safe for concurrent use.
@@ -48,6 +54,11 @@ type leases struct {
 type claim struct {
 	link string
 	addr netip.Addr
+}
+
+// fullBridge is the error of a network that can take no more containers.
+func fullBridge() error {
+	return fmt.Errorf("the network's bridge has its %d ports: use a further network: %w", maxPorts, errdefs.ErrResourceExhausted)
 }
 
 // reservedAddresses of a subnet: the network's, the gateway's, and the broadcast address.
@@ -75,7 +86,7 @@ func (l *leases) takeSlot(link string) (int, netip.Addr, error) {
 		return slot, netip.Addr{}, nil
 	}
 	if len(l.hosts.used) >= maxPorts {
-		return 0, netip.Addr{}, fmt.Errorf("the bridge has its %d ports: %w", maxPorts, errdefs.ErrResourceExhausted)
+		return 0, netip.Addr{}, fullBridge()
 	}
 	host, ok := l.hosts.take()
 	if !ok {
@@ -168,7 +179,7 @@ func (l *leases) take(want netip.Addr) (netip.Addr, error) {
 		return want, nil
 	}
 	if len(l.hosts.used) >= maxPorts {
-		return want, fmt.Errorf("the bridge has its %d ports: %w", maxPorts, errdefs.ErrResourceExhausted)
+		return want, fullBridge()
 	}
 	host, ok := l.hosts.take()
 	if !ok {

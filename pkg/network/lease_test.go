@@ -13,13 +13,19 @@ import (
 
 func TestRangeStaysBelow32Bits(t *testing.T) {
 	blocks := map[uint32]bool{}
-	for c := range 1000 {
-		first, last := Range(string(rune('a'+c)), 0), Range(string(rune('a'+c)), slots-1)
-		if want := first.Base + (slots-1)*rangeSize; last.Base != want {
-			t.Fatalf("last range: got %d, want %d", last.Base, want)
+	for c := range 300 {
+		instance := string(rune('a' + c))
+		first, last := Range(instance, 0), Range(instance, blockSlots-1)
+		if want := first.Base + (blockSlots-1)*rangeSize; last.Base != want {
+			t.Fatalf("last range of the first block: got %d, want %d", last.Base, want)
 		}
-		if end := uint64(last.Base) + uint64(last.Size) - 1; end > math.MaxUint32 || first.Base < rangeBase {
-			t.Fatalf("range %d to %d is out of bounds", first.Base, end)
+		seen := map[uint32]bool{}
+		for slot := range slots {
+			r := Range(instance, slot)
+			if end := uint64(r.Base) + uint64(r.Size) - 1; end > math.MaxUint32 || r.Base < rangeBase || seen[r.Base] {
+				t.Fatalf("slot %d: range %d to %d is out of bounds, or another's", slot, r.Base, end)
+			}
+			seen[r.Base] = true
 		}
 		blocks[first.Base] = true
 	}
@@ -96,6 +102,24 @@ func TestLeasesStopBelowTheBridgesPortLimit(t *testing.T) {
 	}
 	if _, _, err := l.takeSlot("tv0"); !errdefs.IsResourceExhausted(err) {
 		t.Errorf("got %v, want that the bridge is full", err)
+	}
+	p := newPool(netip.MustParsePrefix("10.1.0.0/16"), netip.Prefix{})
+	for range maxPorts {
+		if _, err := p.take(netip.Addr{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	some := netip.MustParseAddr("10.1.0.9")
+	if _, err := p.take(netip.Addr{}); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("a user's network: got %v, want that the bridge is full", err)
+	}
+	p.put(some)
+	p.put(some) // twice gives back one
+	if _, err := p.take(netip.Addr{}); err != nil {
+		t.Errorf("after one has left: %v", err)
+	}
+	if _, err := p.take(netip.Addr{}); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("full again: got %v", err)
 	}
 	for range slots - maxPorts {
 		if _, _, err := l.takeSlot(""); err != nil {

@@ -44,6 +44,7 @@ func openExitProgram(dir string, maxExits int) (_ *exitProgram, err error) {
 		return nil, err
 	}
 	spec.Maps[bpf.ExitsMapExits].MaxEntries = uint32(maxExits)
+	spec.Maps[bpf.ExitsMapParents].MaxEntries = uint32(maxExits) // a shim has at least one process to wait for
 	for name, m := range spec.Maps {
 		m.Pinning = ebpf.PinByName
 		if err := keepSize(filepath.Join(dir, name), m); err != nil {

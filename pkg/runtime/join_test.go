@@ -115,9 +115,7 @@ func TestKernelDeviceRulesHold(t *testing.T) {
 
 func TestKernelBindThatCannotBeMapped(t *testing.T) {
 	r := newRig(t)
-	ids, err := Range(r.instance, 0)
-	r.must(err)
-	userNS, _ := r.pair(ids)
+	userNS, _ := r.pair(testIDs(0))
 	if err := Idmappable(userNS, "/proc", false); err == nil || !strings.Contains(err.Error(), "(proc)") {
 		t.Errorf("/proc: %v, want a refusal that names the file system", err)
 	}

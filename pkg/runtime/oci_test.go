@@ -264,39 +264,6 @@ func TestDefaultSeccompHasOneArchitecture(t *testing.T) {
 	}
 }
 
-func TestRangesOfAnInstanceDoNotOverlap(t *testing.T) {
-	last, err := Range("a", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for slot := 1; slot < rangesPerPool; slot++ {
-		r, err := Range("a", slot)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Size != 65536 || uint64(r.Base) != uint64(last.Base)+65536 || uint64(r.Base)+uint64(r.Size) > 1<<32 {
-			t.Fatalf("slot %d: %+v after %+v", slot, r, last)
-		}
-		last = r
-	}
-	if _, err := Range("a", rangesPerPool); !errdefs.IsResourceExhausted(err) {
-		t.Errorf("slot beyond the pool: %v, want exhausted", err)
-	}
-}
-
-// TestRangeFormula pins the numbers: user ids are on disk, and the network pool computes the same.
-func TestRangeFormula(t *testing.T) {
-	got, err := Range("default", 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// fnv32a("default") = 0x933b5bde; mod 48 = 30.
-	want := triton.IDRange{Base: 0x10000000 + 30*1024*65536 + 3*65536, Size: 65536}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("range (-want +got):\n%s", d)
-	}
-}
-
 func TestWarningsAreSaidOnce(t *testing.T) {
 	var said strings.Builder
 	r := &Runtime{log: slog.New(slog.NewTextHandler(&said, nil)), warned: map[string]bool{}}

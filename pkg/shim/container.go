@@ -164,7 +164,7 @@ func (c *container) openLog() error {
 	if c.req.LogPath == "" || c.req.Log.Driver == triton.LogNone {
 		return nil
 	}
-	w, err := jsonlog.Open(jsonlog.Config{Path: c.req.LogPath, MaxSize: c.req.Log.MaxSize, MaxFile: c.req.Log.MaxFile})
+	w, err := jsonlog.Open(jsonlog.Config{Path: c.req.LogPath, MaxSize: c.req.Log.MaxSize, MaxFile: c.req.Log.MaxFile, Compress: c.req.Log.Compress})
 	if err != nil && errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -121,6 +121,8 @@ type LogConfig struct {
 	Driver  string `json:"driver"`            // json-file, local or none
 	MaxSize int64  `json:"maxSize,omitempty"` // bytes before rotation; 0: never
 	MaxFile int    `json:"maxFile,omitempty"` // files kept, the current one included; 0: 1
+	// Compress says that files are compressed when they are rotated.
+	Compress bool `json:"compress,omitempty"`
 	// Options are the driver's options as the user gave them, for inspect.
 	Options map[string]string `json:"options,omitempty"`
 }
@@ -128,7 +130,7 @@ type LogConfig struct {
 // Names of log drivers.
 const (
 	LogJSONFile = "json-file"
-	LogLocal    = "local" // json-file with LocalMaxSize and LocalMaxFile where nothing else is said
+	LogLocal    = "local" // json-file with other defaults: LocalMaxSize, LocalMaxFile, compressed
 	LogNone     = "none"
 )
 

@@ -101,7 +101,7 @@ func TestLogsRotateAndKeepTheLastLines(t *testing.T) {
 	}
 }
 
-// The driver local keeps what docker's does: five files of 20 MB, or what the options say.
+// The driver local keeps what docker's does: five files of 20 MB, or what the options say, compressed when they are rotated.
 func TestLogsOfDriverLocal(t *testing.T) {
 	tritonOnly(t)
 	u := shared(t)

@@ -12,7 +12,7 @@ import (
 const maxRotated = 1000
 
 // logFiles are a log's open files, oldest first; the last is the current one.
-type logFiles []*os.File
+type logFiles []*logFile
 
 func (l logFiles) close() {
 	for _, f := range l {
@@ -31,7 +31,7 @@ func openFiles(path string) (logFiles, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(files) == 0 || whole && same(files[len(files)-1], path) || try == maxReopen {
+		if len(files) == 0 || whole && same(files[len(files)-1].File, path) || try == maxReopen {
 			return files, nil // at last with what is there: somebody removed a file of the series
 		}
 		files.close()
@@ -44,12 +44,12 @@ func openOnce(path string) (files logFiles, whole bool, err error) {
 	var newest logFiles
 	whole = true
 	for i := range maxRotated {
-		f, err := os.Open(rotated(path, i))
+		f, err := openRotated(path, i)
 		if errors.Is(err, os.ErrNotExist) {
 			if i == 0 {
 				continue // within a rotation, or nothing was ever logged: predecessors may be there
 			}
-			if _, err := os.Lstat(rotated(path, i+1)); err != nil {
+			if !thereRotated(path, i+1) {
 				break
 			}
 			whole = false
@@ -59,7 +59,7 @@ func openOnce(path string) (files logFiles, whole bool, err error) {
 			newest.close()
 			return nil, false, fmt.Errorf("open log: %w", err)
 		}
-		if n := len(newest); n > 0 && sameFile(newest[n-1], f) {
+		if n := len(newest); n > 0 && sameText(newest[n-1], f) {
 			whole = false
 			f.Close()
 			continue
@@ -71,6 +71,24 @@ func openOnce(path string) (files logFiles, whole bool, err error) {
 		files[len(newest)-1-i] = f
 	}
 	return files, whole, nil
+}
+
+// find returns the place of a file that is held open, compressed by now or not; -1: it is gone. Its inode is not used again
+// while it is held, but may have been before: the newest counts.
+func (l logFiles) find(f *logFile) int {
+	for i := len(l) - 1; i >= 0; i-- {
+		if sameFile(l[i].File, f.File) || l[i].packed && l[i].id == f.id {
+			return i
+		}
+	}
+	return -1
+}
+
+// thereRotated reports whether there is a file that was rotated i times.
+func thereRotated(path string, i int) bool {
+	_, plain := os.Lstat(rotated(path, i))
+	_, packed := os.Lstat(rotated(path, i) + packedSuffix)
+	return plain == nil || packed == nil
 }
 
 func sameFile(a, b *os.File) bool {
@@ -96,7 +114,10 @@ func (l logFiles) seekTail(n int) (logFiles, error) {
 		return l, nil
 	}
 	for i := len(l) - 1; i >= 0; i-- {
-		at, found, err := tailOffset(l[i], n)
+		if err := l[i].unpack(); err != nil {
+			return nil, err
+		}
+		at, found, err := tailOffset(l[i].File, n)
 		if err != nil {
 			return nil, err
 		}

@@ -173,9 +173,15 @@ func TestSettleTellsWhetherAWriteWasDone(t *testing.T) {
 }
 
 func TestFollowSeesEveryLineAcrossRotations(t *testing.T) {
+	for _, compress := range []bool{false, true} {
+		t.Run(fmt.Sprintf("compress %v", compress), func(t *testing.T) { followAcrossRotations(t, compress) })
+	}
+}
+
+func followAcrossRotations(t *testing.T, compress bool) {
 	const lines = 3000
 	path := filepath.Join(t.TempDir(), "log")
-	w := openWriter(t, Config{Path: path, MaxSize: 4096, MaxFile: 100})
+	w := openWriter(t, Config{Path: path, MaxSize: 4096, MaxFile: 100, Compress: compress})
 	put(t, w, "line 0\n", testTime)
 	ended := make(chan struct{})
 	type result struct {

@@ -62,7 +62,10 @@ func (r *reader) readOnce() error {
 	}
 	defer files.close()
 	for _, f := range files {
-		if err := r.drain(f); err != nil {
+		if err := f.unpack(); err != nil {
+			return err
+		}
+		if err := r.drain(f.File); err != nil {
 			return ignoreDone(err)
 		}
 		r.endFile()
@@ -129,10 +132,13 @@ func (r *reader) catchUp(files logFiles) (logFiles, error) {
 	for {
 		for len(files) > 0 {
 			f := files[0]
-			if err := r.rewindEmptied(f); err != nil {
+			if err := f.unpack(); err != nil {
 				return files, err
 			}
-			if err := r.drain(f); err != nil {
+			if err := r.rewindEmptied(f.File); err != nil {
+				return files, err
+			}
+			if err := r.drain(f.File); err != nil {
 				return files, err
 			}
 			if len(files) == 1 {
@@ -148,7 +154,7 @@ func (r *reader) catchUp(files logFiles) (logFiles, error) {
 		}
 		if len(files) == 1 {
 			// Nothing is written to a file once it was renamed, but it may have been between our read and that.
-			if err := r.drain(files[0]); err != nil {
+			if err := r.drain(files[0].File); err != nil {
 				next.close()
 				return files, err
 			}
@@ -161,7 +167,7 @@ func (r *reader) catchUp(files logFiles) (logFiles, error) {
 
 // newer returns the files that came after the one we hold; nil: it is still the current one.
 func (r *reader) newer(files logFiles) (logFiles, error) {
-	if len(files) == 1 && same(files[0], r.path) {
+	if len(files) == 1 && same(files[0].File, r.path) {
 		return nil, nil
 	}
 	all, err := openFiles(r.path)
@@ -171,19 +177,12 @@ func (r *reader) newer(files logFiles) (logFiles, error) {
 	if len(files) == 0 {
 		return all, nil
 	}
-	mine, err := files[0].Stat()
-	if err != nil {
-		all.close()
-		return nil, fmt.Errorf("stat log: %w", err)
-	}
-	for i, f := range all {
-		if info, err := f.Stat(); err == nil && os.SameFile(info, mine) {
-			all[:i+1].close()
-			if i+1 == len(all) {
-				return nil, nil // current again: the path was missing within a rotation
-			}
-			return all[i+1:], nil
+	if i := all.find(files[0]); i >= 0 {
+		all[:i+1].close()
+		if i+1 == len(all) {
+			return nil, nil // current again: the path was missing within a rotation
 		}
+		return all[i+1:], nil
 	}
 	r.stats.Missed++ // ours is gone, and so may be some after it
 	return all, nil

@@ -20,6 +20,8 @@ type Config struct {
 	Path    string
 	MaxSize int64 // bytes at which the file is rotated before the next write; 0: never
 	MaxFile int   // files kept, the current one included; below 2: the file is emptied instead
+	// Compress says that rotated files are compressed, which a goroutine of the Writer does until Close.
+	Compress bool
 }
 
 // Mark is the place of one write: enough to find out after a crash whether it was done.
@@ -45,13 +47,16 @@ type Writer struct {
 	mu    sync.Mutex
 	file  *os.File // nil: to be opened by the next write
 	stats Stats
+
+	packing chan struct{} // closed when the compression under way has ended; nil: none was begun
+	stop    chan struct{} // closed to end it
 }
 
 // Open opens or creates the log and ends a torn last line, so that the next record starts on a line of its own. The
 // Writer is usable even when an error is returned: each write tries to open the file again.
 func Open(cfg Config) (*Writer, error) {
 	w := &Writer{cfg: cfg}
-	return w, w.open()
+	return w, errors.Join(tidy(cfg.Path), w.open())
 }
 
 func (w *Writer) open() error {
@@ -94,7 +99,7 @@ func (w *Writer) append(encoded []byte, before func(Mark)) error {
 	if err != nil {
 		return err
 	}
-	if w.cfg.MaxSize > 0 && mark.Offset >= w.cfg.MaxSize {
+	if w.cfg.MaxSize > 0 && mark.Offset >= w.cfg.MaxSize && !w.busy() { // or else the file goes on growing for a moment
 		if err := w.rotate(); err != nil {
 			w.stats.LastError = err.Error() // the old file goes on growing: better than losing output
 		} else if mark, err = place(w.file); err != nil {
@@ -127,11 +132,18 @@ func (w *Writer) Room() int {
 	return int(max(room, 1))
 }
 
-// Rotate starts a new file now.
+// Rotate starts a new file now, or when a compression under way has ended.
 func (w *Writer) Rotate() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.rotate()
+	for {
+		w.mu.Lock()
+		if !w.busy() {
+			defer w.mu.Unlock()
+			return w.rotate()
+		}
+		packing := w.packing
+		w.mu.Unlock()
+		<-packing
+	}
 }
 
 // rotate renames path to path.1, path.1 to path.2 and so on, dropping the oldest, and opens a new file. The old one
@@ -146,11 +158,8 @@ func (w *Writer) rotate() error {
 		}
 		return nil
 	}
-	for i := w.cfg.MaxFile - 1; i > 0; i-- {
-		err := os.Rename(rotated(w.cfg.Path, i-1), rotated(w.cfg.Path, i))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("rotate log: %w", err)
-		}
+	if err := w.shift(); err != nil {
+		return fmt.Errorf("rotate log: %w", err)
 	}
 	old := w.file
 	if err := w.open(); err != nil {
@@ -159,7 +168,41 @@ func (w *Writer) rotate() error {
 	if old != nil {
 		old.Close()
 	}
+	if w.cfg.Compress && !w.busy() {
+		w.packing, w.stop = make(chan struct{}), make(chan struct{})
+		go w.pack(w.packing, w.stop)
+	}
 	return nil
+}
+
+// shift renames the files of the series, which may be compressed or not.
+func (w *Writer) shift() error {
+	last := rotated(w.cfg.Path, w.cfg.MaxFile-1)
+	if err := errors.Join(removeIfThere(last), removeIfThere(last+packedSuffix)); err != nil {
+		return err
+	}
+	for i := w.cfg.MaxFile - 1; i > 0; i-- {
+		for _, suffix := range []string{"", packedSuffix} {
+			err := os.Rename(rotated(w.cfg.Path, i-1)+suffix, rotated(w.cfg.Path, i)+suffix)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// busy reports whether the newest rotated file is being compressed: it must not be renamed. w.mu is held.
+func (w *Writer) busy() bool { return w.packing != nil && !isClosed(w.packing) }
+
+// pack is the goroutine of a compression.
+func (w *Writer) pack(done chan<- struct{}, stop <-chan struct{}) {
+	defer close(done)
+	if err := pack(rotated(w.cfg.Path, 1), stop); err != nil && !errors.Is(err, errStopped) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.stats.LastError = err.Error() // it stays as it was, and readable
+	}
 }
 
 // rotated names the file that was rotated i times; 0 is the current one.
@@ -177,12 +220,18 @@ func (w *Writer) Stats() Stats {
 	return w.stats
 }
 
-// Close closes the file; a later Append opens it again.
+// Close closes the file, and ends a compression under way; a later Append opens it again.
 func (w *Writer) Close() error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	f := w.file
-	w.file = nil
+	f, packing := w.file, w.packing
+	w.file, w.packing = nil, nil
+	if packing != nil {
+		close(w.stop)
+	}
+	w.mu.Unlock()
+	if packing != nil {
+		<-packing
+	}
 	if f == nil {
 		return nil
 	}

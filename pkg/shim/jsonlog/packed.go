@@ -1,0 +1,167 @@
+package jsonlog
+
+import (
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Files that were rotated may be compressed: path.1 becomes path.1.gz, by way of path.1.gz.tmp. The header has the inode
+// number of the file that it was, by which a reader that still holds that one knows where it is.
+const (
+	packedSuffix = ".gz"
+	underWay     = packedSuffix + ".tmp"
+)
+
+// errStopped ends a compression that the writer's end cuts off; the file stays as it was.
+var errStopped = errors.New("compression stopped")
+
+// pack compresses the file at path until stop is closed. Whatever the moment of a crash, path or the compressed file is
+// whole; both may be there, and then they hold the same.
+func pack(path string, stop <-chan struct{}) error {
+	err := packInto(path+underWay, path, stop)
+	if err == nil {
+		err = os.Rename(path+underWay, path+packedSuffix)
+	}
+	if err != nil {
+		return fmt.Errorf("compress log: %w", errors.Join(err, removeIfThere(path+underWay)))
+	}
+	return removeIfThere(path)
+}
+
+func packInto(to, from string, stop <-chan struct{}) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	mark, err := place(in)
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, logMode)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	z, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	z.Extra = binary.LittleEndian.AppendUint64(nil, mark.Ino)
+	if _, err := io.Copy(z, stoppable{in, stop}); err != nil {
+		return err
+	}
+	return z.Close()
+}
+
+// stoppable reads until a channel is closed.
+type stoppable struct {
+	io.Reader
+	stop <-chan struct{}
+}
+
+func (s stoppable) Read(p []byte) (int, error) {
+	if isClosed(s.stop) {
+		return 0, errStopped
+	}
+	return s.Reader.Read(p)
+}
+
+// tidy removes what a writer that was killed left of a compression: the half, or the file that was compressed already.
+func tidy(path string) error {
+	first := rotated(path, 1)
+	err := removeIfThere(first + underWay)
+	if _, serr := os.Stat(first + packedSuffix); serr == nil {
+		err = errors.Join(err, removeIfThere(first))
+	}
+	return err
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// logFile is one open file of a log.
+type logFile struct {
+	*os.File
+	id     uint64 // the inode number of the file that was written, before it was compressed
+	packed bool   // File is the compressed one
+}
+
+// openRotated opens the file that was rotated i times, compressed or not.
+func openRotated(path string, i int) (*logFile, error) {
+	f, err := os.Open(rotated(path, i))
+	if i > 0 && errors.Is(err, os.ErrNotExist) {
+		return openPacked(rotated(path, i) + packedSuffix)
+	}
+	if err != nil {
+		return nil, err
+	}
+	mark, err := place(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &logFile{File: f, id: mark.Ino}, nil
+}
+
+func openPacked(path string) (*logFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("compressed log %s: %w", filepath.Base(path), err)
+	}
+	out := &logFile{File: f, packed: true}
+	if len(z.Extra) == 8 {
+		out.id = binary.LittleEndian.Uint64(z.Extra)
+	}
+	return out, nil
+}
+
+// unpack puts the text of a compressed file in its place: a file without a name in the log's folder, on disk and not in
+// memory. It does nothing for one that is not compressed.
+func (f *logFile) unpack() error {
+	if !f.packed {
+		return nil
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("seek in log: %w", err)
+	}
+	z, err := gzip.NewReader(f.File)
+	if err != nil {
+		return fmt.Errorf("compressed log %s: %w", filepath.Base(f.Name()), err)
+	}
+	text, err := os.OpenFile(filepath.Dir(f.Name()), os.O_RDWR|unix.O_TMPFILE, 0o600)
+	if err != nil {
+		return fmt.Errorf("room for a compressed log: %w", err)
+	}
+	if _, err = io.Copy(text, z); err == nil {
+		_, err = text.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		text.Close()
+		return fmt.Errorf("compressed log %s: %w", filepath.Base(f.Name()), err)
+	}
+	f.Close()
+	f.File, f.packed = text, false
+	return nil
+}
+
+// sameText reports whether two open files hold the same: they are one file, or one is the other's compressed form.
+func sameText(a, b *logFile) bool {
+	return a.packed != b.packed && a.id == b.id || sameFile(a.File, b.File)
+}
