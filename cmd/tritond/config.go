@@ -47,7 +47,7 @@ type config struct {
 	CorePattern  string
 	CoreQuota    byteSize
 	// MaxContainers bounds the containers that run at a time: the slots of the probes.
-	MaxContainers int
+	MaxContainers containerCount
 	CoreMaxHold   span
 
 	InsecureRegistries hostList
@@ -91,6 +91,22 @@ func (d *span) Set(s string) error {
 	return nil
 }
 
+// containerCount is a number of containers: at most as many as there are ranges of ids for.
+type containerCount int
+
+const mostContainers = 4096
+
+func (n *containerCount) String() string { return strconv.Itoa(int(*n)) }
+
+func (n *containerCount) Set(s string) error {
+	v, err := strconv.Atoi(s)
+	if err != nil || v < 1 || v > mostContainers {
+		return fmt.Errorf("must be a number from 1 to %d", mostContainers)
+	}
+	*n = containerCount(v)
+	return nil
+}
+
 // Values of --core-pattern.
 const (
 	corePatternTake = "take"
@@ -107,13 +123,13 @@ const (
 	// defaultCoreQuota is what most services fit in.
 	defaultCoreQuota   = 4 << 30
 	defaultCoreMaxHold = span(2 * time.Minute)
-	// defaultMaxContainers is what one network takes, about. The most is what there are ranges of ids for.
-	defaultMaxContainers, mostContainers = 1024, 4096
+	// defaultMaxContainers is what one network takes, about.
+	defaultMaxContainers = 1024
 )
 
 // flags declares every flag on fs.
 func (c *config) flags(fs *flag.FlagSet) {
-	c.MinFree, c.CoreQuota, c.CoreMaxHold = defaultMinFree, defaultCoreQuota, defaultCoreMaxHold
+	c.MinFree, c.CoreQuota, c.CoreMaxHold, c.MaxContainers = defaultMinFree, defaultCoreQuota, defaultCoreMaxHold, defaultMaxContainers
 	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
 	fs.StringVar(&c.RunRoot, "run-root", defaultRunRoot, "directory of sockets and run-time state, best on tmpfs")
@@ -142,7 +158,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.CorePattern, "core-pattern", corePatternTake,
 		"take: point kernel.core_pattern at this daemon while it runs, and give it back at its end; keep: no dumps of crashes")
 	fs.Var(&c.CoreQuota, "core-quota", "bytes on disk that the memory of one dump may take, compressed")
-	fs.IntVar(&c.MaxContainers, "max-containers", defaultMaxContainers,
+	fs.Var(&c.MaxContainers, "max-containers",
 		"containers that may run at a time, at most 4096; each takes 15 KiB of kernel memory per CPU of up to four, from the start on")
 	fs.Var(&c.CoreMaxHold, "core-max-hold", "how long a crashed process may be held while its memory is saved")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
@@ -260,9 +276,6 @@ func (c *config) validate() error {
 	}
 	if len(c.RunRoot)+longestSocket > maxSocketPath {
 		bad("run-root", "%s: too long, sockets below it would exceed %d characters", c.RunRoot, maxSocketPath)
-	}
-	if c.MaxContainers < 1 || c.MaxContainers > mostContainers {
-		bad("max-containers", "%d: must be 1 to %d", c.MaxContainers, mostContainers)
 	}
 	if c.CorePattern != corePatternTake && c.CorePattern != corePatternKeep {
 		bad("core-pattern", "%q: must be take or keep", c.CorePattern)

@@ -14,7 +14,7 @@ var badValues = map[string][][2]string{
 	"config":              {{"/nosuch/config.json", "/nosuch/config.json"}},
 	"core-pattern":        {{"maybe", `--core-pattern "maybe"`}},
 	"core-quota":          {{"lots", "core-quota"}},
-	"max-containers":      {{"0", "--max-containers"}, {"4097", "--max-containers"}, {"x", "max-containers"}},
+	"max-containers":      {{"0", "max-containers"}, {"4097", "1 to 4096"}, {"x", "max-containers"}},
 	"core-max-hold":       {{"0s", "core-max-hold"}, {"x", "core-max-hold"}},
 	"data-root":           {{"", ""}},
 	"probes":              {{"loud", `--probes "loud"`}, {"", "--probes"}},

@@ -167,7 +167,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 			peers = maxPeers
 		}
 		d.probes, err = probes.Open(ctx, probes.Config{
-			Peers: peers, PinDir: d.roots.pinDir, MaxContainers: cfg.MaxContainers, Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
+			Peers: peers, PinDir: d.roots.pinDir, MaxContainers: int(cfg.MaxContainers), Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
 		})
 		return err
 	})

@@ -22,6 +22,27 @@ const (
 // errStopped ends a compression that the writer's end cuts off; the file stays as it was.
 var errStopped = errors.New("compression stopped")
 
+// packing is a compression under way.
+type packing struct {
+	done, stop chan struct{}
+	err        error // to be read when done is closed
+}
+
+// beginPacking starts the goroutine, which ends by itself, or soon after stop was closed.
+func beginPacking(path string) *packing {
+	p := &packing{done: make(chan struct{}), stop: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.err = pack(path, p.stop)
+	}()
+	return p
+}
+
+func (p *packing) wait() error {
+	<-p.done
+	return p.err
+}
+
 // pack compresses the file at path until stop is closed. Whatever the moment of a crash, path or the compressed file is
 // whole; both may be there, and then they hold the same.
 func pack(path string, stop <-chan struct{}) error {

@@ -28,8 +28,15 @@ func rotatedLog(t *testing.T, path string, maxFile int) []string {
 			}
 		}
 	}
-	<-w.packing
+	await(t, w)
 	return all[10-maxFile:]
+}
+
+func await(t *testing.T, w *Writer) {
+	t.Helper()
+	if err := w.packing.wait(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func namesOf(t *testing.T, path string) []string {
@@ -114,7 +121,7 @@ func TestACompressionThatWasCutOffLosesNothing(t *testing.T) {
 	if err := w.Rotate(); err != nil {
 		t.Fatal(err)
 	}
-	<-w.packing
+	await(t, w)
 	lines = lines[1:]
 	check("after the next rotation")
 	if diff := cmp.Diff([]string{"log", "log.1.gz", "log.2"}, namesOf(t, path)); diff != "" {

@@ -20,7 +20,8 @@ type Config struct {
 	Path    string
 	MaxSize int64 // bytes at which the file is rotated before the next write; 0: never
 	MaxFile int   // files kept, the current one included; below 2: the file is emptied instead
-	// Compress says that rotated files are compressed, which a goroutine of the Writer does until Close.
+	// Compress says that rotated files are compressed, which a goroutine of the Writer does until Close. The next rotation
+	// waits for it.
 	Compress bool
 }
 
@@ -48,8 +49,7 @@ type Writer struct {
 	file  *os.File // nil: to be opened by the next write
 	stats Stats
 
-	packing chan struct{} // closed when the compression under way has ended; nil: none was begun
-	stop    chan struct{} // closed to end it
+	packing *packing // the last compression that was begun, until it was waited for
 }
 
 // Open opens or creates the log and ends a torn last line, so that the next record starts on a line of its own. The
@@ -99,7 +99,7 @@ func (w *Writer) append(encoded []byte, before func(Mark)) error {
 	if err != nil {
 		return err
 	}
-	if w.cfg.MaxSize > 0 && mark.Offset >= w.cfg.MaxSize && !w.busy() { // or else the file goes on growing for a moment
+	if w.cfg.MaxSize > 0 && mark.Offset >= w.cfg.MaxSize {
 		if err := w.rotate(); err != nil {
 			w.stats.LastError = err.Error() // the old file goes on growing: better than losing output
 		} else if mark, err = place(w.file); err != nil {
@@ -132,18 +132,11 @@ func (w *Writer) Room() int {
 	return int(max(room, 1))
 }
 
-// Rotate starts a new file now, or when a compression under way has ended.
+// Rotate starts a new file now.
 func (w *Writer) Rotate() error {
-	for {
-		w.mu.Lock()
-		if !w.busy() {
-			defer w.mu.Unlock()
-			return w.rotate()
-		}
-		packing := w.packing
-		w.mu.Unlock()
-		<-packing
-	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rotate()
 }
 
 // rotate renames path to path.1, path.1 to path.2 and so on, dropping the oldest, and opens a new file. The old one
@@ -158,6 +151,7 @@ func (w *Writer) rotate() error {
 		}
 		return nil
 	}
+	w.endPacking() // a file that is being compressed must not be renamed
 	if err := w.shift(); err != nil {
 		return fmt.Errorf("rotate log: %w", err)
 	}
@@ -168,9 +162,8 @@ func (w *Writer) rotate() error {
 	if old != nil {
 		old.Close()
 	}
-	if w.cfg.Compress && !w.busy() {
-		w.packing, w.stop = make(chan struct{}), make(chan struct{})
-		go w.pack(w.packing, w.stop)
+	if w.cfg.Compress {
+		w.packing = beginPacking(rotated(w.cfg.Path, 1))
 	}
 	return nil
 }
@@ -192,17 +185,15 @@ func (w *Writer) shift() error {
 	return nil
 }
 
-// busy reports whether the newest rotated file is being compressed: it must not be renamed. w.mu is held.
-func (w *Writer) busy() bool { return w.packing != nil && !isClosed(w.packing) }
-
-// pack is the goroutine of a compression.
-func (w *Writer) pack(done chan<- struct{}, stop <-chan struct{}) {
-	defer close(done)
-	if err := pack(rotated(w.cfg.Path, 1), stop); err != nil && !errors.Is(err, errStopped) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.stats.LastError = err.Error() // it stays as it was, and readable
+// endPacking waits for the compression under way. One that failed leaves its file as it was, and readable. w.mu is held.
+func (w *Writer) endPacking() {
+	if w.packing == nil {
+		return
 	}
+	if err := w.packing.wait(); err != nil && !errors.Is(err, errStopped) {
+		w.stats.LastError = err.Error()
+	}
+	w.packing = nil
 }
 
 // rotated names the file that was rotated i times; 0 is the current one.
@@ -220,18 +211,16 @@ func (w *Writer) Stats() Stats {
 	return w.stats
 }
 
-// Close closes the file, and ends a compression under way; a later Append opens it again.
+// Close closes the file, and cuts off a compression under way; a later Append opens it again.
 func (w *Writer) Close() error {
 	w.mu.Lock()
-	f, packing := w.file, w.packing
-	w.file, w.packing = nil, nil
-	if packing != nil {
-		close(w.stop)
+	defer w.mu.Unlock()
+	if w.packing != nil {
+		close(w.packing.stop)
+		w.endPacking()
 	}
-	w.mu.Unlock()
-	if packing != nil {
-		<-packing
-	}
+	f := w.file
+	w.file = nil
 	if f == nil {
 		return nil
 	}
