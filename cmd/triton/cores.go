@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -67,10 +66,7 @@ func showCore(ctx context.Context, c *client, ref string, out io.Writer) error {
 	if err := c.get(ctx, wire.CorePath(ref, ""), &v); err != nil {
 		return err
 	}
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	return encodeIndented(out, v)
 }
 
 // pullCore writes a core file; one that did not come whole is removed.

@@ -22,6 +22,7 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
 
   version              versions of this client and of the daemon
   syscalls CONTAINER   what a container asked of the kernel: calls, errors, latency (also 10 minutes after its end)
+  explain CONTAINER    why it was placed where it is, and what it was expected to use (--json)
   login                print a link that logs the browser in that opens it first
   tenant VERB …        tenants, their certificates and tokens: add, ls, token, revoke, rm
   cores ls             crashes of containers, newest first
@@ -94,6 +95,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return tenantCommand(ctx, c, args[1:], out)
 	case len(args) == 2 && args[0] == "syscalls":
 		return showSyscalls(ctx, c, args[1], out)
+	case len(args) > 1 && args[0] == "explain":
+		return explain(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "cores":
 		return cores(c, args[1], args[2:], out)
 	case len(args) == 0:

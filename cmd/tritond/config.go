@@ -21,7 +21,9 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/tritond/triton/pkg/image"
+	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/probes"
+	"github.com/tritond/triton/pkg/sched"
 	"github.com/tritond/triton/pkg/telemetry"
 )
 
@@ -44,6 +46,8 @@ type config struct {
 	PerPeer      bool
 	PyroscopeURL string
 	Probes       string
+	Promises     string
+	Labels       hostList
 	CorePattern  string
 	CoreQuota    byteSize
 	// MaxContainers bounds the containers that run at a time: the slots of the probes.
@@ -57,7 +61,7 @@ type config struct {
 	from map[string]string
 }
 
-// hostList is the repeatable -H.
+// hostList is the repeatable -H, and what else is repeatable.
 type hostList []string
 
 func (h *hostList) String() string     { return strings.Join(*h, ",") }
@@ -148,6 +152,9 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"count whom containers talk to by TCP, and serve it on /metrics: eight series more per peer, at most 101 peers a container")
 	fs.StringVar(&c.Probes, "probes", string(probes.Detail),
 		"what is measured of containers: detail (all), counters (no system calls), off (no run queue either)")
+	fs.StringVar(&c.Promises, "promises", string(placement.PromiseReservations),
+		"what is refused where this machine cannot keep it: reservations (--memory-reservation, label triton.cpu.min), limits too, or none")
+	fs.Var(&c.Labels, "label", "KEY=VALUE that tells of this machine, for constraints and docker info; repeatable")
 	fs.StringVar(&c.PyroscopeURL, "pyroscope-url", "", "Pyroscope server that the daemon uploads profiles of itself to; empty: none")
 	fs.BoolVar(&c.FavorDynMods, "favordynmods", false,
 		"mount cgroup2 with favordynmods: starts are some 9 ms faster, forks and exits a little slower; stays until reboot")
@@ -306,12 +313,29 @@ func (c *config) validate() error {
 	if probes.Level(c.Probes).Validate() != nil {
 		bad("probes", "%q: must be detail, counters or off", c.Probes)
 	}
+	if placement.Promises(c.Promises).Validate() != nil {
+		bad("promises", "%q: must be none, reservations or limits", c.Promises)
+	}
+	for _, l := range c.Labels {
+		if _, _, err := machineLabel(l); err != nil {
+			bad("label", "%q: %w", l, err)
+		}
+	}
 	for _, h := range c.Hosts {
 		if err := checkHost(h); err != nil {
 			bad("H", "%q: %w", h, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// machineLabel reads KEY=VALUE; a constraint must be able to name KEY.
+func machineLabel(text string) (key, value string, err error) {
+	key, value, ok := strings.Cut(text, "=")
+	if c, err := sched.ParseConstraint("constraint:" + key + "==x"); !ok || err != nil || c.Kind != sched.OnNodeLabel {
+		return "", "", errors.New("must be KEY=VALUE, KEY of letters, digits and . - _ / and not node")
+	}
+	return key, value, nil
 }
 
 // validPort takes numbers only: a name would be another port on another machine.

@@ -17,6 +17,8 @@ var badValues = map[string][][2]string{
 	"max-containers":      {{"0", "max-containers"}, {"4097", "1 to 4096"}, {"x", "max-containers"}},
 	"core-max-hold":       {{"0s", "core-max-hold"}, {"x", "core-max-hold"}},
 	"data-root":           {{"", ""}},
+	"promises":            {{"all", `--promises "all"`}, {"", "--promises"}},
+	"label":               {{"x", "KEY=VALUE"}, {"=x", "KEY=VALUE"}, {"node=x", "KEY=VALUE"}, {"a b=c", "KEY=VALUE"}},
 	"probes":              {{"loud", `--probes "loud"`}, {"", "--probes"}},
 	"run-root":            {{"/" + strings.Repeat("x", 100), "--run-root /"}},
 	"H":                   {{"ftp://x", `-H "ftp://x"`}, {"tcp://127.0.0.1", "-H"}, {"tcp://127.0.0.1:0", "-H"}, {"tcp://h:70000", "-H"}, {"unix://x", "-H"}, {"tcp://a@h:1", "-H"}, {"tcp://h:1/x", "-H"}},

@@ -27,6 +27,7 @@ import (
 	"github.com/tritond/triton/pkg/journal"
 	"github.com/tritond/triton/pkg/network"
 	"github.com/tritond/triton/pkg/node"
+	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/telemetry"
@@ -55,6 +56,7 @@ type daemon struct {
 	network   *network.Network
 	probes    *probes.Probes
 	telemetry *telemetry.Store
+	placement *placement.Placement
 	profiles  *telemetry.Pyroscope // nil: none are wanted
 	runtime   *runtime.Runtime
 	volumes   *volume.Store
@@ -81,6 +83,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.probes.Run(gctx) })
 	g.Go(func() error { return d.telemetry.Run(gctx) })
+	g.Go(func() error { return d.placement.Run(gctx) })
 	if d.profiles != nil {
 		g.Go(func() error { return d.profiles.Run(gctx) })
 	}
@@ -193,6 +196,9 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	if err := d.openTelemetry(); err != nil {
 		return err
 	}
+	if err := d.openPlacement(); err != nil {
+		return err
+	}
 	d.access = auth.New(auth.Config{Store: credentials{d.cluster}, Now: time.Now, Log: d.log.With("part", "auth"), Instance: cfg.Instance})
 	if d.ca, err = auth.OpenCA(filepath.Join(cfg.DataRoot, "tls"), cfg.Instance, time.Now); err != nil {
 		return err
@@ -230,7 +236,7 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 		InitPath: filepath.Join(filepath.Dir(cfg.ShimPath), "triton-init"),
 		Limits:   limits, Memory: d.static.MemTotal,
 		Cluster: d.cluster, Journal: d.journal, Events: d.journal, Images: d.images, Network: d.network, Runtime: d.runtime,
-		Probes: d.probes, Telemetry: d.telemetry, Cgroups: d.cgroups, Volumes: d.volumes,
+		Probes: d.probes, Telemetry: d.telemetry, Placement: d.placement, Cgroups: d.cgroups, Volumes: d.volumes,
 	})
 	return d.openCores()
 }

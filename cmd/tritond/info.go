@@ -108,7 +108,7 @@ func staticInfo(c config, nodeID, cgroupVersion string) (triton.NodeInfo, error)
 		Name: host, ID: nodeID, Instance: c.Instance, Version: version, Commit: commit, Started: time.Now(),
 		KernelVersion: unix.ByteSliceToString(uts.Release[:]), Architecture: unix.ByteSliceToString(uts.Machine[:]),
 		OperatingSystem: name, OSVersion: osVersion, NCPU: goruntime.NumCPU(), MemTotal: int64(machine.MemoryTotal),
-		CgroupVersion: cgroupVersion, CgroupDriver: "cgroupfs", DataRoot: c.DataRoot, StorageDriver: "overlayfs",
+		CgroupVersion: cgroupVersion, CgroupDriver: "cgroupfs", DataRoot: c.DataRoot, StorageDriver: "overlayfs", Labels: c.Labels,
 		SecurityOptions:    []string{"name=seccomp,profile=builtin", "name=userns"},
 		InsecureRegistries: append([]string{"127.0.0.0/8", "::1/128"}, c.InsecureRegistries...),
 		RuncVersion:        moduleVersion("github.com/opencontainers/runc"), ContainerdVersion: moduleVersion("github.com/containerd/containerd/v2"),

@@ -127,7 +127,7 @@ func (s *Server) infoOf(n *triton.NodeInfo) system.Info {
 		IndexServerAddress: "https://index.docker.io/v1/",
 		RegistryConfig:     registriesOf(n),
 		NCPU:               n.NCPU, MemTotal: n.MemTotal,
-		DockerRootDir: n.DataRoot, Labels: []string{}, ServerVersion: or(n.Version, s.Version),
+		DockerRootDir: n.DataRoot, Labels: nonNil(n.Labels), ServerVersion: or(n.Version, s.Version),
 		Runtimes:       map[string]system.RuntimeWithStatus{runtimeName: {Runtime: system.Runtime{Path: "triton-shim"}}},
 		DefaultRuntime: runtimeName,
 		Swarm:          swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tritond/triton/pkg/network"
+	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -33,21 +34,7 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	if !validName.MatchString(name) {
 		return fail(kindf(errdefs.ErrInvalidArgument, "Invalid container name (%s), only %s are allowed", name, validName))
 	}
-	if len(spec.Argv()) == 0 || spec.ImageID == "" {
-		return fail(kindf(errdefs.ErrInvalidArgument, "no command or no image specified"))
-	}
-	if spec.Init {
-		if _, err := os.Stat(n.cfg.InitPath); err != nil {
-			return fail(kindf(errdefs.ErrFailedPrecondition, "HostConfig.Init: the init program is not installed: %v", err))
-		}
-	}
-	if spec.Log.Driver == "" {
-		spec.Log.Driver = triton.LogJSONFile
-	}
-	if err := checkMachine(&spec); err != nil {
-		return fail(err)
-	}
-	if _, _, err := n.joinedUser(tenant, &spec); err != nil {
+	if err := n.checkSpec(tenant, &spec); err != nil {
 		return fail(err)
 	}
 	networks, err := n.resolveMemberships(tenant, spec.Networks)
@@ -58,6 +45,15 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	if err != nil {
 		return fail(err)
 	}
+	decision, err := n.cfg.Placement.Place(ctx, placement.Container{Key: key, Name: name, Spec: &spec})
+	if err != nil {
+		return fail(err)
+	}
+	defer func() {
+		if err != nil {
+			n.cfg.Placement.Drop(key)
+		}
+	}()
 	plan, err := n.planVolumes(ctx, tenant, &spec)
 	if err != nil {
 		return fail(err)
@@ -69,7 +65,7 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	}()
 	rec := Record{
 		Key: key, Name: name, Created: n.cfg.Now().UTC(), Spec: spec, Desired: triton.StatusCreated, Node: n.cfg.Name,
-		Endpoint: triton.Endpoint{Slot: -1}, Networks: networks,
+		Endpoint: triton.Endpoint{Slot: -1}, Networks: networks, Placement: &decision,
 	}
 	c, err := n.acquire(ctx, rec, plan)
 	for range nameAttempts { // another create may have picked the same name in the meantime
@@ -77,6 +73,7 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 			break
 		}
 		rec.Name = n.freeName(tenant)
+		n.cfg.Placement.Rename(key, rec.Name)
 		c, err = n.acquire(ctx, rec, plan)
 	}
 	if err != nil {
@@ -88,6 +85,26 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	}
 	n.publish(c.event("create", rec.Created, nil))
 	return key, warnings, nil
+}
+
+// checkSpec refuses what no container here can be, and fills in what has a default.
+func (n *Node) checkSpec(tenant triton.Tenant, spec *triton.Spec) error {
+	if len(spec.Argv()) == 0 || spec.ImageID == "" {
+		return kindf(errdefs.ErrInvalidArgument, "no command or no image specified")
+	}
+	if spec.Init {
+		if _, err := os.Stat(n.cfg.InitPath); err != nil {
+			return kindf(errdefs.ErrFailedPrecondition, "HostConfig.Init: the init program is not installed: %v", err)
+		}
+	}
+	if spec.Log.Driver == "" {
+		spec.Log.Driver = triton.LogJSONFile
+	}
+	if err := checkMachine(spec); err != nil {
+		return err
+	}
+	_, _, err := n.joinedUser(tenant, spec)
+	return err
 }
 
 // checkMachine refuses what this machine cannot give, with docker's texts.

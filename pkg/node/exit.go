@@ -36,6 +36,7 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	c.life.Lock()
 	defer c.life.Unlock()
 	n.unwatch(c)
+	end := n.endOf(c, rec)
 	n.unpublishPorts(ctx, c)
 	c.mu.Lock()
 	started := c.state.StartedAt
@@ -64,6 +65,8 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	c.mu.Unlock()
 	n.changed()
 	n.saveState(c)
+	end.Again = again
+	n.cfg.Placement.Ended(c.key, end)
 	next.complete(rec)
 	if !again {
 		over.complete(rec)

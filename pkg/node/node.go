@@ -17,6 +17,7 @@ import (
 	"github.com/tritond/triton/pkg/cluster"
 	"github.com/tritond/triton/pkg/image"
 	"github.com/tritond/triton/pkg/network"
+	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/telemetry"
@@ -61,6 +62,7 @@ type Config struct {
 	Runtime   *runtime.Runtime
 	Probes    *probes.Probes
 	Telemetry *telemetry.Store
+	Placement *placement.Placement
 	Volumes   *volume.Store
 	Cgroups   *cgroup.FS
 }
@@ -141,6 +143,7 @@ func (n *Node) forget(c *container) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.byID, c.key)
+	n.cfg.Placement.Drop(c.key)
 	if k := (nameKey{c.key.Tenant, c.rec.Name}); n.names[k] == c.key {
 		delete(n.names, k)
 	}

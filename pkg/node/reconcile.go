@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/triton"
@@ -54,6 +55,7 @@ func (n *Node) reconcile(ctx context.Context) error {
 	for _, r := range recs {
 		c := newContainer(n.cfg.DataRoot, r.Record, r.revision)
 		n.insert(c)
+		n.cfg.Placement.Keep(placement.Container{Key: r.Key, Name: r.Name, Spec: &r.Spec})
 		n.keepAttached(c)
 		n.keepPorts(ctx, c)
 		n.holdVolumes(c)
@@ -151,6 +153,7 @@ func (n *Node) resume(c *container, found runtime.Found) error {
 	if err := n.watch(c, probes.CgroupIDs{V2: ids.V2, V1: ids.V1}); err != nil {
 		return err
 	}
+	n.cfg.Placement.Resumed(c.key)
 	c.mu.Lock()
 	missedStart := !c.state.Status.Runs() || c.state.Run != found.Run
 	c.state = triton.State{
@@ -202,10 +205,12 @@ func (n *Node) endedMeanwhile(ctx context.Context, c *container, found runtime.F
 		if byHand := c.rec.Desired == triton.StatusExited; byHand {
 			c.state.ByHand = true // the record may know what a state file did not survive to tell
 		}
+		crashed := crash(rec, c.state.ByHand)
 		if !c.state.ByHand {
 			c.again()
 		}
 		c.mu.Unlock()
+		n.cfg.Placement.Ended(c.key, placement.End{Crashed: crashed})
 		if err := c.writeState(); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tritond/triton/pkg/cluster"
+	"github.com/tritond/triton/pkg/sched"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -25,6 +26,8 @@ type Record struct {
 	// Networks are those that the container is in besides the default one, which Endpoint tells. Spec.Networks is where
 	// it began.
 	Networks []triton.Membership `json:"networks,omitempty"`
+	// Placement is the last decision to have the container here; replaced, never changed. nil: made before there were any.
+	Placement *sched.Decision `json:"placement,omitempty"`
 }
 
 // intent reads and writes Records. Names are keys of their own, so that one transaction makes a name unique per tenant.

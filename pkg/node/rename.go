@@ -53,6 +53,7 @@ func (n *Node) RenameContainer(ctx context.Context, key triton.ContainerKey, nam
 	c.mu.Unlock()
 	n.mu.Unlock()
 	n.changed()
+	n.cfg.Placement.Rename(key, name)
 	if err := n.announce(ctx, c); err != nil { // it has its name all the same
 		n.log.Error("new name not announced to the resolver", "container", key, "err", err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/shim"
@@ -33,6 +34,9 @@ func (n *Node) StartContainer(ctx context.Context, key triton.ContainerKey) erro
 		c.state.Restarts, c.state.Pause = 0, 0
 	}
 	c.mu.Unlock()
+	if err := n.admit(ctx, c); err != nil {
+		return err
+	}
 	return n.startLocked(ctx, c)
 }
 
@@ -103,6 +107,8 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 		return err
 	}
 	undo.add(func() { n.unwatch(c) })
+	n.cfg.Placement.Started(c.key)
+	undo.add(func() { n.cfg.Placement.Ended(c.key, placement.End{}) })
 	task, err := n.createTask(ctx, c, volumes.mounts, run, ids.V2) // its namespaces, file system and waiting first process
 	if err != nil {
 		return err

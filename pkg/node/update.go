@@ -43,6 +43,16 @@ func (n *Node) UpdateContainer(ctx context.Context, key triton.ContainerKey, u t
 	if _, warnings, err := runtime.Resources(limits, n.cfg.Limits); err != nil {
 		return warnings, err
 	}
+	unpromise, err := n.promise(ctx, c, limits)
+	if err != nil {
+		return nil, cannot(err)
+	}
+	updated := false
+	defer func() {
+		if !updated {
+			unpromise()
+		}
+	}()
 	pending := filepath.Join(c.dataDir, updatingFile)
 	if task != nil {
 		if err := writeNote(pending, limits); err != nil {
@@ -60,6 +70,7 @@ func (n *Node) UpdateContainer(ctx context.Context, key triton.ContainerKey, u t
 		_, back := n.applyLimits(ctx, c, task, old.Resources) // some may have been set
 		return nil, cannot(errors.Join(err, set(old.Resources, old.RestartPolicy), back, removeNote(pending)))
 	}
+	updated = true
 	n.publish(c.event("update", n.cfg.Now().UTC(), nil))
 	return warnings, removeNote(pending)
 }

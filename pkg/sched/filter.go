@@ -28,6 +28,15 @@ func (f filter) String() string {
 	return [...]string{"draining", "taint", "constraint", "port", "volume", "size", "disk", "crashes", "memory", "cpu"}[f]
 }
 
+// Filters are the names that Reason.Filter can have; "" stands for a quota.
+func Filters() []string {
+	names := make([]string, filters)
+	for f := range filters {
+		names[f] = f.String()
+	}
+	return names
+}
+
 // no is a filter's answer: the zero no lets the node pass.
 type no struct {
 	refused bool

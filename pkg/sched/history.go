@@ -2,6 +2,7 @@ package sched
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -49,6 +50,32 @@ const crashFade = 0.99042
 
 // NewHistory returns an empty history.
 func NewHistory() *History { return &History{Images: map[string]*ImageUse{}} }
+
+// Validate refuses what no history comes to: one that was read may be damaged.
+func (h *History) Validate() error {
+	for key, u := range h.Images {
+		if u == nil {
+			return fmt.Errorf("history of %.80q: nothing", key)
+		}
+		p := &u.Profile
+		numbers := []float64{u.Request, p.Hours, float64(p.Runs), float64(p.Peak), float64(p.Mem.Mean), float64(p.Mem.Var), float64(p.Mem.Peak), float64(p.Mem.Weight)}
+		for b := range Slots {
+			numbers = append(numbers, float64(p.Mean[b]), float64(p.Var[b]), float64(p.Days[b]))
+		}
+		for _, count := range u.Crashes {
+			numbers = append(numbers, count)
+		}
+		for _, v := range numbers {
+			if v < 0 || v > mostObserved {
+				return fmt.Errorf("history of %.80q: %v is no observation", key, v)
+			}
+		}
+	}
+	return nil
+}
+
+// mostObserved bounds every number of a history: squares of it are still numbers.
+const mostObserved = 1e15
 
 // Observe adds what a container used in an hour or a part of it. hour counts hours since the Unix epoch; request is in cores.
 func (h *History) Observe(of Origin, hour int64, request float64, use HourUse) {

@@ -53,6 +53,10 @@ type Own struct {
 	MemPeak float64 `json:"memPeak"` // MiB
 }
 
+func (o *ownUse) record() Own {
+	return Own{float64(o.hours), o.samples, float64(o.mean), float64(o.sq), float64(o.mem), float64(o.memPeak)}
+}
+
 // DelayRecord is one argument list of SetDelay.
 type DelayRecord struct {
 	Culprit string  `json:"culprit"`
@@ -89,9 +93,8 @@ func (s *Snapshot) Record() Record {
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].seq < all[j].seq })
 	for _, c := range all {
-		o := c.own
 		r.Containers = append(r.Containers, ContainerRecord{Node: ns.fixed[c.node].Name, Request: c.req, Waiting: c.waiting, Idle: c.idle,
-			Own: Own{float64(o.hours), o.samples, float64(o.mean), float64(o.sq), float64(o.mem), float64(o.memPeak)}})
+			Own: c.own.record()})
 	}
 	for victim, list := range s.culprits {
 		for _, d := range list {

@@ -170,6 +170,15 @@ func (s *Snapshot) Where(key triton.ContainerKey) (node string, ok bool) {
 	return s.nodes.fixed[c.node].Name, true
 }
 
+// Seen returns what a container's own samples say. False: there are none.
+func (s *Snapshot) Seen(key triton.ContainerKey) (Own, bool) {
+	c := s.containers[key]
+	if c == nil || c.own.samples == 0 {
+		return Own{}, false
+	}
+	return c.own.record(), true
+}
+
 // intern returns the number of an image, giving it one if add is set; -1 where it has none.
 func (s *Snapshot) intern(image string, add bool) int32 {
 	id, ok := s.images[image]

@@ -169,4 +169,6 @@ type NodeInfo struct {
 	IPv4Forwarding                                      bool
 	// InsecureRegistries are hosts and networks whose registries need no certificate.
 	InsecureRegistries []string
+	// Labels are the operator's, KEY=VALUE.
+	Labels []string
 }

@@ -18,6 +18,7 @@ import (
 // Node is what the paths about containers need.
 type Node interface {
 	Observe(ctx context.Context, tenant triton.Tenant, ref string) (node.Observed, error)
+	Placement(ctx context.Context, tenant triton.Tenant, ref string) (node.Placed, error)
 }
 
 // Config is what the API shows.
@@ -66,6 +67,7 @@ func routes() []route {
 	return append([]route{
 		{"GET " + wire.Prefix + "version", forTenants, (*API).version},
 		{"GET " + wire.Prefix + "containers/{ref}/observed", forTenants, (*API).observed},
+		{"GET " + wire.Prefix + "containers/{ref}/placement", forTenants, (*API).placement},
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},

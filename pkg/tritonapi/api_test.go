@@ -17,6 +17,7 @@ import (
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/node"
+	"github.com/tritond/triton/pkg/sched"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
@@ -31,6 +32,13 @@ func (oneContainer) Observe(_ context.Context, tenant triton.Tenant, ref string)
 		return node.Observed{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil
 	}
 	return node.Observed{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
+func (oneContainer) Placement(_ context.Context, tenant triton.Tenant, ref string) (node.Placed, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return node.Placed{Decision: &sched.Decision{Image: acmesName, Node: "here"}}, nil
+	}
+	return node.Placed{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
 }
 
 // oneDump is a store with a dump of acme's container.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"net/url"
 	"time"
 )
@@ -20,6 +21,27 @@ type LoginLink struct {
 // ObservedPath is where a container's observation record is.
 func ObservedPath(ref string) string {
 	return Prefix + "containers/" + url.PathEscape(ref) + "/observed"
+}
+
+// PlacementPath is where a container's placement is explained.
+func PlacementPath(ref string) string {
+	return Prefix + "containers/" + url.PathEscape(ref) + "/placement"
+}
+
+// Placement answers GET /triton/v1/containers/{id or name}/placement: why a container is where it is.
+type Placement struct {
+	// Decision is the last one, made at create, at a start after the reservation had lapsed, or at an update that promised more.
+	Decision json.RawMessage `json:"decision"`
+	Seen     *Seen           `json:"seen,omitempty"` // nil: nothing yet
+	// Text is all of this for people.
+	Text string `json:"text,omitempty"`
+}
+
+// Seen is what a container was seen to use since the daemon started.
+type Seen struct {
+	Seconds    float64 `json:"seconds"` // of running
+	CPU        float64 `json:"cpu"`     // cores, mean
+	MemoryPeak int64   `json:"memoryPeak"`
 }
 
 // Version answers GET /triton/v1/version.
