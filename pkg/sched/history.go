@@ -74,8 +74,8 @@ func (h *History) Validate() error {
 	return nil
 }
 
-// mostObserved bounds every number of a history: squares of it are still numbers.
-const mostObserved = 1e15
+// mostObserved bounds every number of a history: squares of it are still numbers, and so many MiB a number of bytes.
+const mostObserved = 1e12
 
 // Observe adds what a container used in an hour or a part of it. hour counts hours since the Unix epoch; request is in cores.
 func (h *History) Observe(of Origin, hour int64, request float64, use HourUse) {

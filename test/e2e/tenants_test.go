@@ -44,6 +44,11 @@ func (u *under) tenant(t *testing.T, address, name string) *under {
 	return &under{cli: engine.CLI{Host: "tcp://" + address, ConfigDir: t.TempDir(), CertDir: certs}, tritond: u.tritond}
 }
 
+// dockerEnv is how a client finds the daemon and its certificate.
+func (u *under) dockerEnv() []string {
+	return []string{"DOCKER_HOST=" + u.cli.Host, "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=" + u.cli.CertDir}
+}
+
 // withTenants starts a daemon with two tenants beside its operator.
 func withTenants(t *testing.T) (operator, acme, globex *under, address string) {
 	t.Helper()
@@ -97,6 +102,14 @@ func TestTenantsSeeTheirOwn(t *testing.T) {
 	res := operator.client(t, nil, "-H", operator.tritond.Host, "-t", "acme", "syscalls", "web")
 	if res.Code != 0 {
 		t.Errorf("the operator acts for acme: %s", res.Stderr)
+	}
+	for u, id := range ids {
+		res := acme.client(t, acme.dockerEnv(), "explain", id)
+		if u == acme {
+			matches(t, "its own placement", res.Stdout, "placed on")
+		} else if res.Code == 0 || !strings.Contains(res.Stderr, "No such container") {
+			t.Errorf("acme asks for the placement of another's container: %q, %q", res.Stdout, res.Stderr)
+		}
 	}
 
 	// No certificate, another authority's, one revoked: no way in.
