@@ -41,8 +41,8 @@ func (u *under) called(t *testing.T) string {
 	return image
 }
 
-// busy is a program that only computes, for about a second on a free processor.
-const busy = "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done"
+// busy is a program that only computes, for some tenths of a second on a free processor.
+const busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
 
 // next is the decision about a new container of an image.
 func (u *under) next(t *testing.T, image string, flags ...string) (name string, d decision) {
@@ -140,7 +140,7 @@ func TestHistoryAndDecisionsSurviveAKill(t *testing.T) {
 	t.Parallel()
 	u := own(t)
 	image := u.called(t)
-	u.ok(t, "run", "--rm", image, "sh", "-c", busy+"; exit 3")
+	u.fails(t, 3, "", "run", "--rm", image, "sh", "-c", busy+"; exit 3")
 	name, before := u.next(t, image)
 	history := filepath.Join(u.tritond.DataRoot, "placement", "history.json")
 	eventually(t, 30*time.Second, "the history is on disk", func() bool {
