@@ -5,8 +5,9 @@
 // The pinned program: it records the exit status of containers' and execs' first processes while nothing of Triton
 // may be running. See exits.h.
 //
-// Hooks: tp_btf sched_process_fork, sched_process_exec, sched_process_exit; pinned in the instance's bpffs with the three maps. Cost: two
-// hash lookups per process, none per thread. Not seen: processes born before their parent was registered.
+// Hooks: tp_btf sched_process_fork, sched_process_exec, sched_process_exit, signal_generate; pinned in the instance's bpffs with
+// the maps. Cost: two hash lookups per process, none per thread; one per signal that is sent to end a process. Not seen:
+// processes born before their parent was registered.
 #include "exits.h"
 
 char __license[] SEC("license") = "GPL";
@@ -40,5 +41,12 @@ int BPF_PROG(exits_exit_old, struct task_struct *task)
 {
 	if (task->signal->live.counter == 0)
 		child_ended(task->tgid, exit_status(task));
+	return 0;
+}
+
+SEC("tp_btf/signal_generate")
+int BPF_PROG(exits_signal, int sig, struct kernel_siginfo *info, struct task_struct *target, int group, int result)
+{
+	signal_sent(target, sig, info, result);
 	return 0;
 }

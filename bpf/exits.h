@@ -32,6 +32,60 @@ struct {
 	__type(value, u64);
 } exit_counts SEC(".maps");
 
+// sender is who last sent a first process a signal that is to end it.
+struct sender {
+	u64 at_ns;     // CLOCK_BOOTTIME
+	u64 cgroup_id; // of the sender, in cgroup2
+	u32 signal;
+	s32 code; // si_code: 0 from kill(2), SI_KERNEL from the kernel
+	u32 pid;
+	u32 uid; // in the first user namespace
+	char comm[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH); // who signals many processes pushes out the oldest senders only
+	__uint(max_entries, 4096);
+	__type(key, u32); // pid of the first process
+	__type(value, struct sender);
+} senders SEC(".maps");
+
+#define BIT_OF(n) (1ULL << (n))
+// HUP INT QUIT ABRT KILL TERM: what people and supervisors send to end a process.
+#define ENDING_SIGNALS (BIT_OF(1) | BIT_OF(2) | BIT_OF(3) | BIT_OF(6) | BIT_OF(9) | BIT_OF(15))
+#define SIGKILL 9
+#define SI_KERNEL 0x80
+#define SIGNAL_QUEUED 0 // TRACE_SIGNAL_DELIVERED of include/trace/events/signal.h
+
+// signal_sent keeps who sends a first process its end. SIGKILL is the last word: the kernel repeats it for siblings.
+static __always_inline void signal_sent(struct task_struct *target, int sig, struct kernel_siginfo *info, int result)
+{
+	struct exit_record *rec;
+	struct sender *last, by = {};
+	u32 pid;
+
+	if (result != SIGNAL_QUEUED || sig < 1 || sig > 63 || !(ENDING_SIGNALS & BIT_OF(sig)))
+		return;
+	pid = BPF_CORE_READ(target, tgid);
+	rec = bpf_map_lookup_elem(&exits, &pid);
+	if (!rec || rec->ended || rec->stage < LAST_STAGE)
+		return;
+	last = bpf_map_lookup_elem(&senders, &pid);
+	if (last && last->signal == SIGKILL)
+		return;
+	by.at_ns = bpf_ktime_get_boot_ns();
+	by.cgroup_id = bpf_get_current_cgroup_id();
+	by.signal = sig;
+	by.pid = bpf_get_current_pid_tgid() >> 32;
+	by.uid = bpf_get_current_uid_gid();
+	bpf_get_current_comm(by.comm, sizeof(by.comm));
+	if ((u64)info == 1) // SEND_SIG_PRIV
+		by.code = SI_KERNEL;
+	else if (info) // not SEND_SIG_NOINFO
+		by.code = BPF_CORE_READ(info, si_code);
+	bpf_map_update_elem(&senders, &pid, &by, BPF_ANY);
+}
+
 static __always_inline void count_exit(u32 which)
 {
 	u64 *n = bpf_map_lookup_elem(&exit_counts, &which);
@@ -59,6 +113,7 @@ static __always_inline void child_born(u32 forker, u32 parent, u32 child)
 	}
 	rec.cgroup_id = *cgroup_id;
 	rec.parent = parent;
+	bpf_map_delete_elem(&senders, &child); // of an earlier process of that number
 	if (bpf_map_update_elem(&exits, &child, &rec, BPF_ANY))
 		count_exit(EXITS_FULL);
 }

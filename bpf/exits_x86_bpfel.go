@@ -23,6 +23,17 @@ type ExitsExitRecord struct {
 	Ended    uint32
 }
 
+type ExitsSender struct {
+	_        structs.HostLayout
+	AtNs     uint64
+	CgroupId uint64
+	Signal   uint32
+	Code     int32
+	Pid      uint32
+	Uid      uint32
+	Comm     [16]int8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -30,10 +41,12 @@ const (
 	ExitsMapExitCounts    = "exit_counts"
 	ExitsMapExits         = "exits"
 	ExitsMapParents       = "parents"
+	ExitsMapSenders       = "senders"
 	ExitsProgExitsExec    = "exits_exec"
 	ExitsProgExitsExit    = "exits_exit"
 	ExitsProgExitsExitOld = "exits_exit_old"
 	ExitsProgExitsFork    = "exits_fork"
+	ExitsProgExitsSignal  = "exits_signal"
 )
 
 // LoadExits returns the embedded CollectionSpec for Exits.
@@ -82,6 +95,7 @@ type ExitsProgramSpecs struct {
 	ExitsExit    *ebpf.ProgramSpec `ebpf:"exits_exit"`
 	ExitsExitOld *ebpf.ProgramSpec `ebpf:"exits_exit_old"`
 	ExitsFork    *ebpf.ProgramSpec `ebpf:"exits_fork"`
+	ExitsSignal  *ebpf.ProgramSpec `ebpf:"exits_signal"`
 }
 
 // ExitsMapSpecs contains maps before they are loaded into the kernel.
@@ -91,6 +105,7 @@ type ExitsMapSpecs struct {
 	ExitCounts *ebpf.MapSpec `ebpf:"exit_counts"`
 	Exits      *ebpf.MapSpec `ebpf:"exits"`
 	Parents    *ebpf.MapSpec `ebpf:"parents"`
+	Senders    *ebpf.MapSpec `ebpf:"senders"`
 }
 
 // ExitsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -122,6 +137,7 @@ type ExitsMaps struct {
 	ExitCounts *ebpf.Map `ebpf:"exit_counts"`
 	Exits      *ebpf.Map `ebpf:"exits"`
 	Parents    *ebpf.Map `ebpf:"parents"`
+	Senders    *ebpf.Map `ebpf:"senders"`
 }
 
 func (m *ExitsMaps) Close() error {
@@ -129,6 +145,7 @@ func (m *ExitsMaps) Close() error {
 		m.ExitCounts,
 		m.Exits,
 		m.Parents,
+		m.Senders,
 	)
 }
 
@@ -146,6 +163,7 @@ type ExitsPrograms struct {
 	ExitsExit    *ebpf.Program `ebpf:"exits_exit"`
 	ExitsExitOld *ebpf.Program `ebpf:"exits_exit_old"`
 	ExitsFork    *ebpf.Program `ebpf:"exits_fork"`
+	ExitsSignal  *ebpf.Program `ebpf:"exits_signal"`
 }
 
 func (p *ExitsPrograms) Close() error {
@@ -154,6 +172,7 @@ func (p *ExitsPrograms) Close() error {
 		p.ExitsExit,
 		p.ExitsExitOld,
 		p.ExitsFork,
+		p.ExitsSignal,
 	)
 }
 

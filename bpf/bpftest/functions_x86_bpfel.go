@@ -54,6 +54,17 @@ type FunctionsExitRecord struct {
 	Ended    uint32
 }
 
+type FunctionsSender struct {
+	_        structs.HostLayout
+	AtNs     uint64
+	CgroupId uint64
+	Signal   uint32
+	Code     int32
+	Pid      uint32
+	Uid      uint32
+	Comm     [16]int8
+}
+
 type FunctionsSlot struct {
 	_               structs.HostLayout
 	All             [145]uint64
@@ -98,6 +109,7 @@ const (
 	FunctionsMapFreeCells          = "free_cells"
 	FunctionsMapOwnersV2           = "owners_v2"
 	FunctionsMapParents            = "parents"
+	FunctionsMapSenders            = "senders"
 	FunctionsMapSlots              = "slots"
 	FunctionsMapTasks              = "tasks"
 	FunctionsProgEmptyEnter        = "empty_enter"
@@ -177,6 +189,7 @@ type FunctionsMapSpecs struct {
 	FreeCells  *ebpf.MapSpec `ebpf:"free_cells"`
 	OwnersV2   *ebpf.MapSpec `ebpf:"owners_v2"`
 	Parents    *ebpf.MapSpec `ebpf:"parents"`
+	Senders    *ebpf.MapSpec `ebpf:"senders"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Tasks      *ebpf.MapSpec `ebpf:"tasks"`
 }
@@ -218,6 +231,7 @@ type FunctionsMaps struct {
 	FreeCells  *ebpf.Map `ebpf:"free_cells"`
 	OwnersV2   *ebpf.Map `ebpf:"owners_v2"`
 	Parents    *ebpf.Map `ebpf:"parents"`
+	Senders    *ebpf.Map `ebpf:"senders"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Tasks      *ebpf.Map `ebpf:"tasks"`
 }
@@ -230,6 +244,7 @@ func (m *FunctionsMaps) Close() error {
 		m.FreeCells,
 		m.OwnersV2,
 		m.Parents,
+		m.Senders,
 		m.Slots,
 		m.Tasks,
 	)

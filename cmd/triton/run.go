@@ -25,6 +25,8 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   explain CONTAINER    why it was placed where it is, and what it was expected to use (--json)
   login                print a link that logs the browser in that opens it first
   tenant VERB …        tenants, their certificates and tokens: add, ls, token, revoke, rm
+  deaths ls            abnormal ends of containers, newest first, each with its reason
+  deaths show REF      one of them, by its id or by its container (-json: all that is known)
   cores ls             crashes of containers, newest first
   cores show DUMP      all that is known of one, as JSON
   cores pull DUMP      write its core file to core.DUMP (-o FILE, - for the output; -mini for the mini core)
@@ -99,6 +101,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return explain(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "cores":
 		return cores(c, args[1], args[2:], out)
+	case len(args) > 1 && args[0] == "deaths":
+		return deaths(ctx, c, args[1], args[2:], out)
 	case len(args) == 0:
 		return usageError("no command")
 	}

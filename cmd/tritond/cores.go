@@ -19,7 +19,10 @@ func (d *daemon) openCores() (err error) {
 		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), MinFree: uint64(d.cfg.MinFree),
 		Logger: d.log.With("part", "cores"), Now: time.Now,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return d.telemetry.Register(coreMetrics{d.cores})
 }
 
 // takeCores takes the machine's core dumps before anything is served. Run tells why not, and tries again where that helps.

@@ -22,6 +22,7 @@ import (
 	"github.com/tritond/triton/pkg/cluster"
 	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/dashboard"
+	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/dockerapi"
 	"github.com/tritond/triton/pkg/image"
 	"github.com/tritond/triton/pkg/journal"
@@ -64,6 +65,7 @@ type daemon struct {
 	access    *auth.Authority
 	page      *dashboard.Hub // nil: no --http
 	ca        *auth.CA
+	deaths    *death.Store
 	cores     *coredump.Service
 	corePrior string // kernel.core_pattern before it was taken; empty: it was not
 }
@@ -231,12 +233,15 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if d.deaths, err = death.OpenStore(filepath.Join(cfg.DataRoot, "deaths"), death.DefaultKeep, time.Now); err != nil {
+		return err
+	}
 	d.node = node.New(node.Config{
 		Name: d.static.Name, Instance: cfg.Instance, DataRoot: cfg.DataRoot, RunRoot: cfg.RunRoot, Log: d.log, Now: time.Now,
 		InitPath: filepath.Join(filepath.Dir(cfg.ShimPath), "triton-init"),
 		Limits:   limits, Memory: d.static.MemTotal,
 		Cluster: d.cluster, Journal: d.journal, Events: d.journal, Images: d.images, Network: d.network, Runtime: d.runtime,
-		Probes: d.probes, Telemetry: d.telemetry, Placement: d.placement, Cgroups: d.cgroups, Volumes: d.volumes,
+		Probes: d.probes, Telemetry: d.telemetry, Placement: d.placement, Cgroups: d.cgroups, Volumes: d.volumes, Deaths: d.deaths,
 	})
 	return d.openCores()
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/dashboard"
 	"github.com/tritond/triton/pkg/journal"
 )
@@ -56,4 +57,32 @@ func journalMetrics(j *journal.Journal) []prometheus.Collector {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "triton_journal_bytes", Help: "Size of the journal."},
 			func() float64 { return float64(j.Stats().Bytes) }),
 	}
+}
+
+// coreMetrics tells what became of crashes.
+type coreMetrics struct{ cores *coredump.Service }
+
+var (
+	coresDesc = prometheus.NewDesc("triton_core_dumps_total",
+		"Crashes that the kernel handed over, by what is kept: full, truncated, mini or none of the memory; lost: no record; refused: by the container's label; foreign: of no container.",
+		[]string{"result"}, nil)
+	coresCutDesc = prometheus.NewDesc("triton_core_dumps_cut_total", "Dumps whose memory is not all there, by why.", []string{"reason"}, nil)
+)
+
+func (m coreMetrics) Describe(ch chan<- *prometheus.Desc) { ch <- coresDesc; ch <- coresCutDesc }
+
+func (m coreMetrics) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, n uint64, label string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), label)
+	}
+	c := m.cores.Counts()
+	for body, n := range c.Saved {
+		counter(coresDesc, n, body)
+	}
+	for reason, n := range c.Cut {
+		counter(coresCutDesc, n, reason)
+	}
+	counter(coresDesc, c.Lost, "lost")
+	counter(coresDesc, c.Refused, "refused")
+	counter(coresDesc, c.Foreign, "foreign")
 }

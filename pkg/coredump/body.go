@@ -37,6 +37,7 @@ const (
 	CutTime  = "max-hold"
 	CutGone  = "process ended"
 	CutDisk  = "disk full"
+	CutKill  = "the daemon ended"
 )
 
 // bodyLimits end a body.

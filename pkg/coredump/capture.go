@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/durable"
 )
 
 // capture is one crash of a container while its process is held.
@@ -55,7 +57,7 @@ func (c *capture) run(ctx context.Context, conn *net.UnixConn) error {
 	}
 	full := m != nil && !c.mini
 	if full {
-		r.Body, r.Cut = BodyMini, "the daemon ended"
+		r.Body, r.Cut = BodyMini, CutKill
 	}
 	if err := c.store.save(r); err != nil {
 		return err
@@ -67,7 +69,7 @@ func (c *capture) run(ctx context.Context, conn *net.UnixConn) error {
 	if err := c.store.save(r); err != nil {
 		return err
 	}
-	c.saved.Add(1)
+	c.counts.saved(r)
 	c.log.Info("core dump saved", "container", r.Container, "dump", r.ID, "signal", r.Signal, "program", r.Comm,
 		"body", r.Body, "cut", r.Cut, "mini_after", r.MiniAfter, "held", r.HeldFor)
 	c.cfg.Saved(*r)
@@ -76,7 +78,7 @@ func (c *capture) run(ctx context.Context, conn *net.UnixConn) error {
 
 func (c *capture) saveMini(h *Head, m *memory) {
 	r := c.record
-	err := commit(filepath.Join(c.dir, miniFile), func(w io.Writer) error { return commitTo(w, h, m, h.mini()) })
+	err := durable.WriteFile(filepath.Join(c.dir, miniFile), func(w io.Writer) error { return commitTo(w, h, m, h.mini()) })
 	if err != nil {
 		r.Missing = append(r.Missing, "mini core: "+err.Error())
 		return
@@ -101,7 +103,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 		r.Cut = CutDisk
 		return
 	}
-	err := commit(filepath.Join(c.dir, headFile), func(w io.Writer) error {
+	err := durable.WriteFile(filepath.Join(c.dir, headFile), func(w io.Writer) error {
 		_, err := w.Write(h.encode())
 		return err
 	})
@@ -112,6 +114,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 	}
 	f, err := writeFile(filepath.Join(c.dir, bodyFile))
 	if err != nil {
+		r.Cut = CutDisk
 		r.Missing = append(r.Missing, err.Error())
 		return
 	}

@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tritond/triton/pkg/shim"
@@ -71,10 +70,8 @@ type Service struct {
 	pattern *Pattern // nil: never taken
 	now     *taken   // what Take made and Run has not begun to serve
 
-	bodies  chan struct{} // a place for each body that is written
-	lost    atomic.Uint64
-	foreign atomic.Uint64
-	saved   atomic.Uint64
+	bodies chan struct{} // a place for each body that is written
+	counts *tally
 }
 
 // New opens the store; nothing is taken before Run.
@@ -83,16 +80,14 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, log: cfg.Logger, store: store, bodies: make(chan struct{}, bodiesAtOnce)}, nil
+	return &Service{cfg: cfg, log: cfg.Logger, store: store, bodies: make(chan struct{}, bodiesAtOnce), counts: newTally()}, nil
 }
 
 // Store is where the dumps are.
 func (s *Service) Store() *Store { return s.store }
 
-// Counts returns how many crashes were saved, failed to be, or were of no container of ours, since New.
-func (s *Service) Counts() (saved, lost, foreign uint64) {
-	return s.saved.Load(), s.lost.Load(), s.foreign.Load()
-}
+// Counts returns what became of the crashes since New.
+func (s *Service) Counts() Counts { return s.counts.read() }
 
 // taken is the socket while crashes come to it.
 type taken struct {
@@ -214,7 +209,7 @@ func (s *Service) accept(ctx context.Context, k *shim.Keeper, ln *net.UnixListen
 		work.Go(func() {
 			defer conn.Close()
 			if err := s.take(ctx, conn, begun, pattern); err != nil {
-				s.lost.Add(1)
+				s.counts.lost.Add(1)
 				s.log.Error("core dump not taken", "err", err)
 			}
 		})
@@ -238,11 +233,12 @@ func (s *Service) take(ctx context.Context, conn *net.UnixConn, begun time.Time,
 	defer proc.close()
 	subject, ok := s.cfg.Find(p.cgroupID, proc.cgroup())
 	if !ok {
-		s.foreign.Add(1)
+		s.counts.foreign.Add(1)
 		return forward(conn, p, proc, pattern.Previous)
 	}
 	policy := subject.Labels[PolicyLabel]
 	if policy == "off" {
+		s.counts.refused.Add(1)
 		return hello(conn, askReject)
 	}
 	c := &capture{Service: s, peer: p, proc: proc, begun: begun, mini: policy == "mini", record: newRecord(subject, p, begun)}

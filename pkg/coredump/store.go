@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/tritond/triton/pkg/durable"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -103,33 +104,10 @@ func (s *Store) save(r *Record) error {
 	if err != nil {
 		return fmt.Errorf("encode dump record: %w", err)
 	}
-	return commit(filepath.Join(dir, recordFile), func(w io.Writer) error {
+	return durable.WriteFile(filepath.Join(dir, recordFile), func(w io.Writer) error {
 		_, err := w.Write(b)
 		return err
 	})
-}
-
-// commit makes a file that is complete and on the disk, or not there.
-func commit(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(write(f), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(path+".tmp", path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", filepath.Base(path), err), ignoreMissing(os.Remove(path+".tmp")))
-	}
-	return nil
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // Get returns a dump's record, by id or a unique prefix of one: errdefs.ErrNotFound. operator says whether the caller may
@@ -227,7 +205,7 @@ func (s *Store) Remove(tenant triton.Tenant, ref string, operator bool) error {
 		return err
 	}
 	// The record goes first: what is left after a kill is no dump, and removed at the next start.
-	return errors.Join(ignoreMissing(os.Remove(filepath.Join(dir, recordFile))), os.RemoveAll(dir))
+	return errors.Join(durable.Remove(filepath.Join(dir, recordFile)), os.RemoveAll(dir))
 }
 
 // OpenMini opens the mini core.

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -31,8 +32,10 @@ type container struct {
 	health   *triton.Health // replaced, never changed; nil: never probed
 	probe    *appointment   // nil unless the run is probed
 	last     triton.ExitRecord
-	oomKills int  // published of this run
-	stays    bool // an end does not remove it, whatever AutoRemove says: a restart is under way
+	oomKills int            // published of this run
+	victims  []death.Victim // of these, the first few
+	forced   bool           // it is removed while it runs: its end says nothing
+	stays    bool           // an end does not remove it, whatever AutoRemove says: a restart is under way
 	removing bool
 	removed  *ending // completed once the container is gone
 	waiting  []*attachment
@@ -76,12 +79,13 @@ func (c *container) running() bool {
 	return c.state.Status.Runs()
 }
 
-// exited takes the end of a run into the state; lost says why nobody knows its status, where that is so. The caller holds
-// c.mu.
-func (c *container) exited(rec triton.ExitRecord, lost string) {
+// exited takes the end of a run into the state; d is its death record, nil if it was a normal end; lost says why nobody knows
+// its status, where that is so. The caller holds c.mu.
+func (c *container) exited(rec triton.ExitRecord, d *death.Record, lost string) {
 	c.last = rec
 	c.state.Status, c.state.Pid, c.state.CgroupID = triton.StatusExited, 0, 0
 	c.state.FinishedAt, c.state.ExitCode, c.state.OOMKilled = rec.At, rec.Code, rec.OOMKilled
+	c.state.Error = stateError(d)
 	if rec.Source == triton.ExitLost {
 		c.state.Error = "exit status lost: " + lost
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -45,6 +47,14 @@ func (n *Node) CoreSaved(r coredump.Record) {
 	if err != nil {
 		return // removed meanwhile: there is nobody to tell
 	}
+	c.mu.Lock()
+	if c.state.Run == r.Run {
+		c.state.Core = &triton.Core{
+			ID: r.ID, Signal: r.Signal, Number: int(unix.SignalNum(r.Signal)), Comm: r.Comm, First: r.Pid == c.state.Pid,
+		}
+	}
+	c.mu.Unlock()
+	n.saveState(c)
 	n.publish(c.event("coredump", r.At, map[string]string{
 		"triton.core": r.ID, "signal": r.Signal, "comm": r.Comm, "body": r.Body,
 	}))

@@ -29,12 +29,13 @@ func (n *Node) supervise(c *container, task *runtime.Task) {
 }
 
 // ended is everything that follows the end of a run, in the order in which others may rely on it: the last reading of
-// its probes, the event in the journal, the state on disk, then those who wait.
+// its probes, the death record, the event in the journal, the state on disk, then those who wait.
 //
 // It holds c.life, so that nobody starts the container again before the last run's remains are gone.
 func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec triton.ExitRecord) {
 	c.life.Lock()
 	defer c.life.Unlock()
+	last := n.cfg.Telemetry.Newest(c.key, deathSeconds) // unwatch forgets it
 	n.unwatch(c)
 	end := n.endOf(c, rec)
 	n.unpublishPorts(ctx, c)
@@ -46,12 +47,13 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	if rec.OOMKilled && !told {
 		n.publish(c.event("oom", rec.At, nil))
 	}
+	d := n.recordDeath(ctx, c, rec, last)
 	c.signals.Lock() // what was sent is told before what it did
-	n.publish(c.event("die", rec.At, dieAttributes(rec, started)))
+	n.publish(c.dieEvent(rec, started, d))
 	c.signals.Unlock()
 
 	c.mu.Lock()
-	c.exited(rec, "no record of how the process ended was found")
+	c.exited(rec, d, "no record of how the process ended was found")
 	c.task = nil
 	n.endHealth(c)
 	next := c.next // replaced as the state changes: who sees the container run waits for this end

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tritond/triton/pkg/cgroup"
 	"github.com/tritond/triton/pkg/cluster"
+	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/image"
 	"github.com/tritond/triton/pkg/network"
 	"github.com/tritond/triton/pkg/placement"
@@ -64,6 +65,7 @@ type Config struct {
 	Telemetry *telemetry.Store
 	Placement *placement.Placement
 	Volumes   *volume.Store
+	Deaths    *death.Store
 	Cgroups   *cgroup.FS
 }
 

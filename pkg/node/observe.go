@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/network"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/telemetry"
@@ -159,6 +160,9 @@ func (n *Node) oomKilled(e probes.Event) {
 	running := c.running()
 	if running {
 		c.oomKills++
+		if len(c.victims) < death.MaxVictims {
+			c.victims = append(c.victims, death.Victim{At: e.At.UTC(), Pid: e.Pid, Comm: e.Comm})
+		}
 	}
 	c.mu.Unlock()
 	if running {

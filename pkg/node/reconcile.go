@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/runtime"
@@ -158,7 +159,7 @@ func (n *Node) resume(c *container, found runtime.Found) error {
 	missedStart := !c.state.Status.Runs() || c.state.Run != found.Run
 	c.state = triton.State{
 		Status: triton.StatusRunning, Run: found.Run, Pid: found.Task.Pid(), CgroupID: ids.V2, StartedAt: found.StartedAt,
-		FinishedAt: c.state.FinishedAt, Restarts: c.state.Restarts, Pause: c.state.Pause, ByHand: c.state.ByHand,
+		FinishedAt: c.state.FinishedAt, Restarts: c.state.Restarts, Pause: c.state.Pause, ByHand: c.state.ByHand, Core: coreOf(c.state, found.Run),
 	}
 	if found.Paused {
 		c.state.Status = triton.StatusPaused
@@ -181,6 +182,14 @@ func (n *Node) resume(c *container, found runtime.Found) error {
 	return n.announce(context.WithoutCancel(n.ctx), c)
 }
 
+// coreOf is the last dump of a run, if s tells of that run.
+func coreOf(s triton.State, run int) *triton.Core {
+	if s.Run != run {
+		return nil
+	}
+	return s.Core
+}
+
 // endedMeanwhile does what ended does, for an end that no daemon saw. The die event carries the true time, and is not
 // repeated if the last daemon died between writing it and writing the state.
 func (n *Node) endedMeanwhile(ctx context.Context, c *container, found runtime.Found) error {
@@ -190,18 +199,23 @@ func (n *Node) endedMeanwhile(ctx context.Context, c *container, found runtime.F
 	if c.state.StartedAt.IsZero() || c.state.Run != rec.Run {
 		c.state.StartedAt = found.StartedAt
 	}
+	c.state.Core = coreOf(c.state, rec.Run)
 	c.state.Run = rec.Run
 	started := c.state.StartedAt
 	c.mu.Unlock()
+	var d *death.Record
+	if !known {
+		d = n.recordDeath(ctx, c, rec, nil)
+	}
 	if !known && !n.dieJournalled(ctx, c, rec) {
 		if rec.OOMKilled {
 			n.publish(c.event("oom", rec.At, nil))
 		}
-		n.publish(c.event("die", rec.At, dieAttributes(rec, started)))
+		n.publish(c.dieEvent(rec, started, d))
 	}
 	if !known {
 		c.mu.Lock()
-		c.exited(rec, "the container was gone and no record of its end was found")
+		c.exited(rec, d, "the container was gone and no record of its end was found")
 		if byHand := c.rec.Desired == triton.StatusExited; byHand {
 			c.state.ByHand = true // the record may know what a state file did not survive to tell
 		}

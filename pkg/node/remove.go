@@ -42,6 +42,9 @@ func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, for
 			return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is running: "+
 				"stop the container before removing or force remove", "/"+c.name())
 		}
+		c.mu.Lock()
+		c.forced = true
+		c.mu.Unlock()
 		if err := task.Signal(ctx, "", int(unix.SIGKILL), true); err != nil && !errdefs.IsNotFound(err) {
 			return fmt.Errorf("kill %s: %w", c.key, err)
 		}

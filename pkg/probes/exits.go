@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -24,10 +26,10 @@ const (
 	exitsRefused = uint32(1)
 )
 
-// exitProgram is the pinned part: three maps and two links, each pinned under its own name.
+// exitProgram is the pinned part: maps and links, each pinned under its own name.
 type exitProgram struct {
-	dir                   string
-	parents, exits, stats *ebpf.Map
+	dir                            string
+	parents, exits, stats, senders *ebpf.Map
 
 	mu    sync.Mutex
 	links []link.Link
@@ -70,6 +72,11 @@ func openExitProgram(dir string, maxExits int) (_ *exitProgram, err error) {
 		return nil, errors.Join(err, fork.Close(), exec.Close())
 	}
 	x.links = []link.Link{fork, exec, exit}
+	sent, err := x.attach(spec, bpf.ExitsProgExitsSignal, []string{bpf.ExitsProgExitsSignal})
+	if err != nil {
+		return nil, err
+	}
+	x.links = append(x.links, sent)
 	return x, nil
 }
 
@@ -111,6 +118,7 @@ func (x *exitProgram) attach(all *ebpf.CollectionSpec, name string, programs []s
 			x.parents = coll.DetachMap(bpf.ExitsMapParents)
 			x.exits = coll.DetachMap(bpf.ExitsMapExits)
 			x.stats = coll.DetachMap(bpf.ExitsMapExitCounts)
+			x.senders = coll.DetachMap(bpf.ExitsMapSenders)
 		}
 		return x.attachPinned(filepath.Join(x.dir, name), coll.Programs[prog])
 	}
@@ -173,7 +181,7 @@ func (x *exitProgram) close() error {
 		errs = append(errs, l.Close())
 	}
 	x.links = nil
-	for _, m := range []*ebpf.Map{x.parents, x.exits, x.stats} {
+	for _, m := range []*ebpf.Map{x.parents, x.exits, x.stats, x.senders} {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}
@@ -185,8 +193,8 @@ func (x *exitProgram) close() error {
 func (x *exitProgram) unpin() error {
 	var errs []error
 	for _, name := range []string{
-		bpf.ExitsProgExitsFork, bpf.ExitsProgExitsExit,
-		bpf.ExitsMapExits, bpf.ExitsMapParents, bpf.ExitsMapExitCounts,
+		bpf.ExitsProgExitsFork, bpf.ExitsProgExitsExec, bpf.ExitsProgExitsExit, bpf.ExitsProgExitsSignal,
+		bpf.ExitsMapExits, bpf.ExitsMapParents, bpf.ExitsMapExitCounts, bpf.ExitsMapSenders,
 	} {
 		if err := os.Remove(filepath.Join(x.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("unpin: %w", err))
@@ -220,6 +228,34 @@ func (p *Probes) RegisterParent(pid int, cgroupID uint64) error {
 // forgotten, or the map was full at its birth (see Drops).
 func (p *Probes) Exit(pid int) (ExitStatus, bool, error) { return exitmap.Get(p.exits.exits, pid) }
 
+// Sender is who last sent the first process of a container or an exec a signal that is to end it: SIGHUP, SIGINT, SIGQUIT,
+// SIGABRT, SIGKILL or SIGTERM. No signal comes after SIGKILL.
+type Sender struct {
+	At       time.Time
+	Signal   int
+	Kernel   bool   // the kernel itself sent it, while Pid ran
+	Pid      int    // in the host's pid namespace
+	UID      int    // in the host's user namespace
+	CgroupID uint64 // cgroup2
+	Comm     string // at most 15 bytes
+}
+
+// Sender returns who sent pid its last such signal. False: nobody, or the entry was pushed out by younger ones.
+func (p *Probes) Sender(pid int) (Sender, bool, error) {
+	var s bpf.ExitsSender
+	if err := p.exits.senders.Lookup(uint32(pid), &s); err != nil {
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return Sender{}, false, nil
+		}
+		return Sender{}, false, fmt.Errorf("look up who signalled %d: %w", pid, err)
+	}
+	const siKernel = 0x80
+	return Sender{
+		At: bootTime().Add(time.Duration(s.AtNs)), Signal: int(s.Signal), Kernel: s.Code == siKernel, Pid: int(s.Pid), UID: int(s.Uid),
+		CgroupID: s.CgroupId, Comm: text(s.Comm),
+	}, true, nil
+}
+
 // ForgetExit deletes the entry of pid, once its status is stored elsewhere. No entry is no error.
 func (p *Probes) ForgetExit(pid int) error {
 	if err := p.exits.exits.Delete(uint32(pid)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -250,4 +286,16 @@ func (p *Probes) ForgetParent(pid int) error {
 		errs = append(errs, p.ForgetExit(int(c)))
 	}
 	return errors.Join(errs...)
+}
+
+// text is a name as the kernel keeps it: ended by a zero byte, of any bytes.
+func text(b [16]int8) string {
+	var out []byte
+	for _, c := range b {
+		if c == 0 {
+			break
+		}
+		out = append(out, byte(c))
+	}
+	return strings.ToValidUTF8(string(out), "�")
 }

@@ -29,12 +29,23 @@ type State struct {
 	FinishedAt time.Time `json:"finishedAt,omitzero"`
 	ExitCode   int       `json:"exitCode"`
 	OOMKilled  bool      `json:"oomKilled,omitempty"`
-	Error      string    `json:"error,omitempty"` // why a start failed, or how an exit status was lost
+	Error      string    `json:"error,omitempty"` // why a start failed, what a run died of, or how its exit status was lost
 	// Restarts counts the policy's restarts since somebody started the container; Pause is the last wait before one.
 	Restarts int           `json:"restarts,omitempty"`
 	Pause    time.Duration `json:"pause,omitempty"`
 	// ByHand: somebody stopped or killed the container since it was started.
 	ByHand bool `json:"byHand,omitempty"`
+	// Core is the last dump of this run.
+	Core *Core `json:"core,omitempty"`
+}
+
+// Core names a core dump of a process of a container.
+type Core struct {
+	ID     string `json:"id"`
+	Signal string `json:"signal"` // "SIGSEGV"
+	Number int    `json:"number"` // of the signal
+	Comm   string `json:"comm"`
+	First  bool   `json:"first,omitempty"` // it was the container's first process
 }
 
 // ExitSource says where an exit status was learnt, best first.

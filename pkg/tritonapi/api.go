@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/containerd/errdefs"
 
@@ -26,6 +27,7 @@ type Config struct {
 	Version wire.Version
 	Node    Node
 	Cores   Cores
+	Deaths  Deaths
 	Probes  func() wire.Probes
 	Vars    func() wire.Vars
 	// LoginLink makes a link to the page that logs its first user in as c.
@@ -71,7 +73,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, append(tenantRoutes(), coreRoutes()...)...)
+	}, slices.Concat(tenantRoutes(), coreRoutes(), deathRoutes())...)
 }
 
 // Handler serves every path.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/coredump"
+	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/sched"
 	"github.com/tritond/triton/pkg/triton"
@@ -73,6 +74,23 @@ func (oneDump) OpenCore(*coredump.Record) (*coredump.Core, error) {
 	return nil, fmt.Errorf("not kept: %w", errdefs.ErrNotFound)
 }
 
+// oneDeath is a store with an end of acme's container.
+type oneDeath struct{}
+
+func (oneDeath) List(tenant triton.Tenant) ([]*death.Record, int, error) {
+	if tenant != "acme" {
+		return nil, 0, nil
+	}
+	return []*death.Record{{Container: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}}, 0, nil
+}
+
+func (s oneDeath) Get(tenant triton.Tenant, ref string) (*death.Record, error) {
+	if all, _, _ := s.List(tenant); len(all) == 1 && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return all[0], nil
+	}
+	return nil, fmt.Errorf("no such death record: %s: %w", ref, errdefs.ErrNotFound)
+}
+
 // memory is an auth.Store in memory.
 type memory map[string][]byte
 
@@ -107,7 +125,7 @@ func (m memory) Delete(_ context.Context, key string) error {
 
 func newAPI() http.Handler {
 	return New(Config{
-		Node: oneContainer{}, Cores: oneDump{}, Log: slog.New(slog.DiscardHandler),
+		Node: oneContainer{}, Cores: oneDump{}, Deaths: oneDeath{}, Log: slog.New(slog.DiscardHandler),
 		Probes:    func() wire.Probes { return wire.Probes{} },
 		Vars:      func() wire.Vars { return wire.Vars{} },
 		LoginLink: func(c auth.Caller) (string, error) { return "http://page/#" + string(c.Tenant), nil },
