@@ -202,6 +202,33 @@ func killedLoader(t *testing.T, dir string, parent int) {
 	cmd.Wait()
 }
 
+// Who ends a first process is known after its end, and to the next daemon too.
+func TestKernelSenderOfTheLastSignalIsKept(t *testing.T) {
+	dir := bpffs(t)
+	shim := start(t, cgroup{}, actorBinary(t), "shim", "exit37")
+	pid := shimChild(t, shim, func(parent int) { killedLoader(t, dir, parent) })
+	kill := exec.Command("/bin/kill", "-KILL", strconv.Itoa(pid))
+	began := time.Now().Add(-time.Millisecond)
+	if err := kill.Run(); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, Config{PinDir: dir})
+	got, ok, err := p.Sender(pid)
+	if err != nil || !ok {
+		t.Fatalf("%t, %v", ok, err)
+	}
+	if got.At.Before(began) || got.At.After(time.Now().Add(time.Millisecond)) || got.CgroupID == 0 {
+		t.Errorf("at %s, began %s; cgroup %d", got.At, began, got.CgroupID)
+	}
+	got.At, got.CgroupID = time.Time{}, 0
+	if d := cmp.Diff(Sender{Signal: 9, Pid: kill.Process.Pid, UID: os.Getuid(), Comm: "kill"}, got); d != "" {
+		t.Errorf("sender (-want +got):\n%s", d)
+	}
+	if s, ok, err := p.Sender(os.Getpid()); ok || err != nil {
+		t.Errorf("of a process that is no container's: %+v, %v", s, err)
+	}
+}
+
 // A container's program that clones with CLONE_PARENT makes siblings of itself; none of them takes room in the map.
 func TestKernelHostileSiblingsAreNotEntered(t *testing.T) {
 	p := open(t, Config{MaxExits: 8})
