@@ -3,14 +3,30 @@ package dockerapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+
+	"github.com/moby/moby/api/pkg/stdcopy"
 
 	"github.com/tritond/triton/pkg/triton"
 )
 
-// attachContainer connects the client before it answers: whoever sees the answer misses nothing that follows.
+// clientStream is a connection that carries a process's streams.
+type clientStream interface {
+	io.ReadWriter
+	// serve runs f until the client has vanished, and closes the stream behind it.
+	serve(ctx context.Context, f func(context.Context) error) error
+}
+
+// attachContainer takes over the request's connection.
 func (s *Server) attachContainer(ctx context.Context, c *call) error {
-	opt := triton.AttachOptions{Stdin: c.query.bool("stdin"), Stdout: c.query.bool("stdout"), Stderr: c.query.bool("stderr")}
+	return s.attach(ctx, c, false, func(tty, _ bool) (clientStream, error) { return c.hijack(!tty) })
+}
+
+// attach connects the client before it answers, which open does: whoever sees the answer misses nothing that follows. all:
+// every stream, whatever the query says. What is written to the stream is framed unless there is a terminal.
+func (s *Server) attach(ctx context.Context, c *call, all bool, open func(tty, stdin bool) (clientStream, error)) error {
+	opt := triton.AttachOptions{Stdin: all || c.query.bool("stdin"), Stdout: all || c.query.bool("stdout"), Stderr: all || c.query.bool("stderr")}
 	keys, err := parseDetachKeys(c.query.Get("detachKeys"))
 	if err != nil {
 		return err
@@ -30,7 +46,7 @@ func (s *Server) attachContainer(ctx context.Context, c *call) error {
 			return err
 		}
 	}
-	st, err := c.hijack(!ctr.Spec.TTY)
+	st, err := open(ctr.Spec.TTY, opt.Stdin && att != nil)
 	if err != nil {
 		return errors.Join(err, closeAttachment(att))
 	}
@@ -54,16 +70,20 @@ func (s *Server) attachContainer(ctx context.Context, c *call) error {
 	return nil
 }
 
-// replayLogs writes what the container's log has so far.
+// replayLogs writes what the container's log has so far. A log that cannot be read is the end, and docker says so on stdout.
 func (s *Server) replayLogs(ctx context.Context, ctr *triton.Container, opt triton.AttachOptions, out io.Writer) error {
 	sink := &recordWriter{out: out, framed: !ctr.Spec.TTY}
-	return s.Backend.ContainerLogs(ctx, ctr.Key, triton.LogOptions{Stdout: opt.Stdout, Stderr: opt.Stderr, Tail: -1}, sink.write)
+	err := s.Backend.ContainerLogs(ctx, ctr.Key, triton.LogOptions{Stdout: opt.Stdout, Stderr: opt.Stderr, Tail: -1}, sink.write)
+	if err != nil && ctx.Err() == nil {
+		sink.note(stdcopy.Stdout, fmt.Sprintf("Error attaching: %s\n", messageOf(err)))
+	}
+	return err
 }
 
 // stdinOf is the reader to give to Attachment.Serve: nil without stdin, and one that knows the detach keys for a terminal.
 // The client's end of stdin is the process's only when closes is true and there is no terminal; as in docker it is else
 // the end of this attachment: who leaves a terminal does not end what runs on it.
-func stdinOf(wanted bool, st *stream, tty, closes bool, keys []byte) io.Reader {
+func stdinOf(wanted bool, st io.Reader, tty, closes bool, keys []byte) io.Reader {
 	switch {
 	case !wanted:
 		return nil

@@ -98,10 +98,20 @@ func (b *fakeBackend) ResolveContainer(_ context.Context, tenant triton.Tenant, 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ref = strings.TrimPrefix(ref, "/")
+	var found *triton.ContainerKey
 	for key, c := range b.containers {
-		if key.Tenant == tenant && !c.removed && (c.c.Name == ref || strings.HasPrefix(key.ID, ref)) {
-			return key, nil
+		if key.Tenant != tenant || c.removed {
+			continue
 		}
+		if c.c.Name == ref {
+			return key, nil // a name wins: "db" may begin an id as well
+		}
+		if strings.HasPrefix(key.ID, ref) {
+			found = &key
+		}
+	}
+	if found != nil {
+		return *found, nil
 	}
 	return triton.ContainerKey{}, notFound("No such container: %s", ref)
 }
@@ -324,6 +334,9 @@ func (b *fakeBackend) ContainerLogs(ctx context.Context, key triton.ContainerKey
 	c, err := b.get(key)
 	if err != nil {
 		return err
+	}
+	if c.c.Spec.Log.Driver == triton.LogNone {
+		return notBuilt("configured logging driver does not support reading")
 	}
 	at := 0
 	if opt.Tail >= 0 {

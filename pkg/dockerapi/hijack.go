@@ -97,21 +97,26 @@ func (st *stream) close() {
 	io.Copy(io.Discard, st.conn)                         //nolint:errcheck // any end will do
 }
 
-// serve runs f with a context that ends when the client has vanished, and closes the stream behind it. Reads and writes
-// of f are ended too: the connection is closed under them.
+// serve runs f with a context that ends when the client has vanished, and closes the stream behind it.
 func (st *stream) serve(ctx context.Context, f func(context.Context) error) error {
+	defer st.close()
+	return serveConn(ctx, st.conn, f)
+}
+
+// serveConn runs f with a context that ends when the client has vanished. Reads and writes of f are ended too: the
+// connection is closed under them.
+func serveConn(ctx context.Context, conn net.Conn, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer st.close()
-	stop, err := watchHangup(st.conn, func() {
+	stop, err := watchHangup(conn, func() {
 		cancel()
-		st.conn.Close()
+		conn.Close()
 	})
 	if err != nil {
 		return err
 	}
 	defer stop()
-	unhook := context.AfterFunc(ctx, func() { st.conn.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // it is ending
+	unhook := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // it is ending
 	err = f(ctx)
 	if unhook() {
 		return err

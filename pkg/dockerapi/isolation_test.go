@@ -83,6 +83,7 @@ var routeReach = map[string]struct {
 	"POST /containers/{id}/restart":    {reach: reachContainer},
 	"POST /containers/{id}/kill":       {reach: reachContainer},
 	"POST /containers/{id}/attach":     {reach: reachContainer, query: "stream=1&stdout=1"},
+	"GET /containers/{id}/attach/ws":   {reach: reachContainer, query: "stream=1&stdout=1"},
 	"POST /containers/{id}/wait":       {reach: reachContainer},
 	"DELETE /containers/{id}":          {reach: reachContainer},
 	"POST /containers/{id}/exec":       {reach: reachContainer, body: `{"Cmd":["true"]}`},
@@ -176,6 +177,11 @@ func (s *testServer) statusFor(t *testing.T, tenant, method, path, body string) 
 	}
 	req.Header.Set("X-Tenant", tenant)
 	req.Header.Set("Content-Type", "application/json")
+	if strings.Contains(path, "/attach/ws") {
+		for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="} {
+			req.Header.Set(name, value)
+		}
+	}
 	if body == "" {
 		req.Body, req.ContentLength = nil, 0
 	}

@@ -47,7 +47,7 @@ func (s *Server) containerLogs(ctx context.Context, c *call) error {
 	sink := &recordWriter{out: out, framed: !ctr.Spec.TTY, timestamps: c.query.bool("timestamps"), details: c.query.bool("details")}
 	if err := s.Backend.ContainerLogs(ctx, key, opt, sink.write); err != nil && ctx.Err() == nil {
 		// The header is out: docker reports it in the stream, and so that nobody takes a part for the whole.
-		sink.note(fmt.Sprintf("Error grabbing logs: %s\n", messageOf(err)))
+		sink.note(stdcopy.Systemerr, fmt.Sprintf("Error grabbing logs: %s\n", messageOf(err)))
 	}
 	return nil
 }
@@ -94,8 +94,8 @@ func (w *recordWriter) write(rec triton.LogRecord) error {
 }
 
 // note writes a message of the daemon's own.
-func (w *recordWriter) note(text string) {
-	w.begin(stdcopy.Systemerr)
+func (w *recordWriter) note(stream stdcopy.StdType, text string) {
+	w.begin(stream)
 	w.buf.WriteString(text)
 	w.end() //nolint:errcheck // the client is gone
 }

@@ -75,7 +75,7 @@ func containerRoutes() []route {
 		{"POST", "/containers/{id}/pause", groupCore, (*Server).pauseContainer},
 		{"POST", "/containers/{id}/unpause", groupCore, (*Server).unpauseContainer},
 		{"POST", "/containers/{id}/attach", groupCore, (*Server).attachContainer},
-		{"GET", "/containers/{id}/attach/ws", groupCore, nil},
+		{"GET", "/containers/{id}/attach/ws", groupCore, (*Server).attachWebsocket},
 		{"POST", "/containers/{id}/wait", groupCore, (*Server).waitContainer},
 		{"DELETE", "/containers/{id}", groupCore, (*Server).removeContainer},
 		{"HEAD", "/containers/{id}/archive", groupCore, (*Server).statArchive},
