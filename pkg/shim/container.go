@@ -209,7 +209,7 @@ func (c *container) spawn(p *process, oci *specs.Process, init bool) error {
 	}
 	if err := c.lc.Start(lp); err != nil {
 		p.close()
-		return startError(err)
+		return errors.Join(startError(err), c.reapStrays())
 	}
 	p.io.closeChildSide()
 	pid, err := lp.Pid()
