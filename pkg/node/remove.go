@@ -45,8 +45,8 @@ func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, for
 		c.mu.Lock()
 		c.forced = true
 		c.mu.Unlock()
-		if err := task.Signal(ctx, "", int(unix.SIGKILL), true); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("kill %s: %w", c.key, err)
+		if err := n.signalTold(ctx, c, task, unix.SIGKILL); err != nil {
+			return err
 		}
 		if err := awaitEnd(ctx, next, 0); err != nil {
 			return fmt.Errorf("kill %s: %w", c.key, err)
