@@ -107,6 +107,9 @@ func (s *Server) cutIfBegun(c *call, err error) error {
 	return err
 }
 
+// commitParameters are those of POST /commit. dockerode repeats them in the body, where docker ignores them.
+var commitParameters = []string{"container", "repo", "tag", "comment", "author", "pause", "changes"}
+
 // commitContainer is POST /commit. A body with a config is refused: changes are what the parameter says.
 func (s *Server) commitContainer(ctx context.Context, c *call) error {
 	ref, err := repoTag(c.query.Get("repo"), c.query.Get("tag"))
@@ -116,6 +119,11 @@ func (s *Server) commitContainer(ctx context.Context, c *call) error {
 	tree, err := c.optionalTree()
 	if err != nil {
 		return err
+	}
+	if config, ok := tree.(map[string]any); ok {
+		for _, name := range commitParameters {
+			delete(config, name)
+		}
 	}
 	if !isZeroJSON(tree) {
 		return invalid("a config in the body is not supported by this version of triton: use the parameter changes")

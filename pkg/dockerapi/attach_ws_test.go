@@ -212,5 +212,9 @@ func FuzzUnframed(f *testing.F) {
 		if want := string(first) + string(second); got.String() != want {
 			t.Errorf("got %q, want %q", got.String(), want)
 		}
+		got.Reset() // no frames at all: whatever is taken for one, nothing is made up
+		if wrote, err := (&unframed{out: &got}).Write(second); wrote != len(second) || err != nil || got.Len() > len(second) {
+			t.Errorf("wrote %d of %d, %v, %d bytes came out", wrote, len(second), err, got.Len())
+		}
 	})
 }

@@ -43,6 +43,12 @@ type stream struct {
 // hijack takes over the connection and answers 101, or 200 to a client that did not ask for an upgrade. After it the
 // handler must not return an error.
 func (c *call) hijack(framed bool) (*stream, error) {
+	// A body of known length is no input: dockerode sends its options once more, and docker drops them.
+	if c.r.ContentLength > 0 {
+		if _, err := io.Copy(io.Discard, http.MaxBytesReader(c.w, c.r.Body, maxBody)); err != nil {
+			return nil, fmt.Errorf("request body: %w", err)
+		}
+	}
 	conn, buffered, err := http.NewResponseController(c.w).Hijack()
 	if err != nil {
 		return nil, invalid("connection cannot be taken over: %v", err)

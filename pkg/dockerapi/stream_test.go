@@ -94,6 +94,19 @@ func TestAttachKeepsBytesSentWithTheRequest(t *testing.T) {
 	}
 }
 
+// TestAttachDropsTheBody: dockerode repeats its options in one.
+func TestAttachDropsTheBody(t *testing.T) {
+	s := startServer(t)
+	id := s.container(t, "cc", `{"Image":"busybox","Cmd":["cat"],"OpenStdin":true,"StdinOnce":true}`)
+	c := s.dial(t)
+	c.post(t, "/containers/"+id+attachAll, upgrade, `{"stream":true,"hijack":true}`, "input")
+	s.do(t, "POST", "/containers/cc/start", "").want(t, 204, "")
+	c.CloseWrite()
+	if stdout, _ := demux(t, c.rest(t)); stdout != "inputEND\n" {
+		t.Errorf("got %q", stdout)
+	}
+}
+
 func TestAttachContentTypes(t *testing.T) {
 	s := startServer(t)
 	s.container(t, "plain", `{"Image":"busybox","Cmd":["both"]}`)
