@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: peer compose test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-races test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: peer compose test-clients test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-races test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,12 +87,15 @@ web-test: build web/node_modules ## the page's unit tests, and the page in chrom
 	cd web && npm test --silent
 	go test $(TAGS) -count=1 -timeout 8m -v ./test/web
 
+test-clients: build registry test/clients/node_modules $(PEERDEP) ## dockerode and testcontainers against the built daemon; TRITON_E2E_HOST=moby for a modern dockerd (root)
+	go test $(TAGS) -count=1 -timeout 8m ./test/clients
+
 web-bench: web/node_modules ## limits of the page with 1,000 made-up containers; MINUTES=10 watches the heap that long
 	go build -o bin/fleet ./test/web/fleet
 	cd web && node build.mjs bench && node .cache/bench/bench.mjs ../bin/fleet $(or $(MINUTES),1)
 
-web/node_modules: web/package-lock.json
-	cd web && npm ci --ignore-scripts --no-audit --no-fund
+web/node_modules test/clients/node_modules: %/node_modules: %/package-lock.json
+	cd $* && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 generate: ## regenerate committed files (BPF objects, tables); needs clang 14

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -10,13 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tritond/triton/test/engine"
 	"github.com/tritond/triton/test/images"
+	"github.com/tritond/triton/test/tap"
 )
 
 // TestPage runs browser/page.test.ts against a daemon of its own; each of its tests is one here.
@@ -115,8 +114,6 @@ func fleet(ctx context.Context, t *testing.T, root string) string {
 	return "http://" + address
 }
 
-var tap = regexp.MustCompile(`^(not )?ok \d+ - (.+?)(?: # .*)?$`)
-
 // run builds and runs the tests, and reports each by its name.
 func run(ctx context.Context, t *testing.T, root string, env ...string) {
 	t.Helper()
@@ -130,24 +127,8 @@ func run(ctx context.Context, t *testing.T, root string, env ...string) {
 	cmd.Dir, cmd.Env = web, append(os.Environ(), env...)
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
-	var about strings.Builder
-	n := 0
-	lines := bufio.NewScanner(strings.NewReader(string(out)))
-	for lines.Scan() {
-		line := strings.TrimPrefix(lines.Text(), "    ")
-		m := tap.FindStringSubmatch(line)
-		if m == nil || strings.HasSuffix(m[2], ".mjs") {
-			fmt.Fprintln(&about, line)
-			continue
-		}
-		n++
-		t.Run(m[2], func(t *testing.T) {
-			if m[1] != "" || strings.Contains(line, "# SKIP") {
-				t.Error(line)
-			}
-		})
-	}
+	n, about := tap.Report(t, out)
 	if err != nil || n < 10 {
-		t.Errorf("%d tests, %v:\n%s", n, err, about.String())
+		t.Errorf("%d tests, %v:\n%s", n, err, about)
 	}
 }
