@@ -132,3 +132,50 @@ func (b *bench) pull(ctx context.Context) (err error) {
 	}
 	return b.timed(ctx, m)
 }
+
+// copies measures docker cp of a file into a container that does not run, and out again.
+func (b *bench) copies(ctx context.Context) (err error) {
+	m := measurement{name: fmt.Sprintf("cp of %d MiB both ways", bigSize>>20), target: "no slower", n: heavyRounds}
+	if !b.cfg.only.MatchString(m.name) {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "tebenchcp")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
+	if err := images.WriteBig(in, filepath.Join(b.set.Bin, "true"), bigSize); err != nil {
+		return err
+	}
+	want, err := os.Stat(in)
+	if err != nil {
+		return err
+	}
+	err = b.each(ctx, func(s *subject) error {
+		_, err := s.docker(ctx, "create", "--name", "target", images.Busybox)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	m.op = func(ctx context.Context, s *subject) (time.Duration, error) {
+		there, err := s.docker(ctx, "cp", "-q", in, "target:/big")
+		if err != nil {
+			return there.CPU, err
+		}
+		back, err := s.docker(ctx, "cp", "-q", "target:/big", out)
+		return there.CPU + back.CPU, err
+	}
+	m.after = func(context.Context, *subject) error {
+		got, err := os.Stat(out)
+		if err == nil && got.Size() != want.Size() {
+			err = fmt.Errorf("cp: %d bytes came back of %d", got.Size(), want.Size())
+		}
+		return errors.Join(err, os.Remove(out))
+	}
+	if err := b.timed(ctx, m); err != nil {
+		return err
+	}
+	return b.each(ctx, func(s *subject) error { return removeAll(ctx, s) })
+}
