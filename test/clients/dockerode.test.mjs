@@ -40,6 +40,13 @@ async function demuxed(stream) {
   return { out: await text(out), err: await text(err) };
 }
 
+/** Waits until a stream has given this text: `run` tells of the end of the container, not of that of its output. */
+async function gives(stream, want) {
+  let got = "";
+  for await (const chunk of stream) if ((got += chunk).length >= want.length) break;
+  assert.equal(got, want);
+}
+
 /** The first object of a stream of JSON lines for which `wanted` holds. */
 async function firstLine(stream, wanted) {
   let rest = "";
@@ -75,8 +82,7 @@ async function filesOf(stream) {
 async function refused(promise, status, message) {
   const err = await promise.then(() => assert.fail("was not refused"), (e) => e);
   assert.equal(err.statusCode, status, err.message);
-  const words = err.json ?? JSON.parse(err.message.replace(/^[^{]*/, "")); // the answer as it came, where a stream was expected
-  assert.match(words.message, message);
+  assert.match(err.message.replace(/^\(HTTP code \d+\) .*? - /, "").trim(), message);
 }
 
 test("ping, version and info", async () => {
@@ -144,7 +150,8 @@ test("run does all in one", async () => {
   const err = new PassThrough();
   const [result, c] = await docker.run("busybox", ["sh", "-c", "echo o; echo e >&2; exit 5"], [out, err], { Tty: false, Labels: { [label]: "" } });
   assert.equal(result.StatusCode, 5);
-  assert.deepEqual([out.read().toString(), err.read().toString()], ["o\n", "e\n"]);
+  await gives(out, "o\n");
+  await gives(err, "e\n");
   await c.remove();
 });
 
@@ -281,7 +288,8 @@ test("volumes outlive containers", async () => {
   for (const [cmd, want] of [["echo kept >/data/file", ""], ["cat /data/file", "kept\n"]]) {
     const out = new PassThrough();
     const [{ StatusCode }, c] = await docker.run("busybox", ["sh", "-c", cmd], [out, out], { Tty: false, Labels: { [label]: "" }, HostConfig });
-    assert.deepEqual([StatusCode, String(out.read() ?? "")], [0, want]);
+    assert.equal(StatusCode, 0);
+    if (want) await gives(out, want);
     if (want) await refused(volume.remove(), 409, /in use/);
     await c.remove();
   }
@@ -300,7 +308,8 @@ test("commit makes an image", async () => {
   assert.equal((await image.inspect()).Id, Id);
   const out = new PassThrough();
   const [{ StatusCode }, again] = await docker.run(`${label}-made:1`, [], [out, out], { Tty: false, Labels: { [label]: "" } });
-  assert.deepEqual([StatusCode, String(out.read())], [0, "made\n"]);
+  assert.equal(StatusCode, 0);
+  await gives(out, "made\n");
   await again.remove();
   await image.remove();
 });
