@@ -1,4 +1,4 @@
-// Ryuk is a stand-in for the reaper of testcontainers, which tests cannot pull. It speaks the reaper's protocol: clients
+// Command ryuk is a stand-in for the reaper of testcontainers, which tests cannot pull. It speaks the reaper's protocol: clients
 // send lines like label=KEY=VALUE on port 8080 and each is answered ACK; when the last client has gone for good, whatever
 // matches a line is removed by the Docker API on /var/run/docker.sock. Then it ends.
 package main
