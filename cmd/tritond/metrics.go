@@ -64,7 +64,8 @@ type coreMetrics struct{ cores *coredump.Service }
 
 var (
 	coresDesc = prometheus.NewDesc("triton_core_dumps_total",
-		"Crashes that the kernel handed over, by what is kept: full, truncated, mini or none of the memory; lost: no record; refused: by the container's label; foreign: of no container.",
+		"Crashes that the kernel handed over, by what is kept: full, truncated, mini or none of the memory; lost: no record; "+
+			"refused: by the container's label; foreign: of no container.",
 		[]string{"result"}, nil)
 	coresCutDesc = prometheus.NewDesc("triton_core_dumps_cut_total", "Dumps whose memory is not all there, by why.", []string{"reason"}, nil)
 )

@@ -98,7 +98,7 @@ func (n *Node) readLastWords(ctx context.Context, r *death.Record) error {
 	var bytes int
 	err := n.ContainerLogs(ctx, r.Container, triton.LogOptions{Stdout: true, Stderr: true, Tail: panicLogLines}, func(l triton.LogRecord) error {
 		text := strings.ToValidUTF8(strings.TrimSuffix(string(l.Line), "\n"), "�")
-		lines = append(lines, line{string(l.Stream), text})
+		lines = append(lines, line{l.Stream, text})
 		for bytes += len(text); bytes > panicLogBytes && len(lines) > 1; lines = lines[1:] {
 			bytes -= len(lines[0].text)
 		}

@@ -58,7 +58,8 @@ func (h *History) Validate() error {
 			return fmt.Errorf("history of %.80q: nothing", key)
 		}
 		p := &u.Profile
-		numbers := []float64{u.Request, p.Hours, float64(p.Runs), float64(p.Peak), float64(p.Mem.Mean), float64(p.Mem.Var), float64(p.Mem.Peak), float64(p.Mem.Weight)}
+		m := p.Mem
+		numbers := []float64{u.Request, p.Hours, float64(p.Runs), float64(p.Peak), float64(m.Mean), float64(m.Var), float64(m.Peak), float64(m.Weight)}
 		for b := range Slots {
 			numbers = append(numbers, float64(p.Mean[b]), float64(p.Var[b]), float64(p.Days[b]))
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,7 +60,7 @@ func TestClients(t *testing.T) {
 		args = append([]string{"nsenter", "--net=" + target.NetNS}, args...)
 	}
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(cli.Command(ctx).Env, "CLIENTS_TRUE_TAR="+set.True, "CLIENTS_REGISTRY="+reg.Addr, "RYUK_CONTAINER_IMAGE="+reaper)
+	cmd.Env = slices.Concat(cli.Command(ctx).Env, []string{"CLIENTS_TRUE_TAR=" + set.True, "CLIENTS_REGISTRY=" + reg.Addr, "RYUK_CONTAINER_IMAGE=" + reaper})
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
 	if n, about := tap.Report(t, out); err != nil || n < 30 {
