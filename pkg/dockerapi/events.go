@@ -61,6 +61,8 @@ func (s *Server) events(ctx context.Context, c *call) error {
 		if since.IsZero() {
 			since = time.Unix(0, 0) // as docker: all there is, up to then
 		}
+	} else if since.IsZero() {
+		since = now // not from when the reading begins: who has the header counts on what comes after it
 	}
 	f, err := parseFilters(c.query.Get("filters"), "config", "container", "daemon", "event", "image", "label", "network", "node",
 		"plugin", "scope", "secret", "service", "type", "volume")

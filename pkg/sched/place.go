@@ -32,12 +32,12 @@ func Place(s *Snapshot, r Request) (Decision, error) {
 		if found = s.gather(q, &d, shown); len(found) > 0 {
 			d.Despite = s.despite(found[0].n, q)
 		}
-		q.overlook = 0
 	}
 	if len(found) == 0 {
-		d.Refused = s.refusals(q)
+		d.Refused = s.refusals(q) // without what was overlooked: that refused nothing
 		return d, d.refusal()
 	}
+	q.overlook = 0
 	d.Candidates = make([]Candidate, len(found))
 	for i := range found {
 		d.Candidates[i] = found[i].candidate(s, q)

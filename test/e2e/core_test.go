@@ -161,7 +161,7 @@ func TestCoreOfAContainerOpensInGDB(t *testing.T) {
 			t.Errorf("pull %s has the value of an environment variable", kind)
 		}
 	}
-	matches(t, "events", u.ok(t, "events", "--since", "1m", "--until", "0s", "--filter", "container="+name), `container coredump .*signal=SIGSEGV`)
+	matches(t, "events", u.past(t, 1, "--filter", "container="+name, "--filter", "event=coredump"), `container coredump .*signal=SIGSEGV`)
 	u.triton(t, "cores", "rm", r.ID)
 	if out := u.triton(t, "cores", "ls"); strings.Contains(out, r.ID) {
 		t.Errorf("removed and still listed:\n%s", out)

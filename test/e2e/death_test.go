@@ -56,7 +56,7 @@ func TestDeathNamesWhoSentTheSignal(t *testing.T) {
 		t.Errorf("limits %+v, memory %+v, log %q, missing %q", r.Limits, r.Memory, r.Log, r.Missing)
 	}
 	equal(t, "State.Error", u.inspect(t, name, "{{.State.Error}}"), r.Reason)
-	matches(t, "events", u.ok(t, "events", "--since", "5m", "--until", "0s", "--filter", "container="+name, "--filter", "event=die"),
+	matches(t, "events", u.past(t, 1, "--filter", "container="+name, "--filter", "event=die"),
 		`signal=SIGKILL, triton.death=`+r.ID+`, triton.reason=SIGKILL from "kill"`)
 	matches(t, "show", u.triton(t, "deaths", "show", name), `(?s)reason +SIGKILL from "kill".*last words`)
 }

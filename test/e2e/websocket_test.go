@@ -29,11 +29,11 @@ func (u *under) socket(t *testing.T, name, query string) *websocket.Conn {
 	return c
 }
 
-// hear reads messages until they end in what is expected; "": until the end.
+// hear reads messages until they hold what is expected; "": until the end.
 func hear(t *testing.T, c *websocket.Conn, last string) string {
 	t.Helper()
 	var all strings.Builder
-	for last == "" || !strings.HasSuffix(all.String(), last) {
+	for last == "" || !strings.Contains(all.String(), last) {
 		_, data, err := c.ReadMessage()
 		if err != nil && last != "" {
 			t.Fatalf("after %q: %v", all.String(), err)
