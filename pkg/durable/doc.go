@@ -35,3 +35,12 @@ func Remove(path string) error {
 	}
 	return nil
 }
+
+// SyncDir makes renames in a folder outlive a loss of power, which a WriteFile by itself need not.
+func SyncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/tritond/triton/pkg/durable"
 	"github.com/tritond/triton/pkg/sched"
 )
 
@@ -84,7 +86,13 @@ func (p *Placement) save(anyway bool) error {
 		return nil
 	}
 	if err == nil {
-		err = replaceFile(filepath.Join(p.cfg.Dir, historyFile), b)
+		err = durable.WriteFile(filepath.Join(p.cfg.Dir, historyFile), func(w io.Writer) error {
+			_, err := w.Write(b)
+			return err
+		})
+	}
+	if err == nil {
+		err = durable.SyncDir(p.cfg.Dir)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,27 +114,4 @@ func (p *Placement) encode(anyway bool) ([]byte, error) {
 	}
 	p.changed, p.saved = false, now
 	return json.Marshal(stored{Format: storedFormat, Saved: now.UTC(), Margin: p.snapshot.Margin(), History: p.history})
-}
-
-// replaceFile leaves the old file or the new one, whatever happens, and the new one once it returned.
-func replaceFile(path string, b []byte) (err error) {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write(b); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
