@@ -4,8 +4,7 @@
 #ifndef TRITON_PEERS_H
 #define TRITON_PEERS_H
 
-#include "owner.h"
-#include "sockets.h"
+#include "sockowner.h"
 #include <bpf/bpf_endian.h>
 
 struct peer_key {
@@ -35,14 +34,6 @@ struct connection {
 	u64 received_bytes;
 	u64 retransmits;
 };
-
-// owners_v2 is shared with the measuring programs: ids of cgroup2 directories to owners.
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1); // that of the other
-	__type(key, u64);
-	__type(value, u64);
-} owners_v2 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -115,10 +106,9 @@ static __always_inline struct connection *connection_of(struct sock *sk)
 static __always_inline struct connection *mark(struct sock *sk, bool accepted)
 {
 	struct connection c = {};
-	struct cgroup *cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
 	u64 address = (u64)sk;
 
-	c.key.owner = OWNER_IN(owners_v2, cgroup);
+	c.key.owner = owner_of_socket(sk);
 	if (!c.key.owner || !describe(sk, &c.key, accepted))
 		return 0;
 	c.cookie = bpf_get_socket_cookie(sk);

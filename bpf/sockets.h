@@ -9,8 +9,11 @@
 #define IPPROTO_TCP 6
 #define AF_INET 2
 #define AF_INET6 10
-#define ECONNREFUSED 111
+#define ENETUNREACH 101
+#define ECONNRESET 104
 #define ETIMEDOUT 110
+#define ECONNREFUSED 111
+#define EHOSTUNREACH 113
 
 #define SOCK_DONE 1 // include/net/sock.h, bit of skc_flags: a FIN came
 
@@ -18,7 +21,9 @@
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 #define TCP_SYN_RECV 3
+#define TCP_TIME_WAIT 6
 #define TCP_CLOSE 7
+#define TCP_NEW_SYN_RECV 12
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -35,6 +40,7 @@ struct sock_common {
 	u16 skc_dport; // network byte order
 	u16 skc_num;   // the local port, host byte order
 	unsigned short skc_family;
+	u8 skc_state;
 	struct in6_addr skc_v6_daddr;
 	unsigned long skc_flags;
 	atomic64_t skc_cookie;
@@ -56,6 +62,11 @@ struct tcp_sock {
 	u64 bytes_sent;     // data, again for each time
 	u64 bytes_retrans;
 	u32 total_retrans;
+	u32 srtt_us; // smoothed round trip time, times eight
+};
+
+struct sk_buff {
+	struct sock *sk;
 };
 
 #pragma clang attribute pop

@@ -44,6 +44,7 @@ type config struct {
 	FavorDynMods bool
 	PerSyscall   bool
 	PerPeer      bool
+	Network      bool
 	PyroscopeURL string
 	Probes       string
 	Promises     string
@@ -150,6 +151,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"serve count, errors and latency of each system call on /metrics: some hundred series more per container")
 	fs.BoolVar(&c.PerPeer, "metrics-per-peer", false,
 		"count whom containers talk to by TCP, and serve it on /metrics: eight series more per peer, at most 101 peers a container")
+	fs.BoolVar(&c.Network, "metrics-network", false,
+		"count times to connect, round trips, failed connects, resets and dropped packets, and serve them on /metrics: some 30 series more per container")
 	fs.StringVar(&c.Probes, "probes", string(probes.Detail),
 		"what is measured of containers: detail (all), counters (no system calls), off (no run queue either)")
 	fs.StringVar(&c.Promises, "promises", string(placement.PromiseReservations),

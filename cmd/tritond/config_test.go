@@ -29,6 +29,7 @@ var badValues = map[string][][2]string{
 	"insecure-tcp":        {{"maybe", "insecure-tcp"}},
 	"min-free":            {{"lots", "min-free"}, {"-1", "min-free"}, {"256x", "a number of bytes"}},
 	"metrics-per-peer":    {{"maybe", "metrics-per-peer"}},
+	"metrics-network":     {{"maybe", "metrics-network"}},
 	"metrics-per-syscall": {{"maybe", "metrics-per-syscall"}},
 	"favordynmods":        {{"maybe", "favordynmods"}},
 	"shim":                {{"", ""}},

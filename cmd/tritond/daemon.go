@@ -172,7 +172,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 			peers = maxPeers
 		}
 		d.probes, err = probes.Open(ctx, probes.Config{
-			Peers: peers, PinDir: d.roots.pinDir, MaxContainers: int(cfg.MaxContainers), Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
+			Peers: peers, Network: cfg.Network, PinDir: d.roots.pinDir, MaxContainers: int(cfg.MaxContainers), Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
 		})
 		return err
 	})
@@ -254,6 +254,9 @@ func (d *daemon) openTelemetry() error {
 	}
 	if d.cfg.PerPeer {
 		cfg.Peers, cfg.Names = d.probes.Peers, func() map[netip.Addr]string { return d.node.Names() }
+	}
+	if d.cfg.Network {
+		cfg.Network = d.probes.NetworkHealth
 	}
 	d.telemetry = telemetry.New(cfg)
 	if err := d.telemetry.Register(journalMetrics(d.journal)...); err != nil {

@@ -204,7 +204,8 @@ func bootTime() time.Time {
 // Drops counts what was lost since Open, by reason: ring (event records, the ring was full), queue (records, a
 // subscriber was too slow), unowned (records that arrived after their container's slot was freed), malformed (records),
 // cells (calls counted under SyscallOther because the pool was empty), storage (calls counted without duration),
-// exits (exit statuses, the map was full), missed (program runs skipped by the kernel).
+// exits (exit statuses, the map was full), missed (program runs skipped by the kernel), peers (changes of connections,
+// the map was full), sockets (connections whose times are not counted: the kernel gave no storage).
 func (p *Probes) Drops() map[string]uint64 {
 	d := map[string]uint64{
 		"ring": p.events.droppedRing.Load(), "queue": p.events.droppedQueue.Load(),
@@ -229,6 +230,9 @@ func (p *Probes) Drops() map[string]uint64 {
 		if err := p.peers.dropped.Get(&n); err == nil { // a variable of a loaded program can be read
 			d["peers"] = n
 		}
+	}
+	if p.network != nil {
+		d["sockets"] = p.network.dropped()
 	}
 	return d
 }

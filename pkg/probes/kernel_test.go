@@ -178,6 +178,7 @@ var actorBuilt atomic.Bool
 
 func TestMain(m *testing.M) {
 	libcontainerInit()
+	networkMain()
 	if dir := os.Getenv(loaderEnv); dir != "" {
 		loaderMain(dir)
 	}

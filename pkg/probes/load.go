@@ -41,25 +41,33 @@ var measureProgramList = []program{
 	{names: []string{bpf.MeasureProgBlockIos}, optional: true, always: true},
 }
 
-// measurePrograms are the programs and maps that end with the daemon.
-type measurePrograms struct {
-	shards   int
-	maps     map[string]*ebpf.Map
-	programs map[string]*ebpf.Program
-	links    []link.Link // of those always attached
-	missing  []MissingProgram
-	epoch    *ebpf.Variable
-	fresh    *ebpf.Variable // index of the next cell never used
-	slots    mapped[bpf.MeasureSlot]
-	cells    mapped[bpf.MeasureCell]
+// loaded are programs that share maps, loaded one by one, since one that the kernel refuses would take its collection
+// with it.
+type loaded struct {
+	maps      map[string]*ebpf.Map
+	variables map[string]*ebpf.Variable
+	programs  map[string]*ebpf.Program
+	links     []link.Link // of those always attached
+	missing   []MissingProgram
 }
 
-// loadMeasure sizes and loads the maps, then the programs one by one, since one that the kernel refuses would take
-// its collection with it.
+func newLoaded() loaded {
+	return loaded{maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}}
+}
+
+// measurePrograms are the programs and maps that end with the daemon.
+type measurePrograms struct {
+	loaded
+	shards int
+	slots  mapped[bpf.MeasureSlot]
+	cells  mapped[bpf.MeasureCell]
+}
+
+// loadMeasure sizes and loads the maps, then the programs.
 //
 // first is the exit program's map of first processes, which tells setup from program; k keeps a copy of its descriptor.
 func loadMeasure(cfg Config, first *ebpf.Map) (_ *measurePrograms, err error) {
-	k := &measurePrograms{maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}}
+	k := &measurePrograms{loaded: newLoaded()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, k.close())
@@ -76,10 +84,8 @@ func loadMeasure(cfg Config, first *ebpf.Map) (_ *measurePrograms, err error) {
 	if k.maps[bpf.MeasureMapExits], err = first.Clone(); err != nil {
 		return nil, fmt.Errorf("share map of first processes: %w", err)
 	}
-	for _, p := range measureProgramList {
-		if err := k.load(spec, p); err != nil {
-			return nil, err
-		}
+	if err := k.loadAll(spec, measureProgramList); err != nil {
+		return nil, err
 	}
 	if k.slots, err = mapMemory[bpf.MeasureSlot](k.maps[bpf.MeasureMapSlots]); err != nil {
 		return nil, err
@@ -117,8 +123,17 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 	return nil
 }
 
+func (k *loaded) loadAll(spec *ebpf.CollectionSpec, list []program) error {
+	for _, p := range list {
+		if err := k.load(spec, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // load loads the first alternative of p that the kernel takes, and attaches it when it is always on.
-func (k *measurePrograms) load(spec *ebpf.CollectionSpec, p program) error {
+func (k *loaded) load(spec *ebpf.CollectionSpec, p program) error {
 	var errs []error
 	for _, name := range p.names {
 		prog, err := k.loadOne(spec, name)
@@ -147,7 +162,7 @@ func (k *measurePrograms) load(spec *ebpf.CollectionSpec, p program) error {
 }
 
 // loadOne loads one program; the first call makes the maps, the others share them.
-func (k *measurePrograms) loadOne(all *ebpf.CollectionSpec, name string) (*ebpf.Program, error) {
+func (k *loaded) loadOne(all *ebpf.CollectionSpec, name string) (*ebpf.Program, error) {
 	spec := all.Copy()
 	for n := range spec.Programs {
 		if n != name {
@@ -159,9 +174,8 @@ func (k *measurePrograms) loadOne(all *ebpf.CollectionSpec, name string) (*ebpf.
 		return nil, err
 	}
 	defer coll.Close()
-	if k.epoch == nil {
-		k.epoch = coll.Variables[bpf.MeasureVarEpoch]
-		k.fresh = coll.Variables[bpf.MeasureVarFreshCells]
+	if k.variables == nil {
+		k.variables = coll.Variables
 		for n := range coll.Maps {
 			if k.maps[n] == nil {
 				k.maps[n] = coll.DetachMap(n)
@@ -174,16 +188,21 @@ func (k *measurePrograms) loadOne(all *ebpf.CollectionSpec, name string) (*ebpf.
 // nextEpoch makes every task look its owner up again. The caller holds the lock that serialises changes of owners.
 func (k *measurePrograms) nextEpoch() error {
 	var e uint64
-	if err := k.epoch.Get(&e); err != nil {
+	epoch := k.variables[bpf.MeasureVarEpoch]
+	if err := epoch.Get(&e); err != nil {
 		return fmt.Errorf("read epoch: %w", err)
 	}
-	if err := k.epoch.Set(e + 1); err != nil {
+	if err := epoch.Set(e + 1); err != nil {
 		return fmt.Errorf("advance epoch: %w", err)
 	}
 	return nil
 }
 
 func (k *measurePrograms) close() error {
+	return errors.Join(k.slots.unmap(), k.cells.unmap(), k.loaded.close())
+}
+
+func (k *loaded) close() error {
 	var errs []error
 	for _, l := range k.links {
 		errs = append(errs, l.Close())
@@ -191,7 +210,6 @@ func (k *measurePrograms) close() error {
 	for _, p := range k.programs {
 		errs = append(errs, p.Close())
 	}
-	errs = append(errs, k.slots.unmap(), k.cells.unmap())
 	for _, m := range k.maps {
 		errs = append(errs, m.Close())
 	}

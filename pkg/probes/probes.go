@@ -35,6 +35,8 @@ type Config struct {
 	Level Level
 	// Peers bounds the peers that are counted, and the connections, of all containers together, some 100 bytes each; 0: none are, and no hook runs.
 	Peers int
+	// Network counts how containers' networks fare: 4 KiB for each of MaxContainers, and a hook per TCP segment received.
+	Network bool
 	// Linger is how long the system call hooks stay attached after the last container; 0: 5 s, negative: not at all.
 	Linger time.Duration
 	Log    *slog.Logger
@@ -128,11 +130,12 @@ func (c Config) Validate() error {
 
 // Probes are the loaded programs. All methods may be called from any goroutine.
 type Probes struct {
-	cfg    Config
-	log    *slog.Logger
-	exits  *exitProgram
-	kernel *measurePrograms
-	peers  *peerPrograms // nil: not wanted, or refused by this kernel
+	cfg     Config
+	log     *slog.Logger
+	exits   *exitProgram
+	kernel  *measurePrograms
+	peers   *peerPrograms    // nil: not wanted, or refused by this kernel
+	network *networkPrograms // nil: the same
 
 	// reapMu is held while retired slots are waited for and freed; taken before mu.
 	reapMu sync.Mutex
@@ -176,11 +179,20 @@ func Open(ctx context.Context, cfg Config) (*Probes, error) {
 			kernel.missing = append(kernel.missing, MissingProgram{Program: bpf.PeersProgPeerStates, Reason: err})
 		}
 	}
+	var network *networkPrograms
+	if cfg.Network {
+		if network, err = loadNetwork(kernel.maps[bpf.MeasureMapOwnersV2], cfg.MaxContainers); err != nil {
+			network = nil
+			kernel.missing = append(kernel.missing, MissingProgram{Program: bpf.NetworkProgNetworkStates, Reason: err})
+		} else {
+			kernel.missing = append(kernel.missing, network.missing...)
+		}
+	}
 	for _, m := range kernel.missing {
 		cfg.Log.WarnContext(ctx, "program left out", "program", m.Program, "err", m.Reason)
 	}
 	p := &Probes{
-		cfg: cfg, log: cfg.Log, exits: exits, kernel: kernel, peers: peers,
+		cfg: cfg, log: cfg.Log, exits: exits, kernel: kernel, peers: peers, network: network,
 		idle: time.Now(), table: newSlotTable(cfg.MaxContainers),
 	}
 	return p, nil
@@ -220,6 +232,9 @@ func (p *Probes) Close() error {
 	errs := []error{p.disarm()}
 	if p.peers != nil {
 		errs = append(errs, p.peers.close())
+	}
+	if p.network != nil {
+		errs = append(errs, p.network.close())
 	}
 	return errors.Join(append(errs, p.kernel.close(), p.exits.close())...)
 }

@@ -265,6 +265,9 @@ func (p *Probes) release(w *watched) error {
 		p.events.droppedStorage.Add(slot.DropStorage)
 		*slot = bpf.MeasureSlot{}
 	}
+	if p.network != nil {
+		p.network.totals.vals[w.Slot] = bpf.NetworkNetworkTotals{}
+	}
 	p.table.bySlot[w.Slot] = nil
 	p.table.free = append(p.table.free, w.Slot)
 	return nil

@@ -46,7 +46,7 @@ func TestKernelShortContainersLeaveCompleteRecords(t *testing.T) {
 		return len(p.table.free) == 4 && len(p.table.retired) == 0
 	})
 	var fresh uint64
-	if err := p.kernel.fresh.Get(&fresh); err != nil {
+	if err := p.kernel.variables[bpf.MeasureVarFreshCells].Get(&fresh); err != nil {
 		t.Fatal(err)
 	}
 	if limit := uint64(p.kernel.maps["cells"].MaxEntries()); fresh >= limit {

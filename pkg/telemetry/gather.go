@@ -34,9 +34,9 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 	}
 	out = append(out,
 		histogramFamily("triton_container_syscall_duration_seconds", "Durations of system calls.", rows,
-			func(s *Sample) triton.Histogram { return s.Durations }),
+			func(r *row) triton.Histogram { return r.sample.Durations }),
 		histogramFamily("triton_container_runqueue_latency_seconds", "Waits of tasks for a CPU.", rows,
-			func(s *Sample) triton.Histogram { return s.RunQueue }),
+			func(r *row) triton.Histogram { return r.sample.RunQueue }),
 		g.info(rows),
 	)
 	if g.store.cfg.PerSyscall {
@@ -44,6 +44,9 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 	}
 	if g.store.cfg.Peers != nil {
 		out = append(out, g.store.perPeer(rows)...)
+	}
+	if g.store.cfg.Network != nil {
+		out = append(out, g.store.perNetwork(rows)...)
 	}
 	absent := g.store.unmeasured()
 	out = slices.DeleteFunc(out, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 || absent(f.GetName()) })
@@ -69,6 +72,12 @@ var seriesOf = map[string][]string{
 	"sys_exit":     {"triton_container_syscall"},
 	"sched_switch": {"triton_container_runqueue"},
 	"peer_states":  {"triton_container_peer"},
+
+	"network_states":          {"triton_container_tcp", "triton_container_packet"},
+	"network_rtt":             {"triton_container_tcp_rtt"},
+	"network_resets_sent":     {"triton_container_tcp_resets"},
+	"network_resets_received": {"triton_container_tcp_resets"},
+	"network_drops":           {"triton_container_packet_drops"},
 }
 
 func (s *Store) missing() []string {
@@ -133,10 +142,10 @@ func newFamily(name, help string, kind dto.MetricType, room int) *dto.MetricFami
 	return &dto.MetricFamily{Name: proto.String(name), Help: proto.String(help), Type: kind.Enum(), Metric: make([]*dto.Metric, 0, room)}
 }
 
-func histogramFamily(name, help string, rows []row, of func(*Sample) triton.Histogram) *dto.MetricFamily {
+func histogramFamily(name, help string, rows []row, of func(*row) triton.Histogram) *dto.MetricFamily {
 	f := newFamily(name, help, dto.MetricType_HISTOGRAM, len(rows))
 	for i := range rows {
-		f.Metric = append(f.Metric, &dto.Metric{Label: rows[i].labels, Histogram: histogram(of(&rows[i].sample), rows[i].sample)})
+		f.Metric = append(f.Metric, &dto.Metric{Label: rows[i].labels, Histogram: histogram(of(&rows[i]), rows[i].sample)})
 	}
 	return f
 }

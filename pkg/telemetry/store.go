@@ -26,6 +26,8 @@ type Config struct {
 	PerSyscall bool
 	// Peers lists whom containers talk to; nil: no series of them. It is asked at each scrape.
 	Peers func() (map[triton.ContainerKey][]triton.Peer, error)
+	// Network tells how containers' networks fare; nil: no series of it. It is asked at each scrape.
+	Network func() map[triton.ContainerKey]triton.NetworkHealth
 	// Names gives the names of containers by their addresses, once per scrape that has peers; nil: none are known.
 	Names func() map[netip.Addr]string
 	// Drops gives what observation lost on this machine, by reason; nil: nothing to report.

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+//
+// How a socket finds the container that it belongs to: by its own cgroup, never by the task that happens to run, since
+// most of what befalls a socket happens in an interrupt.
+#ifndef TRITON_SOCKOWNER_H
+#define TRITON_SOCKOWNER_H
+
+#include "owner.h"
+#include "sockets.h"
+
+// owners_v2 is shared with the measuring programs: ids of cgroup2 directories to owners.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); // that of the other
+	__type(key, u64);
+	__type(value, u64);
+} owners_v2 SEC(".maps");
+
+// owner_of_socket returns the owner; 0: nobody that is watched. sk may be null, and one of the small kinds of sockets,
+// which have no cgroup.
+static __noinline u64 owner_of_socket(struct sock *sk)
+{
+	u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	struct cgroup *cgroup;
+
+	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV)
+		return 0;
+	cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
+	return OWNER_IN(owners_v2, cgroup);
+}
+
+#endif

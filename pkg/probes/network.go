@@ -1,0 +1,135 @@
+package probes
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/tritond/triton/bpf"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// connectFailures name the values of enum connect_failure in bpf/network.h.
+var connectFailures = [len(bpf.NetworkNetworkTotals{}.Failures)]string{
+	"refused", "timeout", "unreachable", "reset", "abandoned", "no_port", "other",
+}
+
+var networkProgramList = []program{
+	{names: []string{bpf.NetworkProgNetworkStates}, always: true},
+	{names: []string{bpf.NetworkProgNetworkRtt}, optional: true, always: true},
+	{names: []string{bpf.NetworkProgNetworkResetsSent}, optional: true, always: true},
+	{names: []string{bpf.NetworkProgNetworkResetsReceived}, optional: true, always: true},
+	{names: []string{bpf.NetworkProgNetworkDrops, bpf.NetworkProgNetworkDropsOld}, optional: true, always: true},
+}
+
+// networkPrograms count how containers' networks fare.
+type networkPrograms struct {
+	loaded
+	totals      mapped[bpf.NetworkNetworkTotals] // by slot
+	dropReasons []string                         // by number; the last takes what is outside
+}
+
+// loadNetwork loads and attaches; owners is the measuring programs' map of cgroups.
+func loadNetwork(owners *ebpf.Map, maxContainers int) (_ *networkPrograms, err error) {
+	k := &networkPrograms{loaded: newLoaded()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, k.close())
+		}
+	}()
+	if k.dropReasons, err = readDropReasons(); err != nil {
+		return nil, err
+	}
+	spec, err := bpf.LoadNetwork()
+	if err != nil {
+		return nil, err
+	}
+	spec.Maps[bpf.NetworkMapNetwork].MaxEntries = uint32(maxContainers)
+	spec.Maps[bpf.NetworkMapOwnersV2].MaxEntries = owners.MaxEntries()
+	if k.maps[bpf.NetworkMapOwnersV2], err = owners.Clone(); err != nil {
+		return nil, fmt.Errorf("share map of cgroups: %w", err)
+	}
+	if err := k.loadAll(spec, networkProgramList); err != nil {
+		return nil, err
+	}
+	k.totals, err = mapMemory[bpf.NetworkNetworkTotals](k.maps[bpf.NetworkMapNetwork])
+	return k, err
+}
+
+func (k *networkPrograms) close() error { return errors.Join(k.totals.unmap(), k.loaded.close()) }
+
+// dropped counts connections whose times are not known, since the kernel had no memory for them.
+func (k *networkPrograms) dropped() uint64 {
+	var n uint64
+	if err := k.variables[bpf.NetworkVarStopwatchesDropped].Get(&n); err != nil {
+		return 0 // impossible: a variable of a loaded program can be read
+	}
+	return n
+}
+
+// readDropReasons names the running kernel's reasons for dropping a packet; they are renumbered from one to the next.
+func readDropReasons() ([]string, error) {
+	names := make([]string, len(bpf.NetworkNetworkTotals{}.Drops))
+	for i := range names {
+		names[i] = "other"
+	}
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel's types: %w", err)
+	}
+	var reasons *btf.Enum
+	if err := kernel.TypeByName("skb_drop_reason", &reasons); err != nil {
+		return nil, fmt.Errorf("find the kernel's reasons of drops: %w", err)
+	}
+	for _, v := range reasons.Values {
+		if v.Value < uint64(len(names)-1) {
+			names[v.Value] = strings.ToLower(strings.TrimPrefix(v.Name, "SKB_DROP_REASON_"))
+		}
+	}
+	return names, nil
+}
+
+// NetworkHealth tells how the network of each watched container fares; nil when Config.Network is false or this kernel
+// refused the programs, which Missing tells.
+func (p *Probes) NetworkHealth() map[triton.ContainerKey]triton.NetworkHealth {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.network == nil || p.closed {
+		return nil
+	}
+	out := make(map[triton.ContainerKey]triton.NetworkHealth, len(p.table.byKey))
+	for key, w := range p.table.byKey {
+		out[key] = p.network.read(w.Slot)
+	}
+	return out
+}
+
+func (k *networkPrograms) read(slot int) triton.NetworkHealth {
+	t := &k.totals.vals[slot]
+	h := triton.NetworkHealth{
+		Connect: durations(t.Connect[:], &t.ConnectSumNs), RTT: durations(t.Rtt[:], &t.RttSumNs),
+		ResetsSent: load64(&t.ResetsSent), ResetsReceived: load64(&t.ResetsReceived),
+		ConnectFailures: map[string]uint64{}, Drops: map[string]uint64{},
+	}
+	for i, reason := range connectFailures {
+		h.ConnectFailures[reason] = load64(&t.Failures[i])
+	}
+	for i, reason := range k.dropReasons {
+		if n := load64(&t.Drops[i]); n > 0 {
+			h.Drops[reason] += n
+		}
+	}
+	return h
+}
+
+// durations copies a histogram of schema 2 that the kernel may be adding to.
+func durations(buckets []uint64, sumNs *uint64) triton.Histogram {
+	h := triton.Histogram{Schema: 2, First: firstSchema2, Counts: make([]uint64, len(buckets)), SumNs: load64(sumNs)}
+	for i := range buckets {
+		h.Counts[i] = load64(&buckets[i])
+	}
+	return h
+}
