@@ -300,7 +300,9 @@ func TestKernelNetworkCountsResets(t *testing.T) {
 	}
 }
 
-func isReset(err error) bool { return err != nil && strings.Contains(err.Error(), unix.ECONNRESET.Error()) }
+func isReset(err error) bool {
+	return err != nil && strings.Contains(err.Error(), unix.ECONNRESET.Error())
+}
 
 // The witness is the socket's own count in /proc/net/udp.
 func TestKernelNetworkCountsDropsByReason(t *testing.T) {
