@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/tritond/triton/bpf"
 	"golang.org/x/sys/unix"
 )
 
