@@ -83,7 +83,7 @@ static __always_inline enum connect_failure why_failed(struct sock *sk)
 {
 	switch (BPF_CORE_READ(sk, sk_err)) {
 	case 0:
-		return BPF_CORE_READ(sk, __sk_common.skc_num) ? ABANDONED : NO_PORT;
+		return BPF_CORE_READ((struct tcp_sock *)sk, segs_out) ? ABANDONED : NO_PORT;
 	case ECONNREFUSED:
 		return REFUSED;
 	case ETIMEDOUT:
@@ -111,8 +111,11 @@ static __always_inline void count_drop(struct sock *sk, u32 reason)
 {
 	struct network_totals *t = totals_of_socket(sk);
 
-	if (t)
-		COUNT(t->drops[reason < DROP_REASONS ? reason : DROP_REASONS - 1], 1);
+	if (reason >= DROP_REASONS)
+		reason = DROP_REASONS - 1;
+	asm volatile("" : "+r"(reason)); // the compiler would compare another register than the one that it indexes by
+	if (t && reason < DROP_REASONS)
+		COUNT(t->drops[reason], 1);
 }
 
 #endif

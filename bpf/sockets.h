@@ -62,6 +62,7 @@ struct tcp_sock {
 	u64 bytes_sent;     // data, again for each time
 	u64 bytes_retrans;
 	u32 total_retrans;
+	u32 segs_out; // SYNs too
 	u32 srtt_us; // smoothed round trip time, times eight
 };
 

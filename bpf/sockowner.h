@@ -20,9 +20,12 @@ struct {
 // which have no cgroup.
 static __noinline u64 owner_of_socket(struct sock *sk)
 {
-	u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	struct cgroup *cgroup;
+	u8 state;
 
+	if (!sk)
+		return 0;
+	state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV)
 		return 0;
 	cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
