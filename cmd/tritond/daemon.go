@@ -172,7 +172,8 @@ func (d *daemon) open(ctx context.Context) (err error) {
 			peers = maxPeers
 		}
 		d.probes, err = probes.Open(ctx, probes.Config{
-			Peers: peers, Network: cfg.Network, PinDir: d.roots.pinDir, MaxContainers: int(cfg.MaxContainers), Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
+			Peers: peers, Network: cfg.Network, PinDir: d.roots.pinDir, MaxContainers: int(cfg.MaxContainers),
+			Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
 		})
 		return err
 	})

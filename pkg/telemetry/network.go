@@ -34,7 +34,7 @@ func (s *Store) perNetwork(rows []row) []*dto.MetricFamily {
 	return []*dto.MetricFamily{
 		histogramFamily("triton_container_tcp_connect_duration_seconds", "Time from the first SYN to the answer, of connections opened.", rows,
 			func(r *row) triton.Histogram { return all[r.key].Connect }),
-		histogramFamily("triton_container_tcp_rtt_seconds", "Smoothed round trip time of TCP connections, once a second while segments come and when data ends.", rows,
+		histogramFamily("triton_container_tcp_rtt_seconds", "Smoothed round trip times of TCP, once a second while segments come and when data ends.", rows,
 			func(r *row) triton.Histogram { return all[r.key].RTT }),
 		failures, resets, drops,
 	}
