@@ -107,33 +107,66 @@ func (s *Server) cutIfBegun(c *call, err error) error {
 	return err
 }
 
-// commitParameters are those of POST /commit. dockerode repeats them in the body, where docker ignores them.
-var commitParameters = []string{"container", "repo", "tag", "comment", "author", "pause", "changes"}
+// commitRules say what becomes of a body of POST /commit: settings that go before those of the container.
+func commitRules() ruleTable {
+	t := configRules()
+	for _, name := range []string{
+		"Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image", "StopTimeout",
+		"NetworkDisabled", "MacAddress",
+	} {
+		t[name] = rule{kind: harmless, why: "images have no such setting"}
+	}
+	t["OnBuild"] = rule{kind: mapped}
+	delete(t, "name")
+	delete(t, "platform")
+	for _, name := range []string{"container", "repo", "tag", "comment", "author", "pause", "changes"} {
+		t[name] = rule{kind: harmless, why: "the parameter of the URL counts"} // dockerode repeats them
+	}
+	return t
+}
 
-// commitContainer is POST /commit. A body with a config is refused: changes are what the parameter says.
+// commitConfig reads the body of POST /commit, which may be empty.
+func commitConfig(c *call) (triton.ImageConfig, error) {
+	var none triton.ImageConfig
+	tree, err := c.optionalTree()
+	if err != nil || tree == nil {
+		return none, err
+	}
+	if err := buildRules(commitRules()).check(tree, ""); err != nil {
+		return none, err
+	}
+	var config container.Config
+	if err := decodeTyped(tree, &config); err != nil {
+		return none, err
+	}
+	var spec triton.Spec
+	if err := mapConfig(&spec, &config); err != nil {
+		return none, err
+	}
+	out := spec.ImageConfig()
+	if len(config.Volumes) > 0 {
+		out.Volumes = sortedKeys(config.Volumes)
+	}
+	out.OnBuild = config.OnBuild
+	return out, nil
+}
+
+// commitContainer is POST /commit.
 func (s *Server) commitContainer(ctx context.Context, c *call) error {
 	ref, err := repoTag(c.query.Get("repo"), c.query.Get("tag"))
 	if err != nil {
 		return err
 	}
-	tree, err := c.optionalTree()
+	config, err := commitConfig(c)
 	if err != nil {
 		return err
-	}
-	if config, ok := tree.(map[string]any); ok {
-		for _, name := range commitParameters {
-			delete(config, name)
-		}
-	}
-	if !isZeroJSON(tree) {
-		return invalid("a config in the body is not supported by this version of triton: use the parameter changes")
 	}
 	key, err := s.Backend.ResolveContainer(ctx, c.tenant, c.query.Get("container"))
 	if err != nil {
 		return err
 	}
 	id, err := s.Backend.CommitContainer(ctx, key, triton.CommitRequest{
-		Ref: ref, Author: c.query.Get("author"), Message: c.query.Get("comment"), Changes: c.query.Values["changes"],
+		Ref: ref, Author: c.query.Get("author"), Message: c.query.Get("comment"), Config: config, Changes: c.query.Values["changes"],
 		Pause: c.query.boolOr("pause", true),
 	})
 	s.imagesChanged()

@@ -61,7 +61,11 @@ func (s *Server) attach(ctx context.Context, c *call, all bool, open func(tty, s
 			return nil
 		}
 		served = true
-		return att.Serve(ctx, stdinOf(opt.Stdin, st, ctr.Spec.TTY, ctr.Spec.StdinOnce, keys), st)
+		err := att.Serve(ctx, stdinOf(opt.Stdin, st, ctr.Spec.TTY, ctr.Spec.StdinOnce, keys), st)
+		if err == ErrDetached || errors.Is(err, context.Canceled) { //nolint:errorlint // errInputEnded is an ErrDetached, and none by keys
+			att.Left()
+		}
+		return err
 	})
 	if !served {
 		err = errors.Join(err, closeAttachment(att))
@@ -95,13 +99,16 @@ func stdinOf(wanted bool, st io.Reader, tty, closes bool, keys []byte) io.Reader
 	return st
 }
 
-// endDetaches is a reader whose end is ErrDetached.
+// errInputEnded is the ErrDetached of a client that has no more input.
+var errInputEnded = fmt.Errorf("%w: the input ended", ErrDetached)
+
+// endDetaches is a reader whose end is errInputEnded.
 type endDetaches struct{ io.Reader }
 
 func (r endDetaches) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if errors.Is(err, io.EOF) {
-		err = ErrDetached
+		err = errInputEnded
 	}
 	return n, err
 }

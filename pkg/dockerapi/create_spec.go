@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/sys/signal"
 
 	"github.com/tritond/triton/pkg/triton"
@@ -106,7 +107,8 @@ func mapConfig(spec *triton.Spec, c *container.Config) error {
 			return invalid("%v", err)
 		}
 	}
-	if err := mapHealthcheck(spec, c.Healthcheck); err != nil {
+	var err error
+	if spec.Healthcheck, err = healthcheckOf(c.Healthcheck); err != nil {
 		return err
 	}
 	spec.Shell = c.Shell
@@ -122,69 +124,36 @@ func mapConfig(spec *triton.Spec, c *container.Config) error {
 	spec.StopSignal, spec.StopTimeout = c.StopSignal, c.StopTimeout
 	spec.TTY, spec.OpenStdin, spec.StdinOnce = c.Tty, c.OpenStdin, c.StdinOnce
 	spec.AttachStdin, spec.AttachStdout, spec.AttachStderr = c.AttachStdin, c.AttachStdout, c.AttachStderr
-	for port := range c.ExposedPorts {
-		spec.ExposedPorts = append(spec.ExposedPorts, port.String())
-	}
-	slices.Sort(spec.ExposedPorts)
+	spec.ExposedPorts = portNames(c.ExposedPorts)
 	return nil
+}
+
+// portNames are a set of ports as sorted text, as in 80/tcp.
+func portNames(ports network.PortSet) []string {
+	var names []string
+	for port := range ports {
+		names = append(names, port.String())
+	}
+	slices.Sort(names)
+	return names
 }
 
 // mergeImage fills in what the user left to the image, by docker's rules: an entrypoint of the user's drops the image's
 // command, an entrypoint of one empty string means none at all.
 func mergeImage(spec *triton.Spec, img *triton.Image) error {
-	c := &img.Config
+	below := img.Config
+	below.Volumes = cleaned(below.Volumes)
+	c := spec.ImageConfig().Over(below)
 	spec.ImageID = img.ID
-	if len(spec.Entrypoint) == 0 {
-		if len(spec.Cmd) == 0 {
-			spec.Cmd = c.Cmd
-		}
-		if spec.Entrypoint == nil {
-			spec.Entrypoint = c.Entrypoint
-		}
-	}
-	if len(spec.Entrypoint) == 1 && spec.Entrypoint[0] == "" {
+	if spec.Entrypoint, spec.Cmd = c.Entrypoint, c.Cmd; len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
 		spec.Entrypoint = nil
 	}
 	if len(spec.Argv()) == 0 {
 		return invalid("no command specified")
 	}
-	spec.Env = mergeEnv(spec.Env, c.Env)
-	labels := make(map[string]string, len(c.Labels)+len(spec.Labels))
-	for _, from := range []map[string]string{c.Labels, spec.Labels} {
-		for k, v := range from {
-			labels[k] = v
-		}
-	}
-	spec.Labels = labels
-	spec.User = or(spec.User, c.User)
-	spec.WorkingDir = or(spec.WorkingDir, c.WorkingDir)
-	spec.StopSignal = or(spec.StopSignal, c.StopSignal)
-	spec.ExposedPorts = union(spec.ExposedPorts, c.ExposedPorts)
-	spec.Volumes = union(spec.Volumes, cleaned(c.Volumes))
-	mergeHealthcheck(spec, c.Healthcheck)
+	spec.Env, spec.Labels, spec.User, spec.WorkingDir, spec.StopSignal = c.Env, c.Labels, c.User, c.WorkingDir, c.StopSignal
+	spec.ExposedPorts, spec.Volumes, spec.Healthcheck = c.ExposedPorts, c.Volumes, c.Healthcheck
 	return nil
-}
-
-// mergeEnv puts the image's variables behind the user's, except those the user set.
-func mergeEnv(user, image []string) []string {
-	set := make(map[string]bool, len(user))
-	for _, env := range user {
-		name, _, _ := strings.Cut(env, "=")
-		set[name] = true
-	}
-	merged := slices.Clone(user)
-	for _, env := range image {
-		if name, _, _ := strings.Cut(env, "="); !set[name] {
-			merged = append(merged, env)
-		}
-	}
-	return merged
-}
-
-func union(a, b []string) []string {
-	all := slices.Concat(a, b)
-	slices.Sort(all)
-	return slices.Compact(all)
 }
 
 // cleaned are the VOLUME paths of an image that a volume can be at.

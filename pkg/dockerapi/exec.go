@@ -131,7 +131,10 @@ func (s *Server) attachExec(ctx context.Context, c *call, info *triton.Exec, siz
 	err = st.serve(ctx, func(ctx context.Context) error {
 		served = true
 		err := att.Serve(ctx, stdinOf(info.Spec.Stdin, st, info.Spec.TTY, true, keys), st)
-		if err != nil && !errors.Is(err, ErrDetached) && ctx.Err() == nil {
+		switch {
+		case err == ErrDetached: //nolint:errorlint // errInputEnded is an ErrDetached, and none by keys
+			att.Left()
+		case err != nil && !errors.Is(err, ErrDetached) && ctx.Err() == nil:
 			writeFailure(st, !info.Spec.TTY, err)
 		}
 		return err

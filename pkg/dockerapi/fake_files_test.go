@@ -87,7 +87,10 @@ func (b *fakeBackend) PruneContainers(_ context.Context, tenant triton.Tenant, w
 	return gone, int64(len(gone)) * 5, nil
 }
 
-func (b *fakeBackend) CommitContainer(ctx context.Context, key triton.ContainerKey, _ triton.CommitRequest) (string, error) {
+func (b *fakeBackend) CommitContainer(ctx context.Context, key triton.ContainerKey, req triton.CommitRequest) (string, error) {
+	b.mu.Lock()
+	b.committed = req
+	b.mu.Unlock()
 	_, err := b.StatPath(ctx, key, "/")
 	return "sha256:" + strings.Repeat("cd", 32), err
 }

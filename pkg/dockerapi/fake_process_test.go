@@ -133,6 +133,8 @@ func (a *fakeAttachment) Close() error {
 	return nil
 }
 
+func (a *fakeAttachment) Left() {}
+
 func (a *fakeAttachment) Serve(ctx context.Context, stdin io.Reader, out io.Writer) error {
 	defer a.Close()
 	if a.start != nil {

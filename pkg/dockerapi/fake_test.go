@@ -26,6 +26,7 @@ type fakeBackend struct {
 	journal    []triton.Event
 	changed    chan struct{} // closed and replaced at each change
 	lists      int           // calls of ListContainers
+	committed  triton.CommitRequest
 	changes    uint64
 	still      bool // nothing changes any more
 	nets       fakeNetworks

@@ -1,7 +1,6 @@
 package dockerapi
 
 import (
-	"cmp"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -9,51 +8,35 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 )
 
-// mapHealthcheck takes over a health check, with docker's conditions. An unknown kind of test is refused, where docker runs
+// healthcheckOf reads a health check, with docker's conditions. An unknown kind of test is refused, where docker runs
 // nothing and says so in its log.
-func mapHealthcheck(spec *triton.Spec, h *container.HealthConfig) error {
+func healthcheckOf(h *container.HealthConfig) (*triton.Healthcheck, error) {
 	if h == nil {
-		return nil
+		return nil, nil
 	}
 	for _, d := range []struct {
 		name  string
 		value time.Duration
 	}{{"Interval", h.Interval}, {"Timeout", h.Timeout}, {"StartPeriod", h.StartPeriod}, {"StartInterval", h.StartInterval}} {
 		if d.value != 0 && d.value < container.MinimumDuration {
-			return invalid("%s in Healthcheck cannot be less than %s", d.name, container.MinimumDuration)
+			return nil, invalid("%s in Healthcheck cannot be less than %s", d.name, container.MinimumDuration)
 		}
 	}
 	if h.Retries < 0 {
-		return invalid("Retries in Healthcheck cannot be negative")
+		return nil, invalid("Retries in Healthcheck cannot be negative")
 	}
 	if len(h.Test) > 0 {
 		switch kind := h.Test[0]; {
 		case kind == "NONE":
 		case kind != "CMD" && kind != "CMD-SHELL":
-			return invalid("Healthcheck.Test: unknown type %q: want NONE, CMD or CMD-SHELL", kind)
+			return nil, invalid("Healthcheck.Test: unknown type %q: want NONE, CMD or CMD-SHELL", kind)
 		case len(h.Test) < 2:
-			return invalid("Healthcheck.Test: %s without a command", kind)
+			return nil, invalid("Healthcheck.Test: %s without a command", kind)
 		}
 	}
-	spec.Healthcheck = &triton.Healthcheck{
+	return &triton.Healthcheck{
 		Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries,
-	}
-	return nil
-}
-
-// mergeHealthcheck fills in, field by field, what the user left to the image.
-func mergeHealthcheck(spec *triton.Spec, image *triton.Healthcheck) {
-	mine := spec.Healthcheck
-	if image == nil || mine == nil {
-		spec.Healthcheck = cmp.Or(mine, image)
-		return
-	}
-	if len(mine.Test) == 0 {
-		mine.Test = image.Test
-	}
-	mine.Interval, mine.Timeout = cmp.Or(mine.Interval, image.Interval), cmp.Or(mine.Timeout, image.Timeout)
-	mine.StartPeriod, mine.StartInterval = cmp.Or(mine.StartPeriod, image.StartPeriod), cmp.Or(mine.StartInterval, image.StartInterval)
-	mine.Retries = cmp.Or(mine.Retries, image.Retries)
+	}, nil
 }
 
 func healthConfigOf(h *triton.Healthcheck) *container.HealthConfig {

@@ -75,7 +75,8 @@ func imageConfig(c *triton.ImageConfig, version apiVersion) map[string]any {
 		User: c.User, Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, WorkingDir: c.WorkingDir,
 		Labels: c.Labels, StopSignal: c.StopSignal, ExposedPorts: setOf(c.ExposedPorts), Volumes: setOf(c.Volumes),
 	}}
-	typed.Shell = c.Shell
+	typed.Shell, typed.OnBuild = c.Shell, c.OnBuild
+	typed.Healthcheck = healthConfigOf(c.Healthcheck)
 	out := map[string]any{
 		"Cmd": nil, "Entrypoint": nil, "Env": nil, "Labels": nil, "OnBuild": nil, "User": "", "Volumes": nil, "WorkingDir": "",
 	}

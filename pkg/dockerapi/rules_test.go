@@ -70,6 +70,8 @@ func TestEveryFieldOfABodyHasARule(t *testing.T) {
 	checkTableAgainstType(t, createRules(), reflect.TypeFor[container.CreateRequest](),
 		"name", "platform", "MacAddress", "HostConfig.KernelMemory", "HostConfig.KernelMemoryTCP")
 	checkTableAgainstType(t, updateRules(), reflect.TypeFor[container.UpdateConfig](), "KernelMemory", "KernelMemoryTCP")
+	checkTableAgainstType(t, commitRules(), reflect.TypeFor[container.Config](),
+		"MacAddress", "container", "repo", "tag", "comment", "author", "pause", "changes")
 	checkTableAgainstType(t, execRules(), reflect.TypeFor[container.ExecCreateRequest](), "Detach")
 	for path, r := range createRules() {
 		if r.kind == harmless && r.why == "" {

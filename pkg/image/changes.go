@@ -2,10 +2,12 @@ package image
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -17,8 +19,10 @@ func badChange(format string, args ...any) error {
 	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(format, args...))
 }
 
-// applyChanges applies Dockerfile lines to a config, as `docker import --change` allows them.
+// applyChanges applies Dockerfile lines to a config, as the option --change of docker import and commit allows them. As in a
+// Dockerfile, an entrypoint drops the command, unless a line before it set that.
 func applyChanges(c *dockerspec.DockerOCIImageConfig, changes []string) error {
+	commanded := false
 	text := strings.ReplaceAll(strings.Join(changes, "\n"), "\\\n", "")
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -32,8 +36,12 @@ func applyChanges(c *dockerspec.DockerOCIImageConfig, changes []string) error {
 		if args == "" {
 			return badChange("%s requires at least one argument", strings.ToUpper(instruction))
 		}
-		if err := applyChange(c, strings.ToUpper(instruction), args); err != nil {
+		instruction = strings.ToUpper(instruction)
+		if err := applyChange(c, instruction, args); err != nil {
 			return err
+		}
+		if commanded = commanded || instruction == "CMD"; instruction == "ENTRYPOINT" && !commanded {
+			c.Cmd = nil
 		}
 	}
 	return nil
@@ -48,8 +56,15 @@ func applyChange(c *dockerspec.DockerOCIImageConfig, instruction, args string) e
 	case "ENTRYPOINT":
 		c.Entrypoint = command(args)
 		return nil
-	case "HEALTHCHECK", "ONBUILD":
-		return errdefs.ErrNotImplemented.WithMessage(instruction + " is not supported as a change")
+	case "HEALTHCHECK":
+		return changeHealthcheck(c, args)
+	case "ONBUILD":
+		switch trigger, _, _ := strings.Cut(strings.ToUpper(args), " "); trigger {
+		case "ONBUILD", "FROM", "MAINTAINER":
+			return badChange("%s isn't allowed as an ONBUILD trigger", trigger)
+		}
+		c.OnBuild = append(c.OnBuild, args)
+		return nil
 	}
 	words, err := splitWords(args, c.Env)
 	if err != nil {
@@ -87,6 +102,56 @@ func applyChange(c *dockerspec.DockerOCIImageConfig, instruction, args string) e
 	default:
 		return badChange("%s is not a valid change command", strings.ToLower(instruction))
 	}
+	return nil
+}
+
+// changeHealthcheck reads "NONE", or options and "CMD" with a command.
+func changeHealthcheck(c *dockerspec.DockerOCIImageConfig, args string) error {
+	var check dockerspec.HealthcheckConfig
+	durations := map[string]*time.Duration{
+		"interval": &check.Interval, "timeout": &check.Timeout, "start-period": &check.StartPeriod, "start-interval": &check.StartInterval,
+	}
+	for strings.HasPrefix(args, "--") {
+		option, rest, _ := strings.Cut(args, " ")
+		args = strings.TrimSpace(rest)
+		name, value, _ := strings.Cut(option[2:], "=")
+		var err error
+		switch d := durations[name]; {
+		case d != nil:
+			if *d, err = time.ParseDuration(value); err == nil && *d != 0 && *d < time.Millisecond {
+				err = fmt.Errorf("%s cannot be less than 1ms", value)
+			}
+		case name == "retries":
+			if check.Retries, err = strconv.Atoi(value); err == nil && check.Retries < 0 {
+				err = fmt.Errorf("%s is negative", value)
+			}
+		default:
+			err = errors.New("unknown flag")
+		}
+		if err != nil {
+			return badChange("HEALTHCHECK: --%s: %v", name, err)
+		}
+	}
+	kind, rest, _ := strings.Cut(args, " ")
+	rest = strings.TrimSpace(rest)
+	switch kind = strings.ToUpper(kind); {
+	case kind == "NONE" && rest == "" && check.Interval|check.Timeout|check.StartPeriod|check.StartInterval|time.Duration(check.Retries) == 0:
+		check.Test = []string{kind}
+	case kind == "NONE":
+		return badChange("HEALTHCHECK NONE takes no arguments")
+	case kind != "CMD":
+		return badChange("Unknown type %q in HEALTHCHECK (try CMD)", kind)
+	default:
+		var words []string
+		if !strings.HasPrefix(rest, "[") || json.Unmarshal([]byte(rest), &words) != nil {
+			kind, words = "CMD-SHELL", []string{rest}
+		}
+		if len(words) == 0 || rest == "" {
+			return badChange("Missing command after HEALTHCHECK CMD")
+		}
+		check.Test = append([]string{kind}, words...)
+	}
+	c.Healthcheck = &check
 	return nil
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 // Commit makes an image of another one and a layer above it, a tar that is not packed. config is what a container was run
-// with, before the changes of the request; what it does not know is the other image's. It returns the id.
+// with: what the request's config and changes leave to it. It returns the id.
 func (s *Store) Commit(
 	ctx context.Context, tenant triton.Tenant, base string, layer io.Reader, config triton.ImageConfig, req triton.CommitRequest,
 ) (string, error) {
@@ -55,10 +55,11 @@ func (s *Store) committed(ctx context.Context, base string, layer io.Reader, con
 		return nil, err
 	}
 	im := *below // its lists are replaced, never changed
-	im.Config = committedConfig(below.Config, config)
-	if err := applyChanges(&im.Config, req.Changes); err != nil {
+	asked := dockerConfig(below.Config, req.Config)
+	if err := applyChanges(&asked, req.Changes); err != nil {
 		return nil, err
 	}
+	im.Config = dockerConfig(below.Config, imageConfig(&asked).Over(config))
 	metered, err := newMeter(ctx, layer, s.floor)
 	if err != nil {
 		return nil, err
@@ -96,17 +97,27 @@ func (s *Store) committed(ctx context.Context, base string, layer io.Reader, con
 	return &b, err
 }
 
-// committedConfig puts a container's settings over its image's. Lists and maps are new: changes are applied to them.
-func committedConfig(below dockerspec.DockerOCIImageConfig, c triton.ImageConfig) dockerspec.DockerOCIImageConfig {
+// dockerConfig is the inverse of imageConfig: what an image's document says in place of below, of which it keeps the rest.
+// Lists and maps are new.
+func dockerConfig(below dockerspec.DockerOCIImageConfig, c triton.ImageConfig) dockerspec.DockerOCIImageConfig {
 	below.Entrypoint, below.Cmd, below.Env = slices.Clone(c.Entrypoint), slices.Clone(c.Cmd), slices.Clone(c.Env)
 	below.WorkingDir, below.User, below.StopSignal = c.WorkingDir, c.User, c.StopSignal
-	below.ExposedPorts, below.Volumes, below.Labels = map[string]struct{}{}, map[string]struct{}{}, map[string]string{}
-	for _, p := range c.ExposedPorts {
-		below.ExposedPorts[p] = struct{}{}
+	below.ExposedPorts, below.Volumes, below.Labels = setOf(c.ExposedPorts), setOf(c.Volumes), maps.Clone(c.Labels)
+	below.Shell, below.OnBuild, below.Healthcheck = slices.Clone(c.Shell), slices.Clone(c.OnBuild), nil
+	if h := c.Healthcheck; h != nil {
+		below.Healthcheck = &dockerspec.HealthcheckConfig{
+			Test: slices.Clone(h.Test), Interval: h.Interval, Timeout: h.Timeout,
+			StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries,
+		}
 	}
-	for _, v := range c.Volumes {
-		below.Volumes[v] = struct{}{}
-	}
-	maps.Copy(below.Labels, c.Labels)
 	return below
+}
+
+// setOf has list's elements as keys.
+func setOf(list []string) map[string]struct{} {
+	set := make(map[string]struct{}, len(list))
+	for _, e := range list {
+		set[e] = struct{}{}
+	}
+	return set
 }

@@ -401,7 +401,7 @@ func imageConfig(c *dockerspec.DockerOCIImageConfig) triton.ImageConfig {
 	return triton.ImageConfig{
 		Healthcheck: health,
 		Entrypoint:  slices.Clone(c.Entrypoint), Cmd: slices.Clone(c.Cmd), Env: slices.Clone(c.Env),
-		WorkingDir: c.WorkingDir, User: c.User, StopSignal: c.StopSignal, Shell: slices.Clone(c.Shell),
+		WorkingDir: c.WorkingDir, User: c.User, StopSignal: c.StopSignal, Shell: slices.Clone(c.Shell), OnBuild: slices.Clone(c.OnBuild),
 		ExposedPorts: slices.Sorted(maps.Keys(c.ExposedPorts)),
 		Volumes:      slices.Sorted(maps.Keys(c.Volumes)),
 		Labels:       maps.Clone(c.Labels),

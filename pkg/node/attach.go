@@ -25,10 +25,11 @@ type attachment struct {
 	ended   <-chan struct{}             // what the end of the stream waits for, so that an exit code is known by then; nil: nothing
 	abandon func(error)
 	leave   func()
+	left    func() // tells that the client went first
 }
 
 func newAttachment(opt triton.AttachOptions) *attachment {
-	a := &attachment{opt: opt, ready: make(chan struct{}), leave: func() {}}
+	a := &attachment{opt: opt, ready: make(chan struct{}), leave: func() {}, left: func() {}}
 	a.abandon = func(err error) { a.resolve(nil, err) }
 	return a
 }
@@ -50,6 +51,9 @@ func (a *attachment) connect(ctx context.Context, task *runtime.Task, execID str
 	s, err := task.Attach(ctx, execID, a.opt)
 	a.resolve(s, err)
 }
+
+// Left tells that the client went before the process did.
+func (a *attachment) Left() { a.left() }
 
 // errGone ends an attachment that was given up.
 var errGone = errors.New("attachment closed")
@@ -151,6 +155,7 @@ func (n *Node) AttachContainer(ctx context.Context, key triton.ContainerKey, opt
 		return nil, err
 	}
 	a := newAttachment(opt)
+	a.left = func() { n.publish(c.event("detach", n.cfg.Now().UTC(), nil)) }
 	c.mu.Lock()
 	opt.Stdin = opt.Stdin && c.rec.Spec.OpenStdin
 	a.opt = opt

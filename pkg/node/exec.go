@@ -205,6 +205,7 @@ func (n *Node) AttachExec(ctx context.Context, key triton.ExecKey, size [2]uint)
 		return nil, err
 	}
 	a := newAttachment(triton.AttachOptions{Stdin: e.spec.Stdin, Stdout: e.spec.Stdout, Stderr: e.spec.Stderr})
+	a.left = func() { n.publish(c.execEvent("exec_detach", e, n.cfg.Now().UTC(), nil)) }
 	a.begin = func(ctx context.Context) error { return n.runExec(context.WithoutCancel(ctx), c, e, task) }
 	a.ended = e.ended // clients ask for the exit code as soon as the stream ends
 	a.connect(ctx, task, key.ID)

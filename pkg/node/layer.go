@@ -115,10 +115,7 @@ func (n *Node) CommitContainer(ctx context.Context, key triton.ContainerKey, req
 		defer close(packed)
 		w.CloseWithError(archive.PackLayer(ctx, rootfs.Upper, rootfs.Lower, ids, w))
 	}()
-	id, err = n.cfg.Images.Commit(ctx, key.Tenant, spec.ImageID, r, triton.ImageConfig{
-		Entrypoint: spec.Entrypoint, Cmd: spec.Cmd, Env: spec.Env, WorkingDir: spec.WorkingDir, User: spec.User, StopSignal: spec.StopSignal,
-		ExposedPorts: spec.ExposedPorts, Volumes: spec.Volumes, Labels: spec.Labels,
-	}, req)
+	id, err = n.cfg.Images.Commit(ctx, key.Tenant, spec.ImageID, r, spec.ImageConfig(), req)
 	r.Close() // ends the packing, if an error came first
 	<-packed
 	if err == nil {

@@ -127,21 +127,6 @@ type Image struct {
 	DiffIDs      []string
 }
 
-// ImageConfig is what an image says about how to run it.
-type ImageConfig struct {
-	Entrypoint   []string
-	Cmd          []string
-	Env          []string
-	WorkingDir   string
-	User         string
-	ExposedPorts []string
-	Volumes      []string
-	Labels       map[string]string
-	StopSignal   string
-	Shell        []string
-	Healthcheck  *Healthcheck // nil: none
-}
-
 // NodeInfo describes this machine and daemon, for docker info and version.
 type NodeInfo struct {
 	Name, ID, Instance         string

@@ -1,6 +1,7 @@
 package triton
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -14,6 +15,22 @@ type Healthcheck struct {
 	StartPeriod   time.Duration `json:"startPeriod,omitempty"`   // in which failures do not count; 0: none
 	StartInterval time.Duration `json:"startInterval,omitempty"` // in place of Interval in the start period; 0: 5 s
 	Retries       int           `json:"retries,omitempty"`       // failures in a row that make unhealthy; 0: 3
+}
+
+// Over fills in, field by field, what h leaves to another check; both may be nil.
+func (h *Healthcheck) Over(below *Healthcheck) *Healthcheck {
+	if h == nil || below == nil {
+		return cmp.Or(h, below)
+	}
+	out := Healthcheck{
+		Test: h.Test, Interval: cmp.Or(h.Interval, below.Interval), Timeout: cmp.Or(h.Timeout, below.Timeout),
+		StartPeriod: cmp.Or(h.StartPeriod, below.StartPeriod), StartInterval: cmp.Or(h.StartInterval, below.StartInterval),
+		Retries: cmp.Or(h.Retries, below.Retries),
+	}
+	if len(h.Test) == 0 {
+		out.Test = below.Test
+	}
+	return &out
 }
 
 // Docker's defaults.

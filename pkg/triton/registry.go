@@ -90,7 +90,8 @@ type Platform struct{ OS, Architecture, Variant, OSVersion string }
 type CommitRequest struct {
 	Ref     string // the image's name; empty: none
 	Author  string
-	Message string   // becomes the image's comment
-	Changes []string // Dockerfile lines for its config
-	Pause   bool     // the container stands still meanwhile
+	Message string      // becomes the image's comment
+	Config  ImageConfig // goes before what the container was run with
+	Changes []string    // Dockerfile lines, applied to Config
+	Pause   bool        // the container stands still meanwhile
 }
