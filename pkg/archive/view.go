@@ -25,6 +25,7 @@ type View struct {
 type Bind struct {
 	Source, Target string
 	ReadOnly       bool
+	ReadOnlyTop    bool // ReadOnly is not for the mounts below Source
 	Flat           bool // without the mounts below Source
 	// Unmapped files are owned by the container's ids on disk already.
 	Unmapped bool
@@ -187,6 +188,9 @@ func (v *View) restrict(tree int, b Bind, userNS string) error {
 	}
 	if !b.ReadOnly {
 		return nil
+	}
+	if b.ReadOnlyTop {
+		below = unix.AT_EMPTY_PATH
 	}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	return unix.MountSetattr(tree, "", below, &attr)

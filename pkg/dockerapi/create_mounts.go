@@ -130,7 +130,15 @@ func mountOf(in *mount.Mount) (triton.Mount, error) {
 			if o.Propagation != "" && !slices.Contains(propagationModes, string(o.Propagation)) {
 				return m, invalid("invalid propagation mode: %s", o.Propagation)
 			}
+			if o.ReadOnlyNonRecursive && o.ReadOnlyForceRecursive {
+				return m, invalid("mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive")
+			}
+			if (o.ReadOnlyNonRecursive || o.ReadOnlyForceRecursive) && !in.ReadOnly {
+				return m, invalid("mount options conflict: !ReadOnly && BindOptions.%s",
+					map[bool]string{true: "ReadOnlyNonRecursive", false: "ReadOnlyForceRecursive"}[o.ReadOnlyNonRecursive])
+			}
 			m.Propagation, m.NonRecursive, m.CreateSource = string(o.Propagation), o.NonRecursive, o.CreateMountpoint
+			m.ReadOnlyTop, m.ReadOnlyAll = o.ReadOnlyNonRecursive, o.ReadOnlyForceRecursive
 		}
 		return m, nil
 	case mount.TypeTmpfs:

@@ -227,8 +227,12 @@ func addMounts(h *container.HostConfig, mounts []triton.Mount) {
 			h.Binds = append(h.Binds, m.Bind)
 		default:
 			out := mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
-			if m.Propagation != "" || m.NonRecursive || m.CreateSource {
-				out.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: m.NonRecursive, CreateMountpoint: m.CreateSource}
+			options := mount.BindOptions{
+				Propagation: mount.Propagation(m.Propagation), NonRecursive: m.NonRecursive, CreateMountpoint: m.CreateSource,
+				ReadOnlyNonRecursive: m.ReadOnlyTop, ReadOnlyForceRecursive: m.ReadOnlyAll,
+			}
+			if options != (mount.BindOptions{}) {
+				out.BindOptions = &options
 			}
 			h.Mounts = append(h.Mounts, out)
 		}

@@ -108,8 +108,9 @@ var examples = map[string]string{
 	"HostConfig.Annotations": `{"a":"b"}`, "HostConfig.MemorySwappiness": `0`, "NetworkDisabled": `true`, "MacAddress": `"02:00:00:00:00:07","Image":"i"`,
 	"HostConfig.Ulimits[]": `{"Name":"nofile","Soft":1,"Hard":2}`,
 	"HostConfig.Mounts[]": `{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,
-		"BindOptions":{"Propagation":"rshared","NonRecursive":true,"CreateMountpoint":true}}`,
-	"HostConfig.Mounts[].Tmpfs": `{"Type":"tmpfs","Target":"/b","TmpfsOptions":{"SizeBytes":5,"Mode":511,"Options":[["noexec"]]}}`,
+		"BindOptions":{"Propagation":"rshared","NonRecursive":true,"CreateMountpoint":true,"ReadOnlyNonRecursive":true}}`,
+	"HostConfig.Mounts[].Forced": `{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,"BindOptions":{"ReadOnlyForceRecursive":true}}`,
+	"HostConfig.Mounts[].Tmpfs":  `{"Type":"tmpfs","Target":"/b","TmpfsOptions":{"SizeBytes":5,"Mode":511,"Options":[["noexec"]]}}`,
 	"HostConfig.Mounts[].Volume": `{"Type":"volume","Source":"a","Target":"/b","ReadOnly":true,
 		"VolumeOptions":{"NoCopy":true,"Labels":{"a":"b"},"Subpath":"s","DriverConfig":{"Name":"local","Options":{"type":"tmpfs"}}}}`,
 	"Volumes": `{"/v":{}}`, "HostConfig.VolumesFrom": `["other:ro"]`,
@@ -162,7 +163,7 @@ func TestEveryMappedFieldArrives(t *testing.T) {
 		if i := max(strings.Index(path, "[]"), strings.Index(path, "{}")); i >= 0 {
 			at = path[:i+2]
 			member := path[strings.LastIndex(path, ".")+1:]
-			if !strings.Contains(examples[at]+examples[at+".Tmpfs"]+examples[at+".Volume"], `"`+member+`"`) {
+			if !strings.Contains(examples[at]+examples[at+".Tmpfs"]+examples[at+".Volume"]+examples[at+".Forced"], `"`+member+`"`) {
 				t.Errorf("%s is mapped and in no example", path)
 			}
 		}

@@ -122,7 +122,7 @@ func (n *Node) viewBinds(c *container) (binds []archive.Bind, used func() error,
 	user := c.key.ID + "-files-" + triton.NewID() // several may be under way
 	for i := range c.rec.Spec.Mounts {
 		m := c.rec.Spec.Mounts[i]
-		b := archive.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, Flat: m.NonRecursive}
+		b := archive.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, ReadOnlyTop: m.ReadOnlyTop, Flat: m.NonRecursive}
 		switch m.Type {
 		case triton.MountTmpfs:
 			continue // as in docker: it is the run's, not the container's

@@ -203,9 +203,11 @@ func (b *builder) bindMount(m triton.Mount) (specs.Mount, error) {
 	if m.NonRecursive {
 		opts = []string{"bind"}
 	}
-	if m.ReadOnly {
-		// rro also protects the mounts below (Linux 5.12).
-		opts = append(opts, "rro")
+	switch {
+	case m.ReadOnly && m.ReadOnlyTop:
+		opts = append(opts, "ro")
+	case m.ReadOnly:
+		opts = append(opts, "rro") // also protects the mounts below (Linux 5.12)
 	}
 	prop := m.Propagation
 	if prop == "" {

@@ -159,6 +159,10 @@ type Mount struct {
 	Propagation string    `json:"propagation,omitempty"` // "": rprivate
 	// NonRecursive leaves out the mounts below Source.
 	NonRecursive bool `json:"nonRecursive,omitempty"`
+	// ReadOnlyTop leaves mounts below a ReadOnly Source as they are; else they are read-only as well.
+	ReadOnlyTop bool `json:"readOnlyTop,omitempty"`
+	// ReadOnlyAll asks for the default of a ReadOnly Source by name; for inspect.
+	ReadOnlyAll bool `json:"readOnlyAll,omitempty"`
 	// CreateSource makes a missing Source as a directory, as docker's -v does and --mount does not.
 	CreateSource bool `json:"createSource,omitempty"`
 	// Options are extra mount options of a tmpfs, such as noexec or size=64m.
