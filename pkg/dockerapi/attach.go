@@ -62,7 +62,7 @@ func (s *Server) attach(ctx context.Context, c *call, all bool, open func(tty, s
 		}
 		served = true
 		err := att.Serve(ctx, stdinOf(opt.Stdin, st, ctr.Spec.TTY, ctr.Spec.StdinOnce, keys), st)
-		if err == ErrDetached || errors.Is(err, context.Canceled) { //nolint:errorlint // errInputEnded is an ErrDetached, and none by keys
+		if err == ErrDetached { //nolint:errorlint // errInputEnded is an ErrDetached, and none by keys
 			att.Left()
 		}
 		return err

@@ -56,7 +56,7 @@ type Attachment interface {
 	// returns ErrDetached. Output is docker's multiplexed stream, or raw bytes for a terminal. stdin is nil when it
 	// was not asked for; its io.EOF half-closes: the process sees the end of its input, the output goes on.
 	Serve(ctx context.Context, stdin io.Reader, out io.Writer) error
-	// Left tells that the client of a served Attachment went before the process did: detached, or vanished.
+	// Left tells that the client of a served Attachment typed the detach keys.
 	Left()
 	// Close gives up an Attachment that is not served.
 	Close() error

@@ -9,12 +9,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tritond/triton/pkg/triton"
 )
 
 // fakeProcess is one program with its streams. Clients attach before it starts.
 type fakeProcess struct {
+	left   atomic.Int32 // attachments left by the detach keys
 	argv   []string
 	tty    bool
 	size   [2]uint
@@ -133,7 +135,7 @@ func (a *fakeAttachment) Close() error {
 	return nil
 }
 
-func (a *fakeAttachment) Left() {}
+func (a *fakeAttachment) Left() { a.p.left.Add(1) }
 
 func (a *fakeAttachment) Serve(ctx context.Context, stdin io.Reader, out io.Writer) error {
 	defer a.Close()

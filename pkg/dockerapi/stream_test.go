@@ -226,6 +226,11 @@ func TestDetachKeysEndTheStreamAndNotTheProcess(t *testing.T) {
 	if r := s.do(t, "GET", "/containers/cc/json", ""); !strings.Contains(r.body, `"Running":true`) {
 		t.Error("the container has ended")
 	}
+	for _, cc := range s.b.containers {
+		if left := cc.proc.left.Load(); left != 1 {
+			t.Errorf("%d attachments were left by keys, want 1", left)
+		}
+	}
 }
 
 // TestEndOfSharedStdinIsADetach: without StdinOnce the next client must find stdin open.

@@ -114,7 +114,7 @@ func (s *Server) infoOf(n *triton.NodeInfo) system.Info {
 		Driver:       or(n.StorageDriver, s.StorageDriver),
 		DriverStatus: [][2]string{},
 		Plugins: system.PluginsInfo{
-			Volume: []string{}, Network: []string{"bridge", "host", "null"}, Authorization: nil, Log: []string{triton.LogJSONFile, triton.LogLocal, triton.LogNone},
+			Volume: []string{triton.VolumeDriver}, Network: []string{"bridge", "host", "null"}, Authorization: nil, Log: []string{triton.LogJSONFile, triton.LogLocal, triton.LogNone},
 		},
 		MemoryLimit: n.MemoryLimit, SwapLimit: n.SwapLimit, CPUCfsPeriod: n.CPULimit, CPUCfsQuota: n.CPULimit, CPUShares: n.CPULimit,
 		CPUSet: n.CPUSet, PidsLimit: n.PidsLimit,
@@ -129,7 +129,7 @@ func (s *Server) infoOf(n *triton.NodeInfo) system.Info {
 		NCPU:               n.NCPU, MemTotal: n.MemTotal,
 		DockerRootDir: n.DataRoot, Labels: nonNil(n.Labels), ServerVersion: or(n.Version, s.Version),
 		Runtimes:       map[string]system.RuntimeWithStatus{runtimeName: {Runtime: system.Runtime{Path: "triton-shim"}}},
-		DefaultRuntime: runtimeName,
+		DefaultRuntime: runtimeName, InitBinary: "docker-init",
 		Swarm:          swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		// Containers outlive the daemon, always.
 		LiveRestoreEnabled: true,

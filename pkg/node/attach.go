@@ -25,7 +25,7 @@ type attachment struct {
 	ended   <-chan struct{}             // what the end of the stream waits for, so that an exit code is known by then; nil: nothing
 	abandon func(error)
 	leave   func()
-	left    func() // tells that the client went first
+	left    func() // tells that the client typed the detach keys
 }
 
 func newAttachment(opt triton.AttachOptions) *attachment {
@@ -52,7 +52,7 @@ func (a *attachment) connect(ctx context.Context, task *runtime.Task, execID str
 	a.resolve(s, err)
 }
 
-// Left tells that the client went before the process did.
+// Left tells that the client typed the detach keys.
 func (a *attachment) Left() { a.left() }
 
 // errGone ends an attachment that was given up.

@@ -143,7 +143,7 @@ func (n *Node) KillContainer(ctx context.Context, key triton.ContainerKey, sig s
 		case c.wouldEnd(number) && n.giveUpRestart(c):
 			return nil // there is nothing to signal
 		case !c.isRestarting():
-			return kindf(errdefs.ErrFailedPrecondition, "cannot kill container: %s: container %s is not running", key.ID, key.ID)
+			return kindf(errdefs.ErrFailedPrecondition, "container %s is not running", key.ID)
 		case !c.wouldEnd(number):
 			return nil
 		}

@@ -48,7 +48,7 @@ func TestKillSendsAnySignal(t *testing.T) {
 	equal(t, "running", u.inspect(t, name, "{{.State.Running}}"), "true")
 	u.ok(t, "kill", "--signal", "9", name)
 	equal(t, "exit code", u.ok(t, "wait", name), "137")
-	u.fails(t, 1, "(?i)is not running", "kill", name)
+	u.fails(t, 1, "(?i)cannot kill container: "+name+": container [0-9a-f]{64} is not running", "kill", name)
 	u.fails(t, 1, "(?i)invalid signal", "kill", "-s", "NOSUCH", name)
 }
 
