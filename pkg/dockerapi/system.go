@@ -130,7 +130,7 @@ func (s *Server) infoOf(n *triton.NodeInfo) system.Info {
 		DockerRootDir: n.DataRoot, Labels: nonNil(n.Labels), ServerVersion: or(n.Version, s.Version),
 		Runtimes:       map[string]system.RuntimeWithStatus{runtimeName: {Runtime: system.Runtime{Path: "triton-shim"}}},
 		DefaultRuntime: runtimeName, InitBinary: "docker-init",
-		Swarm:          swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
+		Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		// Containers outlive the daemon, always.
 		LiveRestoreEnabled: true,
 		Isolation:          container.IsolationEmpty,
