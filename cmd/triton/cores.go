@@ -21,8 +21,8 @@ func cores(c *client, verb string, args []string, out io.Writer) error {
 	switch {
 	case verb == "ls" && len(args) == 0:
 		return listCores(ctx, c, out)
-	case verb == "show" && len(args) == 1:
-		return showCore(ctx, c, args[0], out)
+	case verb == "show":
+		return showCore(ctx, c, args, out)
 	case verb == "pull":
 		return pullCore(ctx, c, args, out)
 	case verb == "rm" && len(args) > 0:
@@ -60,14 +60,6 @@ func listCores(ctx context.Context, c *client, out io.Writer) error {
 }
 
 func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
-
-func showCore(ctx context.Context, c *client, ref string, out io.Writer) error {
-	var v any
-	if err := c.get(ctx, wire.CorePath(ref, ""), &v); err != nil {
-		return err
-	}
-	return encodeIndented(out, v)
-}
 
 // pullCore writes a core file; one that did not come whole is removed.
 func pullCore(ctx context.Context, c *client, args []string, out io.Writer) (err error) {

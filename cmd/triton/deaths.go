@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tritond/triton/pkg/death"
+	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
 
@@ -114,7 +115,7 @@ func printDeath(out io.Writer, r *death.Record) error {
 }
 
 // printSamples prints the last seconds as rates.
-func printSamples(w io.Writer, all []death.Sample) {
+func printSamples(w io.Writer, all []triton.Sample) {
 	if len(all) < 2 {
 		return
 	}

@@ -28,7 +28,7 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   deaths ls            abnormal ends of containers, newest first, each with its reason
   deaths show REF      one of them, by its id or by its container (-json: all that is known)
   cores ls             crashes of containers, newest first
-  cores show DUMP      all that is known of one, as JSON
+  cores show DUMP      what is known of one (-json: all of it)
   cores pull DUMP      write its core file to core.DUMP (-o FILE, - for the output; -mini for the mini core)
   cores rm DUMP...     delete dumps
   probes               what is measured, what this kernel refused, what was dropped

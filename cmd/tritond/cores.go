@@ -15,7 +15,7 @@ func coreSocket(cfg config) string { return filepath.Join(cfg.RunRoot, "core.soc
 func (d *daemon) openCores() (err error) {
 	d.cores, err = coredump.New(coredump.Config{
 		Dir: filepath.Join(d.cfg.DataRoot, "cores"), Socket: coreSocket(d.cfg), Keeper: d.runtime.Keeper,
-		Find: d.node.CrashSubject, Log: d.node.LastLines, Saved: d.node.CoreSaved,
+		Find: d.node.CrashSubject, Log: d.node.LastLines, LastMinute: d.node.LastMinute, Saved: d.node.CoreSaved,
 		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), MinFree: uint64(d.cfg.MinFree),
 		Logger: d.log.With("part", "cores"), Now: time.Now,
 	})

@@ -52,6 +52,10 @@ func (c *capture) run(ctx context.Context, conn *net.UnixConn) error {
 	}
 	r.describe(c.proc, h)
 	r.explain()
+	if m != nil {
+		r.Modules = modules(h, m)
+	}
+	r.Telemetry = c.cfg.LastMinute(r.Container)
 	if r.Log, err = c.cfg.Log(ctx, r.Container, logLines); err != nil {
 		r.Missing = append(r.Missing, err.Error())
 	}

@@ -1,10 +1,11 @@
 package coredump
 
 import (
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tritond/triton/pkg/telemetry"
 )
 
 // Bounds of what is listed of a process.
@@ -80,59 +81,17 @@ func (r *Record) readThreads(d *procDir, h *Head) {
 	for _, t := range h.Threads {
 		l := byTID[t.TID]
 		r.Threads = append(r.Threads, Thread{
-			TID: t.TID, Comm: l.comm, Syscall: l.syscall, PC: t.Regs.PC, SP: t.Regs.SP, Regs: slices.Clone(t.Regs.All[:]),
+			TID: t.TID, Comm: l.comm, Syscall: l.syscall, Call: callName(l.syscall), PC: t.Regs.PC, SP: t.Regs.SP, Regs: slices.Clone(t.Regs.All[:]),
 		})
 	}
 }
 
-func (r *Record) readFiles(d *procDir, text func(string) string) {
-	byInode := map[string]string{}
-	for _, fd := range d.list("fd", maxFDs) {
-		target := strings.ToValidUTF8(d.link("fd/"+fd), "�")
-		r.Files = append(r.Files, OpenFile{fd, target})
-		if inode, ok := strings.CutPrefix(target, "socket:["); ok {
-			byInode[strings.TrimSuffix(inode, "]")] = fd
-		}
+// callName is the name of the system call that a line of /proc/PID/task/TID/syscall begins with; "" where there is none.
+func callName(line string) string {
+	number, _, _ := strings.Cut(line, " ")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 {
+		return ""
 	}
-	slices.SortFunc(r.Files, func(a, b OpenFile) int {
-		if len(a.FD) != len(b.FD) {
-			return len(a.FD) - len(b.FD)
-		}
-		return strings.Compare(a.FD, b.FD)
-	})
-	if len(byInode) == 0 {
-		return
-	}
-	for _, proto := range []string{"tcp", "tcp6", "udp", "udp6"} {
-		for line := range strings.Lines(text("net/" + proto)) {
-			f := strings.Fields(line)
-			const local, peer, state, inode = 1, 2, 3, 9
-			if len(f) <= inode || byInode[f[inode]] == "" {
-				continue
-			}
-			r.Sockets = append(r.Sockets, Socket{byInode[f[inode]], proto, address(f[local]), address(f[peer]), f[state]})
-		}
-	}
-}
-
-// address turns procfs's form, words of the machine's order in hex and a port in hex, into the usual one.
-func address(s string) string {
-	host, port, ok := strings.Cut(s, ":")
-	n, err := strconv.ParseUint(port, 16, 16)
-	if !ok || err != nil || len(host)%8 != 0 {
-		return s
-	}
-	var raw []byte
-	for ; host != ""; host = host[8:] {
-		w, err := strconv.ParseUint(host[:8], 16, 32)
-		if err != nil {
-			return s
-		}
-		raw = append(raw, byte(w), byte(w>>8), byte(w>>16), byte(w>>24))
-	}
-	ip, ok := netip.AddrFromSlice(raw)
-	if !ok {
-		return s
-	}
-	return netip.AddrPortFrom(ip.Unmap(), uint16(n)).String()
+	return telemetry.SyscallName(n)
 }

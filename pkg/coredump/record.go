@@ -35,6 +35,7 @@ type Record struct {
 	Note string `json:"note,omitempty"`
 
 	Threads  []Thread   `json:"threads"`
+	Modules  []Module   `json:"modules,omitempty"` // by address
 	Files    []OpenFile `json:"files,omitempty"`
 	Sockets  []Socket   `json:"sockets,omitempty"`
 	Limits   string     `json:"limits,omitempty"`   // /proc/PID/limits
@@ -42,6 +43,8 @@ type Record struct {
 	Maps     string     `json:"maps,omitempty"`     // /proc/PID/maps
 	EnvNames []string   `json:"envNames,omitempty"` // sorted
 	Log      []string   `json:"log,omitempty"`      // last lines, oldest first, with their stream
+	// Telemetry is the container's of the last minute, oldest first.
+	Telemetry []triton.Sample `json:"telemetry,omitempty"`
 
 	// Body is how much of the memory there is: full, truncated, mini or none.
 	Body string `json:"body"`
@@ -71,6 +74,7 @@ type Thread struct {
 	PC      uint64   `json:"pc"`
 	SP      uint64   `json:"sp"`
 	Syscall string   `json:"syscall,omitempty"` // /proc/PID/task/TID/syscall: number, arguments, sp, pc; or "running"
+	Call    string   `json:"call,omitempty"`    // the name of that system call: "read"
 	Regs    []uint64 `json:"regs"`              // struct user_regs_struct
 }
 
@@ -83,10 +87,20 @@ type OpenFile struct {
 // Socket is an open socket and what it is connected to.
 type Socket struct {
 	FD    string `json:"fd"`
-	Proto string `json:"proto"` // tcp, tcp6, udp, udp6
-	Local string `json:"local"`
-	Peer  string `json:"peer"`
-	State string `json:"state"`
+	Proto string `json:"proto"` // tcp, tcp6, udp, udp6, unix, unix-dgram, unix-seqpacket
+	Local string `json:"local"` // an address, or a path; "@name" is an abstract one
+	Peer  string `json:"peer"`  // of unix sockets what the other end is bound to, or which inode it is
+	State string `json:"state"` // "established"
+}
+
+// Module is a program, a library or another ELF file in the process's memory.
+type Module struct {
+	Path    string `json:"path"` // as the kernel knew it
+	Start   uint64 `json:"start"`
+	End     uint64 `json:"end"`               // of its last mapping
+	BuildID string `json:"buildID,omitempty"` // hex digits, as the linker noted it
+	// Deleted: the file had no name any more.
+	Deleted bool `json:"deleted,omitempty"`
 }
 
 // signalName is "SIGSEGV" for 11.

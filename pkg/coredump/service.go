@@ -40,6 +40,8 @@ type Config struct {
 	Find func(cgroupID uint64, path string) (Subject, bool)
 	// Log returns the last lines of a container's output, oldest first.
 	Log func(ctx context.Context, key triton.ContainerKey, lines int) ([]string, error)
+	// LastMinute returns the telemetry of a container's last minute, oldest first.
+	LastMinute func(key triton.ContainerKey) []triton.Sample
 	// Saved is told of each dump when it is complete, before the process is let go.
 	Saved func(Record)
 

@@ -35,7 +35,7 @@ type Record struct {
 
 	Limits    triton.Resources `json:"limits,omitzero"`
 	Log       []string         `json:"log,omitempty"`       // last lines, oldest first, with their stream
-	Telemetry []Sample         `json:"telemetry,omitempty"` // of the last minute, oldest first
+	Telemetry []triton.Sample  `json:"telemetry,omitempty"` // of the last minute, oldest first
 	// Missing says what could not be read, and why.
 	Missing []string `json:"missing,omitempty"`
 }
@@ -96,21 +96,6 @@ type Victim struct {
 	At   time.Time `json:"at"`
 	Pid  int       `json:"pid"` // in the daemon's namespace
 	Comm string    `json:"comm"`
-}
-
-// Sample is one reading of a container while it ran. Counters are since its start.
-type Sample struct {
-	At         time.Time     `json:"at"`
-	CPU        time.Duration `json:"cpuNs"`
-	RunQueue   time.Duration `json:"runQueueNs"` // waited for a CPU
-	Memory     uint64        `json:"memory"`     // bytes, the working set
-	Pids       uint64        `json:"pids"`
-	Syscalls   uint64        `json:"syscalls"`
-	Errors     uint64        `json:"errors"` // of system calls
-	RxBytes    uint64        `json:"rxBytes"`
-	TxBytes    uint64        `json:"txBytes"`
-	ReadBytes  uint64        `json:"readBytes"`
-	WriteBytes uint64        `json:"writeBytes"`
 }
 
 // ID names the end of one run of a container: recording it again, after a kill of the daemon, makes no second record.

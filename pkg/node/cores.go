@@ -41,6 +41,15 @@ func (n *Node) LastLines(ctx context.Context, key triton.ContainerKey, lines int
 	return out, err
 }
 
+// LastMinute returns the telemetry of a container's last minute, a sample a second, oldest first.
+func (n *Node) LastMinute(key triton.ContainerKey) []triton.Sample {
+	var out []triton.Sample
+	for _, s := range n.cfg.Telemetry.Newest(key, deathSeconds) {
+		out = append(out, sampleInShort(s))
+	}
+	return out
+}
+
 // CoreSaved tells those who follow events that a dump is there; the process that died is still held.
 func (n *Node) CoreSaved(r coredump.Record) {
 	c, err := n.get(r.Container)

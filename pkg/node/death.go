@@ -58,7 +58,7 @@ func (n *Node) recordDeath(ctx context.Context, c *container, exit triton.ExitRe
 	r.Memory.Limit = cmp.Or(uint64(max(0, spec.Resources.Memory)), usage.MemoryLimit)
 	r.Memory.Peak, r.Memory.Kills = usage.MemoryPeak, usage.OOMKills
 	for _, sample := range last {
-		r.Telemetry = append(r.Telemetry, deathSample(sample))
+		r.Telemetry = append(r.Telemetry, sampleInShort(sample))
 	}
 	r.Sender, err = n.sender(exit, &s, ordered)
 	missing(err)
@@ -117,8 +117,8 @@ func (n *Node) readLastWords(ctx context.Context, r *death.Record) error {
 	return err
 }
 
-func deathSample(s telemetry.Sample) death.Sample {
-	return death.Sample{
+func sampleInShort(s telemetry.Sample) triton.Sample {
+	return triton.Sample{
 		At: s.Time.UTC(), CPU: s.Usage.CPUTotal, RunQueue: time.Duration(s.RunQueueNs), Memory: s.Usage.MemoryWorkingSet, Pids: s.Usage.Pids,
 		Syscalls: s.Syscalls, Errors: s.SyscallErrors, RxBytes: s.Network.RxBytes, TxBytes: s.Network.TxBytes,
 		ReadBytes: s.Block.ReadBytes, WriteBytes: s.Block.WriteBytes,

@@ -55,3 +55,18 @@ type BlockUsage struct {
 	Reads, Writes         uint64 // requests
 	ReadBytes, WriteBytes uint64
 }
+
+// Sample is one reading of a container while it ran, as records of its end keep it. Counters are since its start.
+type Sample struct {
+	At         time.Time     `json:"at"`
+	CPU        time.Duration `json:"cpuNs"`
+	RunQueue   time.Duration `json:"runQueueNs"` // waited for a CPU
+	Memory     uint64        `json:"memory"`     // bytes, the working set
+	Pids       uint64        `json:"pids"`
+	Syscalls   uint64        `json:"syscalls"`
+	Errors     uint64        `json:"errors"` // of system calls
+	RxBytes    uint64        `json:"rxBytes"`
+	TxBytes    uint64        `json:"txBytes"`
+	ReadBytes  uint64        `json:"readBytes"`
+	WriteBytes uint64        `json:"writeBytes"`
+}

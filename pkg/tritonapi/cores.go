@@ -6,8 +6,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/coredump"
+	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
@@ -26,10 +29,7 @@ func coreRoutes() []route {
 	return []route{
 		{"GET " + wire.CoresPath, forTenants, (*API).coreList},
 		{"DELETE " + wire.CoresPath + "/{dump}", forTenants, (*API).coreRemove},
-		{one, forTenants, core(func(a *API, w http.ResponseWriter, _ *http.Request, r *coredump.Record) error {
-			a.reply(w, r)
-			return nil
-		})},
+		{one, forTenants, core((*API).coreShow)},
 		{one + "/core", forTenants, core(func(a *API, w http.ResponseWriter, q *http.Request, r *coredump.Record) error {
 			c, err := a.cfg.Cores.OpenCore(r)
 			if err != nil {
@@ -49,6 +49,24 @@ func coreRoutes() []route {
 			return nil
 		})},
 	}
+}
+
+// coreShow answers with the record and, where the run that crashed has ended abnormally since, with that end.
+func (a *API) coreShow(w http.ResponseWriter, _ *http.Request, r *coredump.Record) error {
+	out := struct {
+		*coredump.Record
+		Death *wire.Death `json:"death,omitempty"`
+	}{Record: r}
+	d, err := a.cfg.Deaths.Get(r.Container.Tenant, death.ID(r.Container, r.Run))
+	switch {
+	case err == nil:
+		short := deathOf(d)
+		out.Death = &short
+	case !errdefs.IsNotFound(err):
+		return err
+	}
+	a.reply(w, out)
+	return nil
 }
 
 // serveCore answers ranges and conditions too: a dump never changes once it is complete.

@@ -30,16 +30,20 @@ func (a *API) deathList(w http.ResponseWriter, _ *http.Request, c auth.Caller) {
 	}
 	list := wire.DeathList{Deaths: []wire.Death{}, Damaged: damaged}
 	for _, r := range records {
-		d := wire.Death{
-			ID: r.ID, Container: r.Container.ID, Name: r.Name, Image: r.Image, Run: r.Run, Restarts: r.Restarts,
-			Started: r.Started, At: r.At, Kind: string(r.Kind), Code: r.Code, Reason: r.Reason,
-		}
-		if r.Core != nil {
-			d.Core = r.Core.ID
-		}
-		list.Deaths = append(list.Deaths, d)
+		list.Deaths = append(list.Deaths, deathOf(r))
 	}
 	a.reply(w, list)
+}
+
+func deathOf(r *death.Record) wire.Death {
+	d := wire.Death{
+		ID: r.ID, Container: r.Container.ID, Name: r.Name, Image: r.Image, Run: r.Run, Restarts: r.Restarts,
+		Started: r.Started, At: r.At, Kind: string(r.Kind), Code: r.Code, Reason: r.Reason,
+	}
+	if r.Core != nil {
+		d.Core = r.Core.ID
+	}
+	return d
 }
 
 func (a *API) death(w http.ResponseWriter, r *http.Request, c auth.Caller) {

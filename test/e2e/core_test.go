@@ -30,9 +30,14 @@ type coreRecord struct {
 	Log                         []string
 	Missing                     []string
 	Threads                     []struct {
-		TID int
-		PC  uint64
+		TID  int
+		PC   uint64
+		Call string
 	}
+	Modules []struct{ Path, BuildID string }
+	Sockets []struct{ Proto, Local, Peer, State string }
+	Limits  string
+	Death   struct{ Reason string }
 }
 
 // taking starts a daemon that takes core dumps. The machine's pattern is put back whatever becomes of the daemon.
@@ -93,7 +98,7 @@ func (u *under) onlyCore(t *testing.T, name string) coreRecord {
 		t.Fatalf("%d dumps of %s\n%s\n%s", len(ids), name, u.triton(t, "cores", "ls"), u.tritond.Log())
 	}
 	var r coreRecord
-	if err := json.Unmarshal([]byte(u.triton(t, "cores", "show", ids[0])), &r); err != nil {
+	if err := json.Unmarshal([]byte(u.triton(t, "cores", "show", "-json", ids[0])), &r); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -165,6 +170,34 @@ func TestCoreOfAContainerOpensInGDB(t *testing.T) {
 	u.triton(t, "cores", "rm", r.ID)
 	if out := u.triton(t, "cores", "ls"); strings.Contains(out, r.ID) {
 		t.Errorf("removed and still listed:\n%s", out)
+	}
+}
+
+// TestCoreRecordTellsOfTheProcess: what it had open and was connected to, what each thread waited for, what it was made
+// of, its limits, and how its container ended.
+func TestCoreRecordTellsOfTheProcess(t *testing.T) {
+	u := taking(t)
+	name := u.name(t)
+	u.fails(t, 139, "", "run", "--name", name, "--ulimit", "nofile=777:777", images.Programs, "crash", "sockets")
+	r := u.onlyCore(t, name)
+	sockets, calls, modules := fmt.Sprint(r.Sockets), fmt.Sprint(r.Threads), fmt.Sprint(r.Modules)
+	matches(t, "sockets", sockets, `\{tcp 127\.0\.0\.1:7070 0\.0\.0\.0:0 listening\}`)
+	matches(t, "sockets", sockets, `\{tcp 127\.0\.0\.1:\d+ 127\.0\.0\.1:7070 established\}`)
+	matches(t, "sockets", sockets, `\{unix  inode \d+ established\}`)
+	matches(t, "threads", calls, `pause\}.*pause\}`)
+	matches(t, "modules", modules, `/crash [0-9a-f]{40}\}.*libc\S* [0-9a-f]{40}\}`)
+	matches(t, "limits", r.Limits, `Max open files +777 +777`)
+	if len(r.Missing) > 0 {
+		t.Errorf("missing %q", r.Missing)
+	}
+	eventually(t, 10*time.Second, "the end is joined", func() bool {
+		return strings.Contains(u.onlyCore(t, name).Death.Reason, r.ID)
+	})
+	out := u.triton(t, "cores", "show", r.ID)
+	for _, want := range []string{"Max open files", "established", "pause", "SIGSEGV, code 1, address 0x10", r.Death.Reason} {
+		if !strings.Contains(out, want) {
+			t.Errorf("triton cores show has no %q:\n%s", want, out)
+		}
 	}
 }
 

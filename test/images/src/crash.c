@@ -1,7 +1,9 @@
-// Crashes in the way that its argument names, with two threads beside the main one; "big" fills 64 MiB first.
+// Crashes in the way that its argument names, with two threads beside the main one; "big" fills 64 MiB first, "sockets" opens some.
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <arpa/inet.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static pthread_barrier_t ready;
@@ -23,6 +25,16 @@ __attribute__((noinline)) static int walk(int depth, volatile int *p)
 	return (depth ? walk(depth - 1, p) : deref(p)) + here;
 }
 
+// A listener, a connection to it, and a pair.
+static void sockets(void)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(7070), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0), pair[2];
+	if (bind(listener, (struct sockaddr *)&at, sizeof at) || listen(listener, 1) || connect(client, (struct sockaddr *)&at, sizeof at) ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+		exit(3);
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t t;
@@ -38,5 +50,7 @@ int main(int argc, char **argv)
 		for (size_t i = 0; i < n / sizeof *m; i++)
 			m[i] = (unsigned)rand();
 	}
+	if (argc > 1 && strcmp(argv[1], "sockets") == 0)
+		sockets();
 	return walk(5, nowhere);
 }
