@@ -51,6 +51,7 @@ type config struct {
 	Labels       hostList
 	CorePattern  string
 	CoreQuota    byteSize
+	CoreKeep     byteSize
 	// MaxContainers bounds the containers that run at a time: the slots of the probes.
 	MaxContainers containerCount
 	CoreMaxHold   span
@@ -126,7 +127,9 @@ const (
 	// defaultMinFree leaves etcd and containerd room to delete things when the volume is full.
 	defaultMinFree = 256 << 20
 	// defaultCoreQuota is what most services fit in.
-	defaultCoreQuota   = 4 << 30
+	defaultCoreQuota = 4 << 30
+	// defaultCoreKeep is what a tenant may have of them.
+	defaultCoreKeep    = 16 << 30
 	defaultCoreMaxHold = span(2 * time.Minute)
 	// defaultMaxContainers is what one network takes, about.
 	defaultMaxContainers = 1024
@@ -134,7 +137,7 @@ const (
 
 // flags declares every flag on fs.
 func (c *config) flags(fs *flag.FlagSet) {
-	c.MinFree, c.CoreQuota, c.CoreMaxHold, c.MaxContainers = defaultMinFree, defaultCoreQuota, defaultCoreMaxHold, defaultMaxContainers
+	c.MinFree, c.CoreQuota, c.CoreKeep, c.CoreMaxHold, c.MaxContainers = defaultMinFree, defaultCoreQuota, defaultCoreKeep, defaultCoreMaxHold, defaultMaxContainers
 	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
 	fs.StringVar(&c.RunRoot, "run-root", defaultRunRoot, "directory of sockets and run-time state, best on tmpfs")
@@ -170,6 +173,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.Var(&c.CoreQuota, "core-quota", "bytes on disk that the memory of one dump may take, compressed")
 	fs.Var(&c.MaxContainers, "max-containers",
 		"containers that may run at a time, at most 4096; each takes 15 KiB of kernel memory per CPU of up to four, from the start on")
+	fs.Var(&c.CoreKeep, "core-keep", "bytes on disk that all core dumps of one tenant may take; the oldest go first")
 	fs.Var(&c.CoreMaxHold, "core-max-hold", "how long a crashed process may be held while its memory is saved")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
 }

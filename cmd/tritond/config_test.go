@@ -15,6 +15,7 @@ var badValues = map[string][][2]string{
 	"core-pattern":        {{"maybe", `--core-pattern "maybe"`}},
 	"core-quota":          {{"lots", "core-quota"}},
 	"max-containers":      {{"0", "max-containers"}, {"4097", "1 to 4096"}, {"x", "max-containers"}},
+	"core-keep":           {{"lots", "core-keep"}},
 	"core-max-hold":       {{"0s", "core-max-hold"}, {"x", "core-max-hold"}},
 	"data-root":           {{"", ""}},
 	"promises":            {{"all", `--promises "all"`}, {"", "--promises"}},

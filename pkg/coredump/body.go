@@ -37,6 +37,7 @@ const (
 	CutTime  = "max-hold"
 	CutGone  = "process ended"
 	CutDisk  = "disk full"
+	CutRate  = "repeats"
 	CutKill  = "the daemon ended"
 )
 

@@ -49,17 +49,19 @@ func (c *capture) run(ctx context.Context, conn *net.UnixConn) error {
 	} else {
 		defer m.close()
 		c.saveMini(h, m)
+		r.Modules = modules(h, m)
+		r.Place = place(h.Threads[0].Regs.PC, r.Modules)
 	}
 	r.describe(c.proc, h)
 	r.explain()
-	if m != nil {
-		r.Modules = modules(h, m)
-	}
 	r.Telemetry = c.cfg.LastMinute(r.Container)
 	if r.Log, err = c.cfg.Log(ctx, r.Container, logLines); err != nil {
 		r.Missing = append(r.Missing, err.Error())
 	}
 	full := m != nil && !c.mini
+	if full && !c.rate.allow(string(r.Container.Tenant)+" "+r.Signal+" "+r.Place, c.begun, c.cfg.Keep.PerPlace) {
+		full, r.Cut = false, CutRate
+	}
 	if full {
 		r.Body, r.Cut = BodyMini, CutKill
 	}
@@ -73,6 +75,9 @@ func (c *capture) run(ctx context.Context, conn *net.UnixConn) error {
 	if err := c.store.save(r); err != nil {
 		return err
 	}
+	if err := c.store.shelve(r); err != nil {
+		c.log.Error("retention of core dumps", "err", err)
+	}
 	c.counts.saved(r)
 	c.log.Info("core dump saved", "container", r.Container, "dump", r.ID, "signal", r.Signal, "program", r.Comm,
 		"body", r.Body, "cut", r.Cut, "mini_after", r.MiniAfter, "held", r.HeldFor)
@@ -82,7 +87,9 @@ func (c *capture) run(ctx context.Context, conn *net.UnixConn) error {
 
 func (c *capture) saveMini(h *Head, m *memory) {
 	r := c.record
-	err := durable.WriteFile(filepath.Join(c.dir, miniFile), func(w io.Writer) error { return commitTo(w, h, m, h.mini()) })
+	err := c.store.insist(func() error {
+		return durable.WriteFile(filepath.Join(c.dir, miniFile), func(w io.Writer) error { return commitTo(w, h, m, h.mini()) })
+	})
 	if err != nil {
 		r.Missing = append(r.Missing, "mini core: "+err.Error())
 		return
@@ -103,8 +110,12 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 		r.Cut = CutTime
 		return
 	}
-	if c.store.free() < c.cfg.MinFree {
+	if err := c.store.makeRoom(r.Container.Tenant); err != nil {
+		c.log.Error("retention of core dumps", "err", err)
+	}
+	if c.store.free() < c.cfg.Keep.MinFree {
 		r.Cut = CutDisk
+		r.Missing = append(r.Missing, "memory: the volume of the core dumps is full")
 		return
 	}
 	err := durable.WriteFile(filepath.Join(c.dir, headFile), func(w io.Writer) error {
@@ -128,7 +139,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 		r.Missing = append(r.Missing, err.Error())
 	}
 	stored, cut, err := writeBody(f, h, m, h.body(), bodyLimits{
-		quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.free() >= c.cfg.MinFree },
+		quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.free() >= c.cfg.Keep.MinFree },
 	})
 	err = errors.Join(err, f.Close())
 	r.StoredBytes, r.Cut = stored, cut

@@ -29,7 +29,7 @@ type tally struct {
 func newTally() *tally {
 	return &tally{
 		bodies: map[string]uint64{BodyFull: 0, BodyTruncated: 0, BodyMini: 0, BodyNone: 0},
-		cut:    map[string]uint64{CutQuota: 0, CutTime: 0, CutGone: 0, CutDisk: 0},
+		cut:    map[string]uint64{CutQuota: 0, CutTime: 0, CutGone: 0, CutDisk: 0, CutRate: 0},
 	}
 }
 

@@ -2,9 +2,11 @@ package coredump
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"strings"
 )
 
@@ -78,6 +80,16 @@ func buildID(head []byte, start uint64, m reader) string {
 		}
 		if id := buildIDNote(notes); id != "" {
 			return id
+		}
+	}
+	return ""
+}
+
+// place names the instruction at pc as any run of the program would: by its module and its offset in that.
+func place(pc uint64, all []Module) string {
+	for _, m := range all {
+		if m.Start <= pc && pc < m.End {
+			return fmt.Sprintf("%s+%#x", cmp.Or(m.BuildID, m.Path), pc-m.Start)
 		}
 	}
 	return ""

@@ -31,6 +31,9 @@ type Record struct {
 	Signal string `json:"signal"` // "SIGSEGV"
 	Code   int    `json:"code"`   // si_code
 	Fault  uint64 `json:"fault,omitempty"`
+	// Place is where the first thread was: a module's build id or path, and the offset in it. Crashes of one place are one
+	// for what is kept.
+	Place string `json:"place,omitempty"`
 	// Note explains a signal that is not what it seems.
 	Note string `json:"note,omitempty"`
 

@@ -47,7 +47,7 @@ type Config struct {
 
 	Quota   uint64        // bytes on disk of one body
 	MaxHold time.Duration // how long a process is held
-	MinFree uint64        // bytes that stay free on the store's volume
+	Keep    Keep
 	Logger  *slog.Logger
 	Now     func() time.Time
 }
@@ -74,15 +74,16 @@ type Service struct {
 
 	bodies chan struct{} // a place for each body that is written
 	counts *tally
+	rate   rate
 }
 
 // New opens the store; nothing is taken before Run.
 func New(cfg Config) (*Service, error) {
-	store, err := OpenStore(cfg.Dir)
+	store, err := OpenStore(cfg.Dir, cfg.Keep, cfg.Now)
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, log: cfg.Logger, store: store, bodies: make(chan struct{}, bodiesAtOnce), counts: newTally()}, nil
+	return &Service{cfg: cfg, log: cfg.Logger, store: store, bodies: make(chan struct{}, bodiesAtOnce), counts: newTally(), rate: rate{seen: map[string][]time.Time{}}}, nil
 }
 
 // Store is where the dumps are.

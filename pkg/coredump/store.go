@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -30,20 +31,28 @@ const (
 	maxRecord  = 32 << 20
 )
 
-// Store is the dumps on disk.
-type Store struct{ dir string }
+// Store is the dumps on disk. Safe for use by several goroutines.
+type Store struct {
+	dir   string
+	keep  Keep
+	now   func() time.Time
+	shelf shelf
+}
 
-// OpenStore makes dir if need be, and removes what a kill left without a record.
-func OpenStore(dir string) (*Store, error) {
+// OpenStore makes dir if need be, and removes what a kill left without a record and what keep does not allow.
+func OpenStore(dir string, keep Keep, now func() time.Time) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("dump store: %w", err)
 	}
-	s := &Store{dir}
+	s := &Store{dir: dir, keep: keep, now: now, shelf: shelf{dumps: map[triton.Tenant][]kept{}}}
 	tenants, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("dump store: %w", err)
 	}
 	for _, t := range tenants {
+		if !t.IsDir() {
+			continue
+		}
 		dumps, err := os.ReadDir(filepath.Join(dir, t.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("dump store: %w", err)
@@ -57,7 +66,10 @@ func OpenStore(dir string) (*Store, error) {
 			}
 		}
 	}
-	return s, nil
+	if err := s.fill(tenants); err != nil {
+		return nil, err
+	}
+	return s, s.Prune()
 }
 
 func validID(id string) bool {
@@ -85,10 +97,13 @@ func (s *Store) begin(r *Record) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return "", fmt.Errorf("new dump: %w", err)
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	err = s.insist(func() error {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+			return err
+		}
+		return os.Mkdir(dir, 0o700)
+	})
+	if err != nil {
 		return "", fmt.Errorf("new dump: %w", err)
 	}
 	return dir, nil
@@ -104,9 +119,11 @@ func (s *Store) save(r *Record) error {
 	if err != nil {
 		return fmt.Errorf("encode dump record: %w", err)
 	}
-	return durable.WriteFile(filepath.Join(dir, recordFile), func(w io.Writer) error {
-		_, err := w.Write(b)
-		return err
+	return s.insist(func() error {
+		return durable.WriteFile(filepath.Join(dir, recordFile), func(w io.Writer) error {
+			_, err := w.Write(b)
+			return err
+		})
 	})
 }
 
@@ -200,12 +217,8 @@ func (s *Store) Remove(tenant triton.Tenant, ref string, operator bool) error {
 	if err != nil {
 		return err
 	}
-	dir, err := s.path(tenant, r.ID)
-	if err != nil {
-		return err
-	}
-	// The record goes first: what is left after a kill is no dump, and removed at the next start.
-	return errors.Join(durable.Remove(filepath.Join(dir, recordFile)), os.RemoveAll(dir))
+	s.forget(tenant, r.ID)
+	return s.drop(tenant, r.ID)
 }
 
 // OpenMini opens the mini core.

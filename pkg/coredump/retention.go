@@ -1,0 +1,218 @@
+package coredump
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/durable"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// Keep bounds what a store holds of one tenant. The oldest dumps go first, whole.
+type Keep struct {
+	Age      time.Duration // since the crash
+	Bytes    uint64        // on disk
+	Dumps    int
+	PerPlace int    // crashes at the same instruction of the same program
+	MinFree  uint64 // bytes that stay free on the volume: dumps of the tenant that wants room go for it
+}
+
+// DefaultKeep is what a daemon keeps; Bytes and MinFree are its flags'.
+var DefaultKeep = Keep{Age: 30 * 24 * time.Hour, Dumps: 256, PerPlace: 10}
+
+// reserveSize is what a full volume still gives to records and mini cores.
+const (
+	reserveSize = 16 << 20
+	reserveFile = "reserve"
+)
+
+// shelf is what is known of the dumps that are complete, so that a crash need not read all records.
+type shelf struct {
+	mu    sync.Mutex
+	dumps map[triton.Tenant][]kept // oldest first
+}
+
+type kept struct {
+	id    string
+	at    time.Time
+	place string
+	bytes uint64
+}
+
+// shelve makes a complete dump one that retention counts, and removes what there is no room for. It never removes r.
+func (s *Store) shelve(r *Record) error {
+	dir, err := s.path(r.Container.Tenant, r.ID)
+	if err != nil {
+		return err
+	}
+	s.shelf.mu.Lock()
+	defer s.shelf.mu.Unlock()
+	k := kept{id: r.ID, at: r.At, place: r.Place, bytes: sizeOf(dir)}
+	tenant := r.Container.Tenant
+	dumps := append(s.shelf.dumps[tenant], k)
+	slices.SortStableFunc(dumps, func(a, b kept) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.id, b.id)) })
+	s.shelf.dumps[tenant] = dumps
+	return errors.Join(s.prune(tenant, r.ID, 0), s.reserve())
+}
+
+// makeRoom removes a tenant's oldest dumps until the volume has room, or none is left.
+func (s *Store) makeRoom(tenant triton.Tenant) error {
+	s.shelf.mu.Lock()
+	defer s.shelf.mu.Unlock()
+	return s.prune(tenant, "", s.keep.MinFree)
+}
+
+// Prune removes what has become too old. It is to be called now and then.
+func (s *Store) Prune() error {
+	s.shelf.mu.Lock()
+	defer s.shelf.mu.Unlock()
+	var errs []error
+	for tenant := range s.shelf.dumps {
+		errs = append(errs, s.prune(tenant, "", 0))
+	}
+	return errors.Join(append(errs, s.reserve())...)
+}
+
+// prune applies Keep to a tenant's dumps, except spared, and removes more until the volume has free bytes. The caller holds shelf.mu.
+func (s *Store) prune(tenant triton.Tenant, spared string, free uint64) error {
+	dumps := s.shelf.dumps[tenant]
+	var total uint64
+	perPlace := map[string]int{}
+	for _, k := range dumps {
+		total += k.bytes
+		perPlace[k.place]++
+	}
+	left, errs := len(dumps), []error(nil)
+	s.shelf.dumps[tenant] = slices.DeleteFunc(dumps, func(k kept) bool {
+		over := s.now().Sub(k.at) > s.keep.Age || total > s.keep.Bytes || left > s.keep.Dumps ||
+			k.place != "" && perPlace[k.place] > s.keep.PerPlace || s.free() < free
+		if !over || k.id == spared {
+			return false
+		}
+		if err := s.drop(tenant, k.id); err != nil {
+			errs = append(errs, err)
+			return false
+		}
+		total, left = total-k.bytes, left-1
+		perPlace[k.place]--
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// forget takes a dump that was removed by hand from the shelf.
+func (s *Store) forget(tenant triton.Tenant, id string) {
+	s.shelf.mu.Lock()
+	defer s.shelf.mu.Unlock()
+	s.shelf.dumps[tenant] = slices.DeleteFunc(s.shelf.dumps[tenant], func(k kept) bool { return k.id == id })
+}
+
+// drop deletes a dump's files. The record goes first: what is left after a kill is no dump, and removed at the next start.
+func (s *Store) drop(tenant triton.Tenant, id string) error {
+	dir, err := s.path(tenant, id)
+	if err != nil {
+		return err
+	}
+	return errors.Join(durable.Remove(filepath.Join(dir, recordFile)), os.RemoveAll(dir))
+}
+
+// reserve makes the file whose room a crash on a full volume gets, while there is room for it.
+func (s *Store) reserve() error {
+	path := filepath.Join(s.dir, reserveFile)
+	if _, err := os.Stat(path); err == nil || s.free() < s.keep.MinFree+reserveSize {
+		return nil
+	}
+	f, err := writeFile(path)
+	if err != nil {
+		return fmt.Errorf("reserve of the dump store: %w", err)
+	}
+	err = unix.Fallocate(int(f.Fd()), 0, 0, reserveSize)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("reserve of the dump store: %w", err), durable.Remove(path))
+	}
+	return nil
+}
+
+// insist calls write, and once more with the reserve's room if the volume is full.
+func (s *Store) insist(write func() error) error {
+	err := write()
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	if gone := os.Remove(filepath.Join(s.dir, reserveFile)); gone != nil {
+		return err
+	}
+	return write()
+}
+
+// sizeOf is what a dump's files take on disk.
+func sizeOf(dir string) uint64 {
+	var n uint64
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		var st unix.Stat_t
+		if unix.Lstat(filepath.Join(dir, e.Name()), &st) == nil {
+			n += uint64(st.Blocks) * 512
+		}
+	}
+	return n
+}
+
+// fill reads what is on disk, at the start.
+func (s *Store) fill(tenants []fs.DirEntry) error {
+	for _, t := range tenants {
+		tenant := triton.Tenant(t.Name())
+		if !t.IsDir() || tenant.Validate() != nil {
+			continue
+		}
+		records, _, err := s.List(tenant, true)
+		if err != nil {
+			return err
+		}
+		slices.Reverse(records)
+		for _, r := range records {
+			s.shelf.dumps[tenant] = append(s.shelf.dumps[tenant], kept{r.ID, r.At, r.Place, sizeOf(filepath.Join(s.dir, t.Name(), r.ID))})
+		}
+	}
+	return nil
+}
+
+// rate allows each place a number of whole dumps an hour: a program that crashes again and again teaches nothing new, and
+// its restarts must not wait for its memory.
+type rate struct {
+	mu   sync.Mutex
+	seen map[string][]time.Time
+}
+
+const (
+	ratePeriod = time.Hour
+	ratePlaces = 4096 // as many places are told apart
+)
+
+// allow counts a crash and reports whether there are not too many in the period.
+func (a *rate) allow(place string, now time.Time, most int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.seen) >= ratePlaces {
+		clear(a.seen)
+	}
+	times := slices.DeleteFunc(a.seen[place], func(t time.Time) bool { return now.Sub(t) > ratePeriod })
+	if ok := len(times) < most; !ok {
+		a.seen[place] = times
+		return false
+	}
+	a.seen[place] = append(times, now)
+	return true
+}
