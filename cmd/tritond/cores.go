@@ -14,11 +14,11 @@ func coreSocket(cfg config) string { return filepath.Join(cfg.RunRoot, "core.soc
 // openCores opens the store of dumps. It is there with --core-pattern=keep too: what was taken before can be read.
 func (d *daemon) openCores() (err error) {
 	keep := coredump.DefaultKeep
-	keep.Bytes, keep.MinFree = uint64(d.cfg.CoreKeep), uint64(d.cfg.MinFree)
+	keep.Bytes = uint64(d.cfg.CoreKeep)
 	d.cores, err = coredump.New(coredump.Config{
 		Dir: filepath.Join(d.cfg.DataRoot, "cores"), Socket: coreSocket(d.cfg), Keeper: d.runtime.Keeper,
 		Find: d.node.CrashSubject, Log: d.node.LastLines, LastMinute: d.node.LastMinute, Saved: d.node.CoreSaved,
-		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), Keep: keep,
+		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), MinFree: uint64(d.cfg.MinFree), Keep: keep,
 		Logger: d.log.With("part", "cores"), Now: time.Now,
 	})
 	if err != nil {

@@ -22,11 +22,10 @@ type Keep struct {
 	Age      time.Duration // since the crash
 	Bytes    uint64        // on disk
 	Dumps    int
-	PerPlace int    // crashes at the same instruction of the same program
-	MinFree  uint64 // bytes that stay free on the volume: dumps of the tenant that wants room go for it
+	PerPlace int // crashes at the same instruction of the same program
 }
 
-// DefaultKeep is what a daemon keeps; Bytes and MinFree are its flags'.
+// DefaultKeep is what a daemon keeps; Bytes is a flag's.
 var DefaultKeep = Keep{Age: 30 * 24 * time.Hour, Dumps: 256, PerPlace: 10}
 
 // reserveSize is what a full volume still gives to records and mini cores.
@@ -68,7 +67,7 @@ func (s *Store) shelve(r *Record) error {
 func (s *Store) makeRoom(tenant triton.Tenant) error {
 	s.shelf.mu.Lock()
 	defer s.shelf.mu.Unlock()
-	return s.prune(tenant, "", s.keep.MinFree)
+	return s.prune(tenant, "", s.minFree)
 }
 
 // Prune removes what has become too old. It is to be called now and then.
@@ -93,8 +92,8 @@ func (s *Store) prune(tenant triton.Tenant, spared string, free uint64) error {
 	}
 	left, errs := len(dumps), []error(nil)
 	s.shelf.dumps[tenant] = slices.DeleteFunc(dumps, func(k kept) bool {
-		over := s.now().Sub(k.at) > s.keep.Age || total > s.keep.Bytes || left > s.keep.Dumps ||
-			k.place != "" && perPlace[k.place] > s.keep.PerPlace || s.free() < free
+		over := s.now().Sub(k.at) > s.bounds.Age || total > s.bounds.Bytes || left > s.bounds.Dumps ||
+			k.place != "" && perPlace[k.place] > s.bounds.PerPlace || s.free() < free
 		if !over || k.id == spared {
 			return false
 		}
@@ -128,7 +127,7 @@ func (s *Store) drop(tenant triton.Tenant, id string) error {
 // reserve makes the file whose room a crash on a full volume gets, while there is room for it.
 func (s *Store) reserve() error {
 	path := filepath.Join(s.dir, reserveFile)
-	if _, err := os.Stat(path); err == nil || s.free() < s.keep.MinFree+reserveSize {
+	if _, err := os.Stat(path); err == nil || s.free() < s.minFree+reserveSize {
 		return nil
 	}
 	f, err := writeFile(path)

@@ -71,7 +71,7 @@ func TestOldDumpsGoFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := testTime
-			s, err := OpenStore(t.TempDir(), tt.keep, func() time.Time { return now })
+			s, err := OpenStore(t.TempDir(), tt.keep, 0, func() time.Time { return now })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +85,7 @@ func TestOldDumpsGoFirst(t *testing.T) {
 			if got := dumpsOf(t, s, "acme"); !slices.Equal(got, want) {
 				t.Errorf("kept %q, want %q", got, want)
 			}
-			again, err := OpenStore(s.dir, tt.keep, s.now)
+			again, err := OpenStore(s.dir, tt.keep, 0, s.now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +99,7 @@ func TestOldDumpsGoFirst(t *testing.T) {
 	}
 }
 
-// TestAFullVolumeTakesARecord: the reserve's room is for what explains most.
+// TestKernelAFullVolumeTakesARecord: the reserve's room is for what explains most.
 func TestKernelAFullVolumeTakesARecord(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=40m"); err != nil {
@@ -110,7 +110,7 @@ func TestKernelAFullVolumeTakesARecord(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s, err := OpenStore(dir, Keep{Age: time.Hour, Bytes: 1 << 40, Dumps: 99, PerPlace: 9}, func() time.Time { return testTime })
+	s, err := OpenStore(dir, Keep{Age: time.Hour, Bytes: 1 << 40, Dumps: 99, PerPlace: 9}, 0, func() time.Time { return testTime })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,7 @@ type Config struct {
 
 	Quota   uint64        // bytes on disk of one body
 	MaxHold time.Duration // how long a process is held
+	MinFree uint64        // bytes that stay free on the store's volume
 	Keep    Keep
 	Logger  *slog.Logger
 	Now     func() time.Time
@@ -79,7 +80,7 @@ type Service struct {
 
 // New opens the store; nothing is taken before Run.
 func New(cfg Config) (*Service, error) {
-	store, err := OpenStore(cfg.Dir, cfg.Keep, cfg.Now)
+	store, err := OpenStore(cfg.Dir, cfg.Keep, cfg.MinFree, cfg.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -33,18 +33,20 @@ const (
 
 // Store is the dumps on disk. Safe for use by several goroutines.
 type Store struct {
-	dir   string
-	keep  Keep
-	now   func() time.Time
-	shelf shelf
+	dir     string
+	bounds  Keep
+	minFree uint64
+	now     func() time.Time
+	shelf   shelf
 }
 
 // OpenStore makes dir if need be, and removes what a kill left without a record and what keep does not allow.
-func OpenStore(dir string, keep Keep, now func() time.Time) (*Store, error) {
+// minFree bytes stay free on the volume: dumps of the tenant that wants room go for it.
+func OpenStore(dir string, keep Keep, minFree uint64, now func() time.Time) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("dump store: %w", err)
 	}
-	s := &Store{dir: dir, keep: keep, now: now, shelf: shelf{dumps: map[triton.Tenant][]kept{}}}
+	s := &Store{dir: dir, bounds: keep, minFree: minFree, now: now, shelf: shelf{dumps: map[triton.Tenant][]kept{}}}
 	tenants, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("dump store: %w", err)

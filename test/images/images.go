@@ -46,7 +46,7 @@ const busyboxPath = "/bin/busybox"
 const layout = "5"
 
 // cflags make small static programs whose bytes do not depend on the folder they are built in.
-var cflags = []string{"-O2", "-static", "-s", "-Wall", "-Werror", "-fno-ident", "-Wl,--build-id=none"}
+var cflags = []string{"-O2", "-static", "-s", "-Wall", "-Werror", "-fno-ident", "-Wl,--build-id=sha1"}
 
 // Build makes the archives below cache, or finds them there: the folder is named after all that goes into them
 // (sources, busybox, compiler version). Callers may run at the same time.
