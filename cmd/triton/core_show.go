@@ -16,7 +16,8 @@ import (
 
 // dump is what is shown of a record: the client does not link the package that makes them.
 type dump struct {
-	ID           string
+	ID, Kind     string
+	Pause        time.Duration `json:"pauseNs"`
 	Container    triton.ContainerKey
 	Name         string
 	Image        string
@@ -129,7 +130,11 @@ func (d *dump) printHead(w io.Writer) {
 		fmt.Fprintf(w, "%s\t%s\n", name, oneLine(fmt.Sprintf(format, args...)))
 	}
 	row("dump", "%s, %s", d.ID, d.At.Local().Format(time.RFC3339Nano))
-	row("signal", "%s, code %d, address %#x", d.Signal, d.Code, d.Fault)
+	if d.Kind != "" {
+		row(d.Kind, "the process stood for %s", d.Pause.Round(10*time.Microsecond))
+	} else {
+		row("signal", "%s, code %d, address %#x", d.Signal, d.Code, d.Fault)
+	}
 	if d.Note != "" {
 		row("", "%s", d.Note)
 	}

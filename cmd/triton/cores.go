@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -43,12 +45,12 @@ func listCores(ctx context.Context, c *client, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "DUMP\tTIME\tCONTAINER\tIMAGE\tPROGRAM\tSIGNAL\tTHREADS\tBODY\tMEMORY\tSTORED")
 	for _, k := range l.Cores {
-		body := k.Body
-		if k.Cut != "" {
-			body += " (" + k.Cut + ")"
+		what := k.Signal
+		if k.Kind != "" {
+			what = k.Kind
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%q\t%s\t%d\t%s\t%s\t%s\n", k.ID, k.At.Local().Format(time.DateTime), k.Name, k.Image,
-			k.Comm, k.Signal, k.ThreadCount, body, mebibytes(k.MemoryBytes), mebibytes(k.StoredBytes))
+			k.Comm, what, k.ThreadCount, bodyOf(k), mebibytes(k.MemoryBytes), mebibytes(k.StoredBytes))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -60,6 +62,39 @@ func listCores(ctx context.Context, c *client, out io.Writer) error {
 }
 
 func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+// snapshot is `triton snapshot CONTAINER`.
+func snapshot(c *client, args []string, out io.Writer) error {
+	fs := flag.NewFlagSet("snapshot", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	query := url.Values{}
+	pid := fs.Int("pid", 1, "")
+	mini := fs.Bool("mini", false, "")
+	pause := fs.Duration("max-pause", 0, "")
+	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+		return usageError("snapshot [-pid N] [-mini] [-max-pause TIME] CONTAINER")
+	}
+	query.Set("pid", strconv.Itoa(*pid))
+	query.Set("mini", strconv.FormatBool(*mini))
+	if *pause != 0 {
+		query.Set("max-pause", pause.String())
+	}
+	var k wire.Core
+	if err := c.do(context.Background(), http.MethodPost, wire.SnapshotPath(fs.Arg(0))+"?"+query.Encode(), nil, &k); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "%s  %s, %d threads, %s of memory; the process stood for %s\n", k.ID, bodyOf(k), k.ThreadCount,
+		mebibytes(k.MemoryBytes), k.Pause.Round(10*time.Microsecond))
+	return err
+}
+
+// bodyOf says how much of the memory a dump has.
+func bodyOf(k wire.Core) string {
+	if k.Cut != "" {
+		return k.Body + " (" + k.Cut + ")"
+	}
+	return k.Body
+}
 
 // pullCore writes a core file; one that did not come whole is removed.
 func pullCore(ctx context.Context, c *client, args []string, out io.Writer) (err error) {

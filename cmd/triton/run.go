@@ -31,6 +31,7 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   cores show DUMP      what is known of one (-json: all of it)
   cores pull DUMP      write its core file to core.DUMP (-o FILE, - for the output; -mini for the mini core)
   cores rm DUMP...     delete dumps
+  snapshot CONTAINER   core of its first process, which goes on (-pid N another; -mini stacks only; -max-pause 10s)
   probes               what is measured, what this kernel refused, what was dropped
 
 TENANT is whom an operator acts for; default: the caller's own
@@ -101,6 +102,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return explain(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "cores":
 		return cores(c, args[1], args[2:], out)
+	case len(args) > 1 && args[0] == "snapshot":
+		return snapshot(c, args[1:], out)
 	case len(args) > 1 && args[0] == "deaths":
 		return deaths(ctx, c, args[1], args[2:], out)
 	case len(args) == 0:

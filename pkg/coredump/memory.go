@@ -136,6 +136,12 @@ func (d *procDir) link(name string) string {
 	return string(b[:n])
 }
 
+// has reports whether procfs has an entry.
+func (d *procDir) has(name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(int(d.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
 // list names what is in a directory of procfs, at most limit entries.
 func (d *procDir) list(name string, limit int) []string {
 	fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -1,6 +1,8 @@
 package coredump
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +33,16 @@ func (r *Record) describe(d *procDir, h *Head) {
 	r.EnvNames = envNames(text("environ"))
 	r.readThreads(d, h)
 	r.readFiles(d, text)
+}
+
+// PidInside is a process's id in the innermost of its namespaces; 0: it is gone. It may mean another process by the time
+// that it is used.
+func PidInside(pid int) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	return lastNumber(string(b), "NSpid:")
 }
 
 // lastNumber returns the last number on the line of status that key begins. A program's name cannot forge one: the kernel

@@ -16,6 +16,7 @@ type Record struct {
 	Image     string              `json:"image"`
 	ImageID   string              `json:"imageID"`
 	Run       int                 `json:"run"`
+	Kind      string              `json:"kind,omitempty"` // KindSnapshot, or empty: a crash
 	At        time.Time           `json:"at"`
 	// OperatorOnly dumps are of setuid programs and the like.
 	OperatorOnly bool `json:"operatorOnly,omitempty"`
@@ -58,6 +59,8 @@ type Record struct {
 
 	MiniAfter time.Duration `json:"miniAfterNs"` // from accept until the mini core was on disk
 	HeldFor   time.Duration `json:"heldForNs"`   // from accept until the process was let go
+	// Pause is how long the process of a snapshot stood.
+	Pause time.Duration `json:"pauseNs,omitempty"`
 	// Missing says what could not be read, and why.
 	Missing []string `json:"missing,omitempty"`
 }

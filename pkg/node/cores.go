@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/pkg/coredump"
@@ -28,6 +29,43 @@ func (n *Node) CrashSubject(cgroupID uint64, path string) (coredump.Subject, boo
 		}
 	}
 	return coredump.Subject{}, false
+}
+
+// LiveProcess finds a process of a container that runs, by its id in the container; 1 is the first. It returns the
+// container and the process's id in the daemon's namespace. errdefs.ErrFailedPrecondition: the container does not run, or
+// is paused.
+func (n *Node) LiveProcess(ctx context.Context, tenant triton.Tenant, ref string, pid int) (coredump.Subject, int, error) {
+	key, err := n.ResolveContainer(ctx, tenant, ref)
+	if err != nil {
+		return coredump.Subject{}, 0, err
+	}
+	c, _, err := n.needTask(key)
+	if err != nil {
+		return coredump.Subject{}, 0, err
+	}
+	if err := c.needThawed("snapshot"); err != nil {
+		return coredump.Subject{}, 0, err
+	}
+	c.mu.Lock()
+	first := c.state.Pid
+	c.mu.Unlock()
+	sub, ok := n.CrashSubject(0, n.cgroupPath(key))
+	if !ok {
+		return coredump.Subject{}, 0, noSuchContainer(ref)
+	}
+	if pid == 1 {
+		return sub, first, nil
+	}
+	pids, err := n.cfg.Cgroups.Pids(n.cgroupPath(key))
+	if err != nil {
+		return coredump.Subject{}, 0, err
+	}
+	for _, host := range pids {
+		if coredump.PidInside(host) == pid {
+			return sub, host, nil
+		}
+	}
+	return coredump.Subject{}, 0, kindf(errdefs.ErrNotFound, "container %s has no process %d", c.name(), pid)
 }
 
 // LastLines returns the last lines of a container's output, oldest first, each with its stream; none where the log

@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/tritond/triton/pkg/auth"
+	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
@@ -20,6 +21,7 @@ import (
 type Node interface {
 	Observe(ctx context.Context, tenant triton.Tenant, ref string) (node.Observed, error)
 	Placement(ctx context.Context, tenant triton.Tenant, ref string) (node.Placed, error)
+	LiveProcess(ctx context.Context, tenant triton.Tenant, ref string, pid int) (coredump.Subject, int, error)
 }
 
 // Config is what the API shows.
@@ -27,9 +29,11 @@ type Config struct {
 	Version wire.Version
 	Node    Node
 	Cores   Cores
-	Deaths  Deaths
-	Probes  func() wire.Probes
-	Vars    func() wire.Vars
+	// Snapshot takes a core of a process that goes on.
+	Snapshot func(ctx context.Context, sub coredump.Subject, pid int, o coredump.SnapshotOptions) (*coredump.Record, error)
+	Deaths   Deaths
+	Probes   func() wire.Probes
+	Vars     func() wire.Vars
 	// LoginLink makes a link to the page that logs its first user in as c.
 	LoginLink func(c auth.Caller) (string, error)
 	Access    Access

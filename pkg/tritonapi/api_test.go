@@ -42,6 +42,13 @@ func (oneContainer) Placement(_ context.Context, tenant triton.Tenant, ref strin
 	return node.Placed{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
 }
 
+func (oneContainer) LiveProcess(_ context.Context, tenant triton.Tenant, ref string, _ int) (coredump.Subject, int, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return coredump.Subject{Name: acmesName}, 4711, nil
+	}
+	return coredump.Subject{}, 0, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
 // oneDump is a store with a dump of acme's container.
 type oneDump struct{}
 
@@ -126,8 +133,11 @@ func (m memory) Delete(_ context.Context, key string) error {
 func newAPI() http.Handler {
 	return New(Config{
 		Node: oneContainer{}, Cores: oneDump{}, Deaths: oneDeath{}, Log: slog.New(slog.DiscardHandler),
-		Probes:    func() wire.Probes { return wire.Probes{} },
-		Vars:      func() wire.Vars { return wire.Vars{} },
+		Probes: func() wire.Probes { return wire.Probes{} },
+		Vars:   func() wire.Vars { return wire.Vars{} },
+		Snapshot: func(_ context.Context, sub coredump.Subject, _ int, _ coredump.SnapshotOptions) (*coredump.Record, error) {
+			return &coredump.Record{ID: acmesDump, Name: sub.Name}, nil
+		},
 		LoginLink: func(c auth.Caller) (string, error) { return "http://page/#" + string(c.Tenant), nil },
 		Access:    auth.New(auth.Config{Store: memory{}, Now: time.Now, Log: slog.New(slog.DiscardHandler)}),
 		Uses:      func(context.Context, triton.Tenant) ([]string, error) { return nil, nil },

@@ -1,9 +1,13 @@
 package tritonapi
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -30,6 +34,7 @@ func coreRoutes() []route {
 		{"GET " + wire.CoresPath, forTenants, (*API).coreList},
 		{"DELETE " + wire.CoresPath + "/{dump}", forTenants, (*API).coreRemove},
 		{one, forTenants, core((*API).coreShow)},
+		{"POST " + wire.Prefix + "containers/{ref}/snapshot", forTenants, (*API).snapshot},
 		{one + "/core", forTenants, core(func(a *API, w http.ResponseWriter, q *http.Request, r *coredump.Record) error {
 			c, err := a.cfg.Cores.OpenCore(r)
 			if err != nil {
@@ -91,10 +96,60 @@ func (a *API) coreList(w http.ResponseWriter, _ *http.Request, c auth.Caller) {
 
 func coreOf(r *coredump.Record) wire.Core {
 	return wire.Core{
-		ID: r.ID, Container: r.Container.ID, Name: r.Name, Image: r.Image, At: r.At, Signal: r.Signal, Note: r.Note, Comm: r.Comm,
+		ID: r.ID, Kind: r.Kind, Pause: r.Pause, Container: r.Container.ID, Name: r.Name, Image: r.Image, At: r.At, Signal: r.Signal, Note: r.Note, Comm: r.Comm,
 		Body: r.Body, Cut: r.Cut, MemoryBytes: r.MemoryBytes, StoredBytes: r.StoredBytes, ThreadCount: len(r.Threads),
 	}
 }
+
+// snapshot takes a core of a process that goes on. It has the parameters mini, pid and max-pause.
+func (a *API) snapshot(w http.ResponseWriter, q *http.Request, c auth.Caller) {
+	o, pid, err := snapshotOptions(q.URL.Query())
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	o.Operator = c.Operator
+	sub, host, err := a.cfg.Node.LiveProcess(q.Context(), c.Tenant, q.PathValue("ref"), pid)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	r, err := a.cfg.Snapshot(q.Context(), sub, host, o)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	a.reply(w, coreOf(r))
+}
+
+// snapshotOptions refuses what it does not know.
+func snapshotOptions(query url.Values) (o coredump.SnapshotOptions, pid int, err error) {
+	pid = 1
+	for name, values := range query {
+		value := values[len(values)-1]
+		switch name {
+		case "mini":
+			o.Mini, err = strconv.ParseBool(value)
+		case "pid":
+			if pid, err = strconv.Atoi(value); err == nil && pid < 1 {
+				err = errors.New("must be 1 or more")
+			}
+		case "max-pause":
+			if o.MaxPause, err = time.ParseDuration(value); err == nil && (o.MaxPause <= 0 || o.MaxPause > maxMaxPause) {
+				err = fmt.Errorf("must be more than nothing and at most %s", maxMaxPause)
+			}
+		default:
+			err = errors.New("unknown parameter")
+		}
+		if err != nil {
+			return o, 0, fmt.Errorf("%s=%s: %w: %w", name, value, err, errdefs.ErrInvalidArgument)
+		}
+	}
+	return o, pid, nil
+}
+
+// maxMaxPause bounds how long a client may make a process stand.
+const maxMaxPause = 5 * time.Minute
 
 // core makes the handler that finds the record of a path for serve.
 func core(serve func(*API, http.ResponseWriter, *http.Request, *coredump.Record) error) func(*API, http.ResponseWriter, *http.Request, auth.Caller) {

@@ -17,6 +17,11 @@ func CorePath(ref, kind string) string {
 	return p
 }
 
+// SnapshotPath takes a core of a container's process when it is posted to.
+func SnapshotPath(ref string) string {
+	return Prefix + "containers/" + url.PathEscape(ref) + "/snapshot"
+}
+
 // CoreList answers GET /triton/v1/cores, newest first.
 type CoreList struct {
 	Cores []Core `json:"cores"`
@@ -26,17 +31,20 @@ type CoreList struct {
 
 // Core summarizes a dump.
 type Core struct {
-	ID          string    `json:"id"`
-	Container   string    `json:"container"`
-	Name        string    `json:"name"`
-	Image       string    `json:"image"`
-	At          time.Time `json:"at"`
-	Signal      string    `json:"signal"`
-	Note        string    `json:"note,omitempty"`
-	Comm        string    `json:"comm"`
-	ThreadCount int       `json:"threadCount"`
-	Body        string    `json:"body"` // full, truncated, mini or none
-	Cut         string    `json:"cut,omitempty"`
-	MemoryBytes uint64    `json:"memoryBytes"`
-	StoredBytes uint64    `json:"storedBytes"`
+	ID   string `json:"id"`
+	Kind string `json:"kind,omitempty"` // "snapshot", or empty: a crash
+	// Pause is how long the process of a snapshot stood.
+	Pause       time.Duration `json:"pauseNs,omitempty"`
+	Container   string        `json:"container"`
+	Name        string        `json:"name"`
+	Image       string        `json:"image"`
+	At          time.Time     `json:"at"`
+	Signal      string        `json:"signal"`
+	Note        string        `json:"note,omitempty"`
+	Comm        string        `json:"comm"`
+	ThreadCount int           `json:"threadCount"`
+	Body        string        `json:"body"` // full, truncated, mini or none
+	Cut         string        `json:"cut,omitempty"`
+	MemoryBytes uint64        `json:"memoryBytes"`
+	StoredBytes uint64        `json:"storedBytes"`
 }

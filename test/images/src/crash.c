@@ -1,5 +1,7 @@
-// Crashes in the way that its argument names, with two threads beside the main one; "big" fills 64 MiB first, "sockets" opens some.
+// Crashes in the way that its argument names, with two threads beside the main one; "big" fills 64 MiB first, "sockets" opens some;
+// "stay" fills as many MiB as the next argument says, and waits.
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <arpa/inet.h>
@@ -35,6 +37,16 @@ static void sockets(void)
 		exit(3);
 }
 
+static void fill(size_t mib)
+{
+	size_t n = mib << 20;
+	unsigned *m = malloc(n);
+	if (!m)
+		exit(3);
+	for (size_t i = 0; i < n / sizeof *m; i++)
+		m[i] = (unsigned)rand();
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t t;
@@ -44,11 +56,14 @@ int main(int argc, char **argv)
 	pthread_barrier_wait(&ready);
 	if (argc > 1 && strcmp(argv[1], "abort") == 0)
 		abort();
-	if (argc > 1 && strcmp(argv[1], "big") == 0) {
-		size_t n = 64 << 20;
-		unsigned *m = malloc(n);
-		for (size_t i = 0; i < n / sizeof *m; i++)
-			m[i] = (unsigned)rand();
+	if (argc > 1 && strcmp(argv[1], "big") == 0)
+		fill(64);
+	if (argc > 2 && strcmp(argv[1], "stay") == 0) {
+		fill((size_t)atoi(argv[2]));
+		puts("ready");
+		fflush(stdout);
+		for (;;)
+			pause();
 	}
 	if (argc > 1 && strcmp(argv[1], "sockets") == 0)
 		sockets();
