@@ -137,7 +137,8 @@ const (
 
 // flags declares every flag on fs.
 func (c *config) flags(fs *flag.FlagSet) {
-	c.MinFree, c.CoreQuota, c.CoreKeep, c.CoreMaxHold, c.MaxContainers = defaultMinFree, defaultCoreQuota, defaultCoreKeep, defaultCoreMaxHold, defaultMaxContainers
+	c.MinFree, c.MaxContainers = defaultMinFree, defaultMaxContainers
+	c.CoreQuota, c.CoreKeep, c.CoreMaxHold = defaultCoreQuota, defaultCoreKeep, defaultCoreMaxHold
 	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
 	fs.StringVar(&c.RunRoot, "run-root", defaultRunRoot, "directory of sockets and run-time state, best on tmpfs")

@@ -57,7 +57,8 @@ func (s *Store) shelve(r *Record) error {
 	defer s.shelf.mu.Unlock()
 	k := kept{id: r.ID, at: r.At, place: r.Place, bytes: sizeOf(dir)}
 	tenant := r.Container.Tenant
-	dumps := append(s.shelf.dumps[tenant], k)
+	dumps := s.shelf.dumps[tenant]
+	dumps = append(dumps, k)
 	slices.SortStableFunc(dumps, func(a, b kept) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.id, b.id)) })
 	s.shelf.dumps[tenant] = dumps
 	return errors.Join(s.prune(tenant, r.ID, 0), s.reserve())

@@ -84,7 +84,10 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, log: cfg.Logger, store: store, bodies: make(chan struct{}, bodiesAtOnce), counts: newTally(), rate: rate{seen: map[string][]time.Time{}}}, nil
+	return &Service{
+		cfg: cfg, log: cfg.Logger, store: store, bodies: make(chan struct{}, bodiesAtOnce), counts: newTally(),
+		rate: rate{seen: map[string][]time.Time{}},
+	}, nil
 }
 
 // Store is where the dumps are.
