@@ -42,6 +42,7 @@ struct thread_info {
 struct sched_info {
 	unsigned long pcount;
 	unsigned long long run_delay; // ns waited on a run queue, since birth
+	unsigned long long last_arrival; // when it came on the CPU, by the run queue's clock
 };
 
 struct sched_entity {

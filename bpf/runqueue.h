@@ -8,6 +8,7 @@
 #ifndef TRITON_RUNQUEUE_H
 #define TRITON_RUNQUEUE_H
 
+#include "delays.h"
 #include "slots.h"
 
 static __always_inline void add_wait(struct slot *slot, u64 ns)
@@ -20,32 +21,46 @@ static __always_inline void add_wait(struct slot *slot, u64 ns)
 	ADD(slot->run_queue_sum_ns, ns);
 }
 
-// switch_out never creates task storage: the run queue's lock is held here, and allocating could need it. A task gets
-// its storage with its first system call and loses no time by that, since the kernel's sums start at its birth.
-static __always_inline void switch_out(struct task_struct *task)
+// charge_run adds the run that ends, and the wait before it, to the task's container; it returns whom it belongs to, 0:
+// nobody, and the wait.
+//
+// It never creates task storage: the run queue's lock is held here, and allocating could need it. A task gets its storage
+// with its first system call and loses no time by that, since the kernel's sums start at its birth.
+static __always_inline u64 charge_run(struct task_struct *task, u64 *wait_ns)
 {
 	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
 	u64 delay, cpu, id;
 	struct slot *slot;
 
 	if (!st)
-		return;
+		return 0;
 	id = cgroup_id_of(task);
 	if (st->cgroup_id != id || st->epoch != epoch)
 		refresh(task, st, id);
 	if (!st->owner)
-		return;
+		return 0;
 	slot = slot_of(st->owner);
 	if (!slot)
-		return;
+		return 0;
 	delay = task->sched_info.run_delay;
 	cpu = task->se.sum_exec_runtime;
-	if (delay > st->run_delay_ns)
-		add_wait(slot, delay - st->run_delay_ns);
+	if (delay > st->run_delay_ns) {
+		*wait_ns = delay - st->run_delay_ns;
+		add_wait(slot, *wait_ns);
+	}
 	if (cpu > st->cpu_ns)
 		ADD(slot->cpu_ns, cpu - st->cpu_ns);
 	st->run_delay_ns = delay;
 	st->cpu_ns = cpu;
+	return st->owner;
+}
+
+static __always_inline void switch_out(struct task_struct *task)
+{
+	u64 wait_ns = 0, owner = charge_run(task, &wait_ns);
+
+	if (count_delays)
+		run_ended(task, owner, wait_ns);
 }
 
 #endif
