@@ -41,8 +41,9 @@ struct thread_info {
 
 struct sched_info {
 	unsigned long pcount;
-	unsigned long long run_delay; // ns waited on a run queue, since birth
+	unsigned long long run_delay;    // ns waited on a run queue, since birth
 	unsigned long long last_arrival; // when it came on the CPU, by the run queue's clock
+	unsigned long long last_queued;  // since when it waits; 0: it does not
 };
 
 struct sched_entity {

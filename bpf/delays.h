@@ -3,11 +3,13 @@
 // Delays: whose tasks had the CPU while a task of a container waited for it.
 //
 // Hook: that of the run queue. Every CPU remembers its last runs; a wait is charged to those that overlap it. Cost: a
-// clock reading and a ring entry per switch of any task, and per wait of a watched one a map update for each run that
-// overlaps it. All times are the run queue's clock, as the kernel notes them in sched_info: the wait that ended when a
-// task came on the CPU began so long before (see runqueue.h). What overlaps no run that is remembered, because the CPU was
-// idle, the task waited on another CPU first, or the run is too long ago, is charged to UNATTRIBUTED. A container that its
-// own quota holds back waits too: whoever runs meanwhile is charged, and the quota's own counters tell.
+// ring entry per switch of any task, and per wait of a watched one an addition for each run that overlaps it. All times
+// are the run queue's clock, as the kernel notes them in sched_info; no clock is read: while a task waits on a CPU that
+// CPU is not idle, so a run lasts until the next one begins.
+//
+// What is charged to UNATTRIBUTED: waiting on another CPU before the task was moved to this one, runs too long ago to be
+// remembered, and the first wait after the hook was attached. A container that its own quota holds back waits too:
+// whoever runs meanwhile is charged, and the quota's own counters tell.
 #ifndef TRITON_DELAYS_H
 #define TRITON_DELAYS_H
 
@@ -21,13 +23,14 @@
 
 struct run {
 	u64 start_ns;
-	u64 end_ns;
 	u64 owner; // or HOST
 };
 
 struct cpu_runs {
-	u64 switched_ns; // CLOCK_MONOTONIC of the last switch
-	u64 next;
+	u64 arming;    // of the hook, for which the rest holds
+	u64 runs;      // remembered since then
+	u64 queued_ns; // since when the task that has the CPU had waited on it
+	u64 pid;       // of that task
 	struct run ring[RUNS];
 };
 
@@ -43,7 +46,8 @@ struct {
 	__type(value, struct cpu_runs);
 } recent_runs SEC(".maps");
 
-// delays has nanoseconds. Preallocated: the run queue's lock is held where it is added to.
+// delays has nanoseconds. Preallocated: the run queue's lock is held where it is added to. User space deletes the entries
+// of containers that are watched no more.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1); // set by the loader
@@ -51,8 +55,7 @@ struct {
 	__type(value, u64);
 } delays SEC(".maps");
 
-const volatile bool count_delays = 0;
-
+u64 arming = 1;            // grows each time that the hook is attached: what was remembered before has a gap
 u64 delays_dropped_ns = 0; // waits that found no room in delays
 
 static __noinline void add_delay(u64 victim, u64 culprit, u64 ns)
@@ -67,48 +70,58 @@ static __noinline void add_delay(u64 victim, u64 culprit, u64 ns)
 	__sync_fetch_and_add(sum ? sum : &delays_dropped_ns, ns);
 }
 
-// blame charges the wait of a task that came on the CPU at until.
-static __noinline void blame(struct cpu_runs *cpu, u64 victim, u64 until, u64 wait_ns)
+// blame charges a wait that lasted from..until on this CPU, and other_ns that was waited elsewhere before.
+static __noinline void blame(struct cpu_runs *cpu, u64 victim, u64 from, u64 until, u64 other_ns)
 {
-	u64 from = until - wait_ns, rest = wait_ns, begin, end;
+	u64 runs = cpu->runs;
 
-	for (u64 i = 1; i <= RUNS; i++) {
-		struct run *run = &cpu->ring[(cpu->next - i) & (RUNS - 1)];
+	for (u64 i = 1; i <= RUNS && i <= runs && until > from; i++) {
+		struct run *run = &cpu->ring[(runs - i) & (RUNS - 1)];
+		u64 begin = run->start_ns > from ? run->start_ns : from;
 
-		begin = run->start_ns > from ? run->start_ns : from;
-		end = run->end_ns < until ? run->end_ns : until;
-		if (end <= from)
-			break; // and so did those before it
-		if (end > begin) {
-			add_delay(victim, run->owner, end - begin);
-			rest -= end - begin;
-		}
-		until = run->start_ns;
+		if (begin >= until)
+			continue;
+		add_delay(victim, run->owner, until - begin);
+		until = begin;
 	}
-	if (rest)
-		add_delay(victim, UNATTRIBUTED, rest);
+	if (until > from)
+		other_ns += until - from;
+	if (other_ns)
+		add_delay(victim, UNATTRIBUTED, other_ns);
 }
 
-// run_ended is called when a task leaves the CPU: its wait before is charged, and its run remembered.
-static __always_inline void run_ended(struct task_struct *task, u64 owner, u64 wait_ns)
+// note_switch is called when a task leaves the CPU: its wait before is charged if it has an owner, and its run remembered.
+static __always_inline void note_switch(struct task_struct *task, struct task_struct *next, u64 owner, u64 wait_ns)
 {
 	u32 zero = 0;
 	struct cpu_runs *cpu = bpf_map_lookup_elem(&recent_runs, &zero);
-	u64 now = bpf_ktime_get_ns(), ran_ns, start = task->sched_info.last_arrival;
+	u64 arrival = task->sched_info.last_arrival, queued, pid;
 	struct run *run;
 
 	if (!cpu)
 		return;
-	ran_ns = now - cpu->switched_ns;
-	cpu->switched_ns = now;
+	if (cpu->arming != arming) {
+		cpu->arming = arming;
+		cpu->runs = 0;
+		cpu->pid = -1;
+	}
+	queued = cpu->queued_ns;
+	pid = cpu->pid;
+	cpu->queued_ns = next->sched_info.last_queued; // until the switch is done
+	cpu->pid = next->pid;
 	if (!task->pid)
 		return; // the idle task
-	if (wait_ns)
-		blame(cpu, owner, start, wait_ns);
-	run = &cpu->ring[cpu->next++ & (RUNS - 1)];
-	run->start_ns = start;
-	run->end_ns = start + ran_ns; // too late when the hook has only now been attached; blame stops at the next one's start
+	if (wait_ns) {
+		u64 here = pid == task->pid && queued && queued < arrival ? arrival - queued : 0;
+
+		if (here > wait_ns)
+			here = wait_ns; // begun before the watch
+		blame(cpu, owner, arrival - here, arrival, wait_ns - here);
+	}
+	run = &cpu->ring[cpu->runs & (RUNS - 1)];
+	run->start_ns = arrival;
 	run->owner = owner;
+	cpu->runs++;
 }
 
 #endif

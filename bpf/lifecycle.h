@@ -70,6 +70,8 @@ static __always_inline void process_exec(struct task_struct *task)
 		st->epoch = 0; // what was looked up for the runtime's setup does not hold for the program
 	if (!slot)
 		return;
+	if (!st)
+		bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE); // as in process_fork
 	ADD(slot->execs, 1);
 	e = reserve(slot, task, owner, EVENT_EXEC);
 	if (e)
@@ -112,6 +114,8 @@ static __always_inline void process_fork(struct task_struct *child)
 
 	if (!slot)
 		return;
+	// For the run queue, which must not make it, where no system call does.
+	bpf_task_storage_get(&tasks, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (BPF_CORE_READ(child, pid) == BPF_CORE_READ(child, tgid))
 		ADD(slot->forks, 1);
 	else

@@ -21,6 +21,25 @@ type MeasureCell struct {
 	Buckets [37]uint64
 }
 
+type MeasureCpuRuns struct {
+	_        structs.HostLayout
+	Arming   uint64
+	Runs     uint64
+	QueuedNs uint64
+	Pid      uint64
+	Ring     [64]struct {
+		_       structs.HostLayout
+		StartNs uint64
+		Owner   uint64
+	}
+}
+
+type MeasureDelayKey struct {
+	_       structs.HostLayout
+	Victim  uint64
+	Culprit uint64
+}
+
 type MeasureEvent struct {
 	_        structs.HostLayout
 	AtNs     uint64
@@ -85,11 +104,13 @@ type MeasureTaskState struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	MeasureMapCells            = "cells"
+	MeasureMapDelays           = "delays"
 	MeasureMapEvents           = "events"
 	MeasureMapExits            = "exits"
 	MeasureMapFreeCells        = "free_cells"
 	MeasureMapOwnersBlkio      = "owners_blkio"
 	MeasureMapOwnersV2         = "owners_v2"
+	MeasureMapRecentRuns       = "recent_runs"
 	MeasureMapSlots            = "slots"
 	MeasureMapTasks            = "tasks"
 	MeasureProgBlockIos        = "block_ios"
@@ -102,7 +123,9 @@ const (
 	MeasureProgSignals         = "signals"
 	MeasureProgSysEnter        = "sys_enter"
 	MeasureProgSysExit         = "sys_exit"
+	MeasureVarArming           = "arming"
 	MeasureVarCellLimit        = "cell_limit"
+	MeasureVarDelaysDroppedNs  = "delays_dropped_ns"
 	MeasureVarEpoch            = "epoch"
 	MeasureVarExclusive        = "exclusive"
 	MeasureVarFreshCells       = "fresh_cells"
@@ -169,11 +192,13 @@ type MeasureProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type MeasureMapSpecs struct {
 	Cells       *ebpf.MapSpec `ebpf:"cells"`
+	Delays      *ebpf.MapSpec `ebpf:"delays"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Exits       *ebpf.MapSpec `ebpf:"exits"`
 	FreeCells   *ebpf.MapSpec `ebpf:"free_cells"`
 	OwnersBlkio *ebpf.MapSpec `ebpf:"owners_blkio"`
 	OwnersV2    *ebpf.MapSpec `ebpf:"owners_v2"`
+	RecentRuns  *ebpf.MapSpec `ebpf:"recent_runs"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Tasks       *ebpf.MapSpec `ebpf:"tasks"`
 }
@@ -182,12 +207,14 @@ type MeasureMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MeasureVariableSpecs struct {
-	CellLimit   *ebpf.VariableSpec `ebpf:"cell_limit"`
-	Epoch       *ebpf.VariableSpec `ebpf:"epoch"`
-	Exclusive   *ebpf.VariableSpec `ebpf:"exclusive"`
-	FreshCells  *ebpf.VariableSpec `ebpf:"fresh_cells"`
-	Shards      *ebpf.VariableSpec `ebpf:"shards"`
-	UnusedEvent *ebpf.VariableSpec `ebpf:"unused_event"`
+	Arming          *ebpf.VariableSpec `ebpf:"arming"`
+	CellLimit       *ebpf.VariableSpec `ebpf:"cell_limit"`
+	DelaysDroppedNs *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
+	Epoch           *ebpf.VariableSpec `ebpf:"epoch"`
+	Exclusive       *ebpf.VariableSpec `ebpf:"exclusive"`
+	FreshCells      *ebpf.VariableSpec `ebpf:"fresh_cells"`
+	Shards          *ebpf.VariableSpec `ebpf:"shards"`
+	UnusedEvent     *ebpf.VariableSpec `ebpf:"unused_event"`
 }
 
 // MeasureObjects contains all objects after they have been loaded into the kernel.
@@ -211,11 +238,13 @@ func (o *MeasureObjects) Close() error {
 // It can be passed to LoadMeasureObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MeasureMaps struct {
 	Cells       *ebpf.Map `ebpf:"cells"`
+	Delays      *ebpf.Map `ebpf:"delays"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Exits       *ebpf.Map `ebpf:"exits"`
 	FreeCells   *ebpf.Map `ebpf:"free_cells"`
 	OwnersBlkio *ebpf.Map `ebpf:"owners_blkio"`
 	OwnersV2    *ebpf.Map `ebpf:"owners_v2"`
+	RecentRuns  *ebpf.Map `ebpf:"recent_runs"`
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Tasks       *ebpf.Map `ebpf:"tasks"`
 }
@@ -223,11 +252,13 @@ type MeasureMaps struct {
 func (m *MeasureMaps) Close() error {
 	return _MeasureClose(
 		m.Cells,
+		m.Delays,
 		m.Events,
 		m.Exits,
 		m.FreeCells,
 		m.OwnersBlkio,
 		m.OwnersV2,
+		m.RecentRuns,
 		m.Slots,
 		m.Tasks,
 	)
@@ -237,12 +268,14 @@ func (m *MeasureMaps) Close() error {
 //
 // It can be passed to LoadMeasureObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MeasureVariables struct {
-	CellLimit   *ebpf.Variable `ebpf:"cell_limit"`
-	Epoch       *ebpf.Variable `ebpf:"epoch"`
-	Exclusive   *ebpf.Variable `ebpf:"exclusive"`
-	FreshCells  *ebpf.Variable `ebpf:"fresh_cells"`
-	Shards      *ebpf.Variable `ebpf:"shards"`
-	UnusedEvent *ebpf.Variable `ebpf:"unused_event"`
+	Arming          *ebpf.Variable `ebpf:"arming"`
+	CellLimit       *ebpf.Variable `ebpf:"cell_limit"`
+	DelaysDroppedNs *ebpf.Variable `ebpf:"delays_dropped_ns"`
+	Epoch           *ebpf.Variable `ebpf:"epoch"`
+	Exclusive       *ebpf.Variable `ebpf:"exclusive"`
+	FreshCells      *ebpf.Variable `ebpf:"fresh_cells"`
+	Shards          *ebpf.Variable `ebpf:"shards"`
+	UnusedEvent     *ebpf.Variable `ebpf:"unused_event"`
 }
 
 // MeasurePrograms contains all programs after they have been loaded into the kernel.

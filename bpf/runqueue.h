@@ -25,7 +25,7 @@ static __always_inline void add_wait(struct slot *slot, u64 ns)
 // nobody, and the wait.
 //
 // It never creates task storage: the run queue's lock is held here, and allocating could need it. A task gets its storage
-// with its first system call and loses no time by that, since the kernel's sums start at its birth.
+// at its birth, or with an exec or a system call, and loses no time by that, since the kernel's sums start at its birth.
 static __always_inline u64 charge_run(struct task_struct *task, u64 *wait_ns)
 {
 	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
@@ -55,12 +55,11 @@ static __always_inline u64 charge_run(struct task_struct *task, u64 *wait_ns)
 	return st->owner;
 }
 
-static __always_inline void switch_out(struct task_struct *task)
+static __always_inline void switch_out(struct task_struct *task, struct task_struct *next)
 {
 	u64 wait_ns = 0, owner = charge_run(task, &wait_ns);
 
-	if (count_delays)
-		run_ended(task, owner, wait_ns);
+	note_switch(task, next, owner, wait_ns);
 }
 
 #endif

@@ -36,6 +36,25 @@ type FunctionsCell struct {
 	Buckets [37]uint64
 }
 
+type FunctionsCpuRuns struct {
+	_        structs.HostLayout
+	Arming   uint64
+	Runs     uint64
+	QueuedNs uint64
+	Pid      uint64
+	Ring     [64]struct {
+		_       structs.HostLayout
+		StartNs uint64
+		Owner   uint64
+	}
+}
+
+type FunctionsDelayKey struct {
+	_       structs.HostLayout
+	Victim  uint64
+	Culprit uint64
+}
+
 type FunctionsExitArgs struct {
 	_      structs.HostLayout
 	Forker uint32
@@ -104,11 +123,13 @@ type FunctionsTaskState struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	FunctionsMapCells              = "cells"
+	FunctionsMapDelays             = "delays"
 	FunctionsMapExitCounts         = "exit_counts"
 	FunctionsMapExits              = "exits"
 	FunctionsMapFreeCells          = "free_cells"
 	FunctionsMapOwnersV2           = "owners_v2"
 	FunctionsMapParents            = "parents"
+	FunctionsMapRecentRuns         = "recent_runs"
 	FunctionsMapSenders            = "senders"
 	FunctionsMapSlots              = "slots"
 	FunctionsMapTasks              = "tasks"
@@ -120,7 +141,9 @@ const (
 	FunctionsProgTestChildEnded    = "test_child_ended"
 	FunctionsProgTestEnter         = "test_enter"
 	FunctionsProgTestLeaveUnpaired = "test_leave_unpaired"
+	FunctionsVarArming             = "arming"
 	FunctionsVarCellLimit          = "cell_limit"
+	FunctionsVarDelaysDroppedNs    = "delays_dropped_ns"
 	FunctionsVarEpoch              = "epoch"
 	FunctionsVarExclusive          = "exclusive"
 	FunctionsVarFreshCells         = "fresh_cells"
@@ -184,11 +207,13 @@ type FunctionsProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FunctionsMapSpecs struct {
 	Cells      *ebpf.MapSpec `ebpf:"cells"`
+	Delays     *ebpf.MapSpec `ebpf:"delays"`
 	ExitCounts *ebpf.MapSpec `ebpf:"exit_counts"`
 	Exits      *ebpf.MapSpec `ebpf:"exits"`
 	FreeCells  *ebpf.MapSpec `ebpf:"free_cells"`
 	OwnersV2   *ebpf.MapSpec `ebpf:"owners_v2"`
 	Parents    *ebpf.MapSpec `ebpf:"parents"`
+	RecentRuns *ebpf.MapSpec `ebpf:"recent_runs"`
 	Senders    *ebpf.MapSpec `ebpf:"senders"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Tasks      *ebpf.MapSpec `ebpf:"tasks"`
@@ -198,11 +223,13 @@ type FunctionsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FunctionsVariableSpecs struct {
-	CellLimit  *ebpf.VariableSpec `ebpf:"cell_limit"`
-	Epoch      *ebpf.VariableSpec `ebpf:"epoch"`
-	Exclusive  *ebpf.VariableSpec `ebpf:"exclusive"`
-	FreshCells *ebpf.VariableSpec `ebpf:"fresh_cells"`
-	Shards     *ebpf.VariableSpec `ebpf:"shards"`
+	Arming          *ebpf.VariableSpec `ebpf:"arming"`
+	CellLimit       *ebpf.VariableSpec `ebpf:"cell_limit"`
+	DelaysDroppedNs *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
+	Epoch           *ebpf.VariableSpec `ebpf:"epoch"`
+	Exclusive       *ebpf.VariableSpec `ebpf:"exclusive"`
+	FreshCells      *ebpf.VariableSpec `ebpf:"fresh_cells"`
+	Shards          *ebpf.VariableSpec `ebpf:"shards"`
 }
 
 // FunctionsObjects contains all objects after they have been loaded into the kernel.
@@ -226,11 +253,13 @@ func (o *FunctionsObjects) Close() error {
 // It can be passed to LoadFunctionsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FunctionsMaps struct {
 	Cells      *ebpf.Map `ebpf:"cells"`
+	Delays     *ebpf.Map `ebpf:"delays"`
 	ExitCounts *ebpf.Map `ebpf:"exit_counts"`
 	Exits      *ebpf.Map `ebpf:"exits"`
 	FreeCells  *ebpf.Map `ebpf:"free_cells"`
 	OwnersV2   *ebpf.Map `ebpf:"owners_v2"`
 	Parents    *ebpf.Map `ebpf:"parents"`
+	RecentRuns *ebpf.Map `ebpf:"recent_runs"`
 	Senders    *ebpf.Map `ebpf:"senders"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Tasks      *ebpf.Map `ebpf:"tasks"`
@@ -239,11 +268,13 @@ type FunctionsMaps struct {
 func (m *FunctionsMaps) Close() error {
 	return _FunctionsClose(
 		m.Cells,
+		m.Delays,
 		m.ExitCounts,
 		m.Exits,
 		m.FreeCells,
 		m.OwnersV2,
 		m.Parents,
+		m.RecentRuns,
 		m.Senders,
 		m.Slots,
 		m.Tasks,
@@ -254,11 +285,13 @@ func (m *FunctionsMaps) Close() error {
 //
 // It can be passed to LoadFunctionsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FunctionsVariables struct {
-	CellLimit  *ebpf.Variable `ebpf:"cell_limit"`
-	Epoch      *ebpf.Variable `ebpf:"epoch"`
-	Exclusive  *ebpf.Variable `ebpf:"exclusive"`
-	FreshCells *ebpf.Variable `ebpf:"fresh_cells"`
-	Shards     *ebpf.Variable `ebpf:"shards"`
+	Arming          *ebpf.Variable `ebpf:"arming"`
+	CellLimit       *ebpf.Variable `ebpf:"cell_limit"`
+	DelaysDroppedNs *ebpf.Variable `ebpf:"delays_dropped_ns"`
+	Epoch           *ebpf.Variable `ebpf:"epoch"`
+	Exclusive       *ebpf.Variable `ebpf:"exclusive"`
+	FreshCells      *ebpf.Variable `ebpf:"fresh_cells"`
+	Shards          *ebpf.Variable `ebpf:"shards"`
 }
 
 // FunctionsPrograms contains all programs after they have been loaded into the kernel.

@@ -204,6 +204,7 @@ func bootTime() time.Time {
 // Drops counts what was lost since Open, by reason: ring (event records, the ring was full), queue (records, a
 // subscriber was too slow), unowned (records that arrived after their container's slot was freed), malformed (records),
 // cells (calls counted under SyscallOther because the pool was empty), storage (calls counted without duration),
+// delay_ns (nanoseconds of waiting, the matrix of delays was full),
 // exits (exit statuses, the map was full), missed (program runs skipped by the kernel), peers (changes of connections,
 // the map was full), sockets (connections whose times are not counted: the kernel gave no storage).
 func (p *Probes) Drops() map[string]uint64 {
@@ -225,6 +226,10 @@ func (p *Probes) Drops() map[string]uint64 {
 	}
 	d["exits"] = p.exits.count(exitsFull)
 	d["missed"] = p.kernel.missed()
+	var lost uint64
+	if err := p.kernel.variables[bpf.MeasureVarDelaysDroppedNs].Get(&lost); err == nil { // a variable of a loaded program can be read
+		d["delay_ns"] = lost
+	}
 	if p.peers != nil {
 		var n uint64
 		if err := p.peers.dropped.Get(&n); err == nil { // a variable of a loaded program can be read

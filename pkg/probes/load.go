@@ -109,6 +109,7 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 	spec.Maps[bpf.MeasureMapCells].MaxEntries = uint32(cells)
 	spec.Maps[bpf.MeasureMapFreeCells].MaxEntries = uint32(cells)
 	spec.Maps[bpf.MeasureMapOwnersV2].MaxEntries = uint32(cfg.MaxContainers)
+	spec.Maps[bpf.MeasureMapDelays].MaxEntries = uint32(cfg.MaxContainers * delaysPerContainer)
 	spec.Maps[bpf.MeasureMapOwnersBlkio].MaxEntries = uint32(cfg.MaxContainers)
 	for name, value := range map[string]any{
 		bpf.MeasureVarShards:     uint32(k.shards),

@@ -261,6 +261,9 @@ func (p *Probes) arm() error {
 	if p.armed {
 		return nil
 	}
+	if err := p.kernel.nextArming(); err != nil {
+		return err
+	}
 	for _, name := range p.cfg.Level.hot() {
 		prog := p.kernel.programs[name]
 		if prog == nil {

@@ -235,6 +235,9 @@ func (p *Probes) reap() error {
 			return fmt.Errorf("free slot %d of %s: %w", w.Slot, w.Key, err)
 		}
 	}
+	if err := p.forgetDelays(); err != nil {
+		return err
+	}
 	if p.peers == nil {
 		return nil
 	}

@@ -1,0 +1,123 @@
+package probes
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// pin keeps a process on one CPU.
+func (p *process) pin(t *testing.T, cpu int) {
+	t.Helper()
+	one := unix.CPUSet{}
+	one.Set(cpu)
+	if err := unix.SchedSetaffinity(p.cmd.Process.Pid, &one); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// schedstat is how long the first thread of a process, which may be a zombie, ran and waited.
+func (p *process) schedstat(t *testing.T) (ran, waited time.Duration) {
+	t.Helper()
+	f := strings.Fields(readFile(t, fmt.Sprintf("/proc/%d/schedstat", p.cmd.Process.Pid)))
+	return time.Duration(parse(t, f[0])), time.Duration(parse(t, f[1]))
+}
+
+// waitsOf has the waits of a victim by kind of culprit, and by container.
+func waitsOf(t *testing.T, p *Probes, victim triton.ContainerKey) (map[triton.Culprit]time.Duration, map[triton.ContainerKey]time.Duration) {
+	t.Helper()
+	all, err := p.Delays()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds, containers := map[triton.Culprit]time.Duration{}, map[triton.ContainerKey]time.Duration{}
+	for _, d := range all[victim] {
+		kinds[d.Culprit] += d.Wait
+		if d.Culprit == triton.CulpritContainer {
+			containers[d.Container] += d.Wait
+		}
+	}
+	return kinds, containers
+}
+
+// One victim and one culprit share a CPU, an innocent has another one. The victim never sleeps, so whenever the culprit
+// runs the victim waits for it: what it is charged is the culprit's own CPU time, of which the kernel's schedstat is the
+// witness. They may differ by a tenth: the run queue's clock has the time of interrupts in it, which schedstat has not, and
+// the culprit ran a little before the victim began. The row's sum is the victim's run_delay, to the nanosecond.
+func TestKernelDelaysNameTheCulprit(t *testing.T) {
+	for _, level := range []Level{Detail, Counters} {
+		t.Run(string(level), func(t *testing.T) {
+			p := open(t, Config{Level: level})
+			begin := func(cpu int, calls string) (triton.ContainerKey, *process) {
+				key, cg := watch(t, p)
+				proc := start(t, cg, actorBinary(t), "gate", actorBinary(t), "churn", calls)
+				proc.paused(t)
+				proc.pin(t, cpu)
+				return key, proc
+			}
+			victimKey, victim := begin(0, "2000000000")
+			culpritKey, culprit := begin(0, "1500000")
+			innocentKey, innocent := begin(1, "1500000")
+			victim.release(t)
+			innocent.release(t)
+			culprit.release(t)
+			for _, proc := range []*process{culprit, innocent} {
+				eventually(t, "actor ended", func() bool { return procState(proc.cmd.Process.Pid) == "Z" })
+			}
+			victim.cmd.Process.Kill()
+			eventually(t, "victim ended", func() bool { return procState(victim.cmd.Process.Pid) == "Z" })
+
+			ran, _ := culprit.schedstat(t)
+			_, waited := victim.schedstat(t)
+			kinds, containers := waitsOf(t, p, victimKey)
+			if got := containers[culpritKey]; got < ran*9/10 || got > ran*11/10 {
+				t.Errorf("the culprit is charged %v, it ran %v", got, ran)
+			}
+			if got := containers[innocentKey]; got != 0 {
+				t.Errorf("the innocent is charged %v", got)
+			}
+			var sum time.Duration
+			for _, wait := range kinds {
+				sum += wait
+			}
+			if sum != waited {
+				t.Errorf("the row has %v, the victim waited %v", sum, waited)
+			}
+			if got := kinds[triton.CulpritUnknown]; got > waited/10 {
+				t.Errorf("%v of %v are unattributed", got, waited)
+			}
+			endCulprit(t, p, victimKey, culpritKey, kinds)
+		})
+	}
+}
+
+// endCulprit: what a culprit did stays when it has ended, under another name.
+func endCulprit(t *testing.T, p *Probes, victim, culprit triton.ContainerKey, before map[triton.Culprit]time.Duration) {
+	t.Helper()
+	if _, err := p.Unwatch(culprit); err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"retired", "freed"} {
+		kinds, containers := waitsOf(t, p, victim)
+		if containers[culprit] != 0 || kinds[triton.CulpritEnded]+kinds[triton.CulpritContainer] != before[triton.CulpritContainer] {
+			t.Errorf("%s: %v, before the culprit's end %v", when, kinds, before)
+		}
+		if err := p.reap(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.Unwatch(victim); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.reap(); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := p.Delays(); err != nil || len(all[victim]) != 0 {
+		t.Errorf("a container that ended has delays: %v, %v", all[victim], err)
+	}
+}
