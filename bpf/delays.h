@@ -46,7 +46,7 @@ struct {
 	__type(value, struct cpu_runs);
 } recent_runs SEC(".maps");
 
-// delays has nanoseconds. Preallocated: the run queue's lock is held where it is added to. User space deletes the entries
+// delays has nanoseconds, but for those of victims by themselves, which are frequent and in their slots. Preallocated: the run queue's lock is held where it is added to. User space deletes the entries
 // of containers that are watched no more.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -73,7 +73,8 @@ static __noinline void add_delay(u64 victim, u64 culprit, u64 ns)
 // blame charges a wait that lasted from..until on this CPU, and other_ns that was waited elsewhere before.
 static __noinline void blame(struct cpu_runs *cpu, u64 victim, u64 from, u64 until, u64 other_ns)
 {
-	u64 runs = cpu->runs;
+	u64 runs = cpu->runs, self_ns = 0;
+	struct slot *slot;
 
 	for (u64 i = 1; i <= RUNS && i <= runs && until > from; i++) {
 		struct run *run = &cpu->ring[(runs - i) & (RUNS - 1)];
@@ -81,13 +82,18 @@ static __noinline void blame(struct cpu_runs *cpu, u64 victim, u64 from, u64 unt
 
 		if (begin >= until)
 			continue;
-		add_delay(victim, run->owner, until - begin);
+		if (run->owner == victim)
+			self_ns += until - begin;
+		else
+			add_delay(victim, run->owner, until - begin);
 		until = begin;
 	}
 	if (until > from)
 		other_ns += until - from;
 	if (other_ns)
 		add_delay(victim, UNATTRIBUTED, other_ns);
+	if (self_ns && (slot = slot_of(victim)))
+		ADD(slot->self_delay_ns, self_ns);
 }
 
 // note_switch is called when a task leaves the CPU: its wait before is charged if it has an owner, and its run remembered.

@@ -84,7 +84,7 @@ type MeasureSlot struct {
 	BlockWrites     uint64
 	BlockReadBytes  uint64
 	BlockWriteBytes uint64
-	Spare           uint64
+	SelfDelayNs     uint64
 	Cells           [512]uint32
 }
 

@@ -42,7 +42,7 @@ struct slot {
 	u64 block_writes;
 	u64 block_read_bytes;
 	u64 block_write_bytes;
-	u64 spare;
+	u64 self_delay_ns; // waited while a task of the same container had the CPU; other culprits are in delays
 	u32 cells[SYSCALLS]; // 0: none yet
 };
 

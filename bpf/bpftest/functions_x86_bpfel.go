@@ -103,7 +103,7 @@ type FunctionsSlot struct {
 	BlockWrites     uint64
 	BlockReadBytes  uint64
 	BlockWriteBytes uint64
-	Spare           uint64
+	SelfDelayNs     uint64
 	Cells           [512]uint32
 }
 

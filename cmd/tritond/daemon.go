@@ -251,7 +251,7 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 func (d *daemon) openTelemetry() error {
 	cfg := telemetry.Config{
 		Node: d.static.Name, Log: d.log.With("part", "telemetry"), Drops: d.probes.Drops, Missing: d.missingProbes, PerSyscall: d.cfg.PerSyscall,
-		Build: telemetry.Build{Version: version, Revision: commit, Go: goruntime.Version()},
+		Build: telemetry.Build{Version: version, Revision: commit, Go: goruntime.Version()}, Delays: d.probes.Delays,
 	}
 	if d.cfg.PerPeer {
 		cfg.Peers, cfg.Names = d.probes.Peers, func() map[netip.Addr]string { return d.node.Names() }

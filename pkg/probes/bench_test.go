@@ -52,10 +52,53 @@ func BenchmarkKernelWatchedSyscall(b *testing.B) {
 	b.ReportMetric(math.Round(100*added("watched")/added("empty"))/100, "watched/empty")
 }
 
+// BenchmarkKernelRunQueuePingPong tells what run-queue accounting, delays included, costs two processes that pass a byte to
+// and fro on one CPU: nothing but switches and waits. One iteration is one round, with and without, interleaved; reported
+// is the ratio of the minima of the time per round trip. The goal is 1.05.
+func BenchmarkKernelRunQueuePingPong(b *testing.B) {
+	const trips = 50_000
+	p := open(b, Config{Linger: -1, Level: Counters})
+	key, cg := newKey(), newCgroup(b)
+	if _, err := p.Watch(key, CgroupIDs{V2: cg.id}); err != nil { // so that both processes have their storage from birth
+		b.Fatal(err)
+	}
+	proc := onLastCPU(b, start(b, newCgroup(b), "/bin/sh", "-c", "echo $$ >"+cg.dir+"/cgroup.procs && exec "+actorBinary(b)+" pingpong "+strconv.Itoa(trips)))
+	proc.paused(b)
+	if _, err := p.Unwatch(key); err != nil {
+		b.Fatal(err)
+	}
+	best := map[string]float64{}
+	round := func(name string) {
+		ns := proc.clock(b) / trips
+		if old, ok := best[name]; !ok || ns < old {
+			best[name] = ns
+		}
+	}
+	for b.Loop() {
+		round("none")
+		if _, err := p.Watch(key, CgroupIDs{V2: cg.id}); err != nil {
+			b.Fatal(err)
+		}
+		round("watched")
+		if t, err := p.Unwatch(key); err != nil || t.RunQueue.Count() == 0 {
+			b.Fatalf("%d waits, %v", t.RunQueue.Count(), err)
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(best["none"], "none-ns")
+	b.ReportMetric(best["watched"], "watched-ns")
+	b.ReportMetric(math.Round(1000*best["watched"]/best["none"])/1000, "watched/none")
+}
+
 // clockedActor starts an actor that times its calls, on the last CPU.
 func clockedActor(b *testing.B, cg cgroup, calls int) *process {
-	proc := start(b, cg, actorBinary(b), "clocked", strconv.Itoa(calls))
+	proc := onLastCPU(b, start(b, cg, actorBinary(b), "clocked", strconv.Itoa(calls)))
 	proc.paused(b)
+	return proc
+}
+
+// onLastCPU keeps a process, and what it will start, on the last CPU.
+func onLastCPU(b *testing.B, proc *process) *process {
 	var cpus unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
 		b.Fatal(err)

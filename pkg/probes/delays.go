@@ -36,14 +36,16 @@ func (p *Probes) Delays() (map[triton.ContainerKey][]triton.Delay, error) {
 		return nil, err
 	}
 	out := map[triton.ContainerKey][]triton.Delay{}
-	for victim, culprits := range sums {
-		w := p.table.owning(victim)
-		if w == nil || p.table.byKey[w.Key] != w {
-			continue // it has ended
-		}
+	for key, w := range p.table.byKey {
 		byCulprit := map[triton.Delay]time.Duration{}
-		for owner, ns := range culprits {
+		for owner, ns := range sums[w.owner()] {
 			byCulprit[p.culprit(owner)] += time.Duration(ns)
+		}
+		if ns := p.selfDelay(w); ns > 0 {
+			byCulprit[triton.Delay{Culprit: triton.CulpritContainer, Container: key}] = time.Duration(ns)
+		}
+		if len(byCulprit) == 0 {
+			continue
 		}
 		all := make([]triton.Delay, 0, len(byCulprit))
 		for d, wait := range byCulprit {
@@ -53,9 +55,18 @@ func (p *Probes) Delays() (map[triton.ContainerKey][]triton.Delay, error) {
 		slices.SortFunc(all, func(a, b triton.Delay) int {
 			return cmp.Or(cmp.Compare(b.Wait, a.Wait), cmp.Compare(a.Culprit, b.Culprit), cmp.Compare(a.Container.ID, b.Container.ID))
 		})
-		out[w.Key] = all
+		out[key] = all
 	}
 	return out, nil
+}
+
+// selfDelay is how long tasks of w waited for one another, in nanoseconds. The caller holds mu.
+func (p *Probes) selfDelay(w *watched) uint64 {
+	var ns uint64
+	for shard := range p.kernel.shards {
+		ns += load64(&p.kernel.slots.vals[w.Slot*p.kernel.shards+shard].SelfDelayNs)
+	}
+	return ns
 }
 
 // culprit names an owner of the programs, without a time. The caller holds mu.

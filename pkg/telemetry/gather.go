@@ -45,6 +45,9 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 	if g.store.cfg.Peers != nil {
 		out = append(out, g.store.perPeer(rows)...)
 	}
+	if g.store.cfg.Delays != nil {
+		out = append(out, g.store.perCulprit(rows)...)
+	}
 	if g.store.cfg.Network != nil {
 		out = append(out, g.store.perNetwork(rows)...)
 	}
@@ -70,7 +73,7 @@ func (s *Store) unmeasured() func(name string) bool {
 var seriesOf = map[string][]string{
 	"sys_enter":    {"triton_container_syscall"},
 	"sys_exit":     {"triton_container_syscall"},
-	"sched_switch": {"triton_container_runqueue"},
+	"sched_switch": {"triton_container_runqueue", "triton_container_cpu_delay"},
 	"peer_states":  {"triton_container_peer"},
 
 	"network_states":          {"triton_container_tcp", "triton_container_packet"},

@@ -28,6 +28,8 @@ type Config struct {
 	Peers func() (map[triton.ContainerKey][]triton.Peer, error)
 	// Network tells how containers' networks fare; nil: no series of it. It is asked at each scrape.
 	Network func() map[triton.ContainerKey]triton.NetworkHealth
+	// Delays tells who had the CPU while containers waited for it, longest first; nil: no series of it. It is asked at each scrape.
+	Delays func() (map[triton.ContainerKey][]triton.Delay, error)
 	// Names gives the names of containers by their addresses, once per scrape that has peers; nil: none are known.
 	Names func() map[netip.Addr]string
 	// Drops gives what observation lost on this machine, by reason; nil: nothing to report.
@@ -54,6 +56,7 @@ type Store struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	book     peerBook
+	culprits culpritBook
 
 	mu         sync.RWMutex
 	containers map[triton.ContainerKey]*container

@@ -22,6 +22,8 @@ type Node interface {
 	Observe(ctx context.Context, tenant triton.Tenant, ref string) (node.Observed, error)
 	Placement(ctx context.Context, tenant triton.Tenant, ref string) (node.Placed, error)
 	LiveProcess(ctx context.Context, tenant triton.Tenant, ref string, pid int) (coredump.Subject, int, error)
+	Delays(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (node.Delayed, error)
+	AllDelays() ([]node.Delayed, error)
 }
 
 // Config is what the API shows.
@@ -77,7 +79,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), deathRoutes())...)
+	}, slices.Concat(tenantRoutes(), coreRoutes(), deathRoutes(), delayRoutes())...)
 }
 
 // Handler serves every path.

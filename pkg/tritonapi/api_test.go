@@ -49,6 +49,17 @@ func (oneContainer) LiveProcess(_ context.Context, tenant triton.Tenant, ref str
 	return coredump.Subject{}, 0, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
 }
 
+func (oneContainer) Delays(_ context.Context, tenant triton.Tenant, ref string, _ bool) (node.Delayed, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return node.Delayed{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil
+	}
+	return node.Delayed{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
+func (oneContainer) AllDelays() ([]node.Delayed, error) {
+	return []node.Delayed{{Key: triton.ContainerKey{Tenant: "acme", ID: acmesID}, Name: acmesName}}, nil
+}
+
 // oneDump is a store with a dump of acme's container.
 type oneDump struct{}
 

@@ -1,5 +1,5 @@
 // What the kernel tests run: a program that makes known numbers of known system calls, or ends in a known way.
-// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | direct FILE KIB | clocked N | shim MODE | MODE
+// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | direct FILE KIB | clocked N | pingpong N | shim MODE | MODE
 // where MODE is exit37 | segv | thread-exit | leader-first | term | hog | hostile.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -197,6 +197,34 @@ static int clocked(long n)
 	}
 }
 
+// pingpong passes a byte to a child and back n times for each byte it reads, and prints the time that took in nanoseconds.
+static int pingpong(long n)
+{
+	struct timespec from, to;
+	int there[2], back[2];
+	char c = 'b';
+	long i;
+
+	if (pipe(there) || pipe(back))
+		return 93;
+	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (read(there[0], &c, 1) == 1 && write(back[1], &c, 1) == 1)
+			;
+		_exit(0);
+	}
+	for (;;) {
+		pause_here();
+		clock_gettime(CLOCK_MONOTONIC, &from);
+		for (i = 0; i < n; i++)
+			if (write(there[1], &c, 1) != 1 || read(back[0], &c, 1) != 1)
+				return 92;
+		clock_gettime(CLOCK_MONOTONIC, &to);
+		printf("%ld\n", (to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec);
+		fflush(stdout);
+	}
+}
+
 // child_of_parent is what runc's nsexec does: the new process becomes a sibling.
 static pid_t child_of_parent(void)
 {
@@ -274,6 +302,8 @@ int main(int argc, char **argv)
 		return forks(atol(argv[2]));
 	if (!strcmp(mode, "clocked") && argc > 2)
 		return clocked(atol(argv[2]));
+	if (!strcmp(mode, "pingpong") && argc > 2)
+		return pingpong(atol(argv[2]));
 	if (!strcmp(mode, "shim") && argc > 2)
 		return shim(argv[2]);
 	return end_as(mode);
