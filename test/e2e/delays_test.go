@@ -14,7 +14,9 @@ import (
 func TestContainersThatShareACPUAreNamedAsCulprits(t *testing.T) {
 	u := shared(t)
 	tritonOnly(t)
-	busy := func() string { return u.detached(t, "--cpuset-cpus", "0", images.Busybox, "sh", "-c", "while :; do :; done") }
+	busy := func() string {
+		return u.detached(t, "--cpuset-cpus", "0", images.Busybox, "sh", "-c", "while :; do :; done")
+	}
 	victim, culprit := busy(), busy()
 	eventually(t, commandTime, "the victim names its culprit", func() bool {
 		var d wire.Delays
