@@ -125,30 +125,29 @@ func commitRules() ruleTable {
 	return t
 }
 
-// commitConfig reads the body of POST /commit, which may be empty.
-func commitConfig(c *call) (triton.ImageConfig, error) {
-	var none triton.ImageConfig
+// commitConfig reads the body of POST /commit, which may be empty: nil.
+func commitConfig(c *call) (*triton.ImageConfig, error) {
 	tree, err := c.optionalTree()
-	if err != nil || tree == nil {
-		return none, err
+	if err != nil || isZeroJSON(tree) {
+		return nil, err
 	}
 	if err := buildRules(commitRules()).check(tree, ""); err != nil {
-		return none, err
+		return nil, err
 	}
 	var config container.Config
 	if err := decodeTyped(tree, &config); err != nil {
-		return none, err
+		return nil, err
 	}
 	var spec triton.Spec
 	if err := mapConfig(&spec, &config); err != nil {
-		return none, err
+		return nil, err
 	}
 	out := spec.ImageConfig()
 	if len(config.Volumes) > 0 {
 		out.Volumes = sortedKeys(config.Volumes)
 	}
 	out.OnBuild = config.OnBuild
-	return out, nil
+	return &out, nil
 }
 
 // commitContainer is POST /commit.

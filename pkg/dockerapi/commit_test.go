@@ -13,9 +13,9 @@ import (
 func TestCommitBodyIsAConfig(t *testing.T) {
 	s := startServer(t)
 	ref := s.furnish(t, "acme")[reachContainer][0]
-	for body, want := range map[string]triton.ImageConfig{
-		"":     {},
-		"null": {},
+	for body, want := range map[string]*triton.ImageConfig{
+		"":     nil,
+		"null": nil,
 		`{"container":"x","repo":"y","pause":true,"Hostname":"h","Tty":true}`: {},
 		`{"Cmd":["a"],"Entrypoint":["e"],"Env":["A=1"],"WorkingDir":"/w/","User":"u","ExposedPorts":{"80/tcp":{}},"Volumes":{"/v":{}},` +
 			`"Labels":{"l":"1"},"StopSignal":"SIGINT","Shell":["s"],"OnBuild":["RUN x"],"Healthcheck":{"Test":["NONE"],"Interval":1000000000}}`: {

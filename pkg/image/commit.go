@@ -55,7 +55,11 @@ func (s *Store) committed(ctx context.Context, base string, layer io.Reader, con
 		return nil, err
 	}
 	im := *below // its lists are replaced, never changed
-	asked := dockerConfig(below.Config, req.Config)
+	first := config
+	if req.Config != nil {
+		first = *req.Config
+	}
+	asked := dockerConfig(below.Config, first)
 	if err := applyChanges(&asked, req.Changes); err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ type CommitRequest struct {
 	Ref     string // the image's name; empty: none
 	Author  string
 	Message string      // becomes the image's comment
-	Config  ImageConfig // goes before what the container was run with
-	Changes []string    // Dockerfile lines, applied to Config
+	Config  *ImageConfig // goes before what the container was run with; nil: none
+	Changes []string     // Dockerfile lines, applied to Config, or without it to what the container was run with
 	Pause   bool        // the container stands still meanwhile
 }
