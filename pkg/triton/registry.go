@@ -90,8 +90,8 @@ type Platform struct{ OS, Architecture, Variant, OSVersion string }
 type CommitRequest struct {
 	Ref     string // the image's name; empty: none
 	Author  string
-	Message string      // becomes the image's comment
+	Message string       // becomes the image's comment
 	Config  *ImageConfig // goes before what the container was run with; nil: none
 	Changes []string     // Dockerfile lines, applied to Config, or without it to what the container was run with
-	Pause   bool        // the container stands still meanwhile
+	Pause   bool         // the container stands still meanwhile
 }
