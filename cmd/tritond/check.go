@@ -82,8 +82,8 @@ func (d *daemon) welcome(after string) (string, error) {
 	for _, c := range changes {
 		line(c.Kind, "%s", c.What)
 	}
-	if d.corePrior != "" {
-		line("sysctl", "kernel.core_pattern=@@%s, was %s", coreSocket(d.cfg), d.corePrior)
+	if p := d.corePattern; p != nil {
+		line("sysctl", "kernel.core_pattern=%s, was %s", p.Ours, p.Previous)
 	}
 	return b.String(), nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/docker/go-units"
 
+	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/image"
 	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/probes"
@@ -50,6 +51,7 @@ type config struct {
 	Promises     string
 	Labels       hostList
 	CorePattern  string
+	CoreCapture  string
 	CoreQuota    byteSize
 	CoreKeep     byteSize
 	// MaxContainers bounds the containers that run at a time: the slots of the probes.
@@ -171,6 +173,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"directory with a directory HOST:PORT per registry: *.crt are authorities, NAME.cert and NAME.key a client certificate")
 	fs.StringVar(&c.CorePattern, "core-pattern", corePatternTake,
 		"take: point kernel.core_pattern at this daemon while it runs, and give it back at its end; keep: no dumps of crashes")
+	fs.StringVar(&c.CoreCapture, "core-capture", coredump.FormAuto,
+		"how the kernel hands a crash over: socket (Linux 6.17 or newer), pipe, or auto: the socket where there is one")
 	fs.Var(&c.CoreQuota, "core-quota", "bytes on disk that the memory of one dump may take, compressed")
 	fs.Var(&c.MaxContainers, "max-containers",
 		"containers that may run at a time, at most 4096; each takes 15 KiB of kernel memory per CPU of up to four, from the start on")
@@ -291,6 +295,9 @@ func (c *config) validate() error {
 	}
 	if len(c.RunRoot)+longestSocket > maxSocketPath {
 		bad("run-root", "%s: too long, sockets below it would exceed %d characters", c.RunRoot, maxSocketPath)
+	}
+	if forms := []string{coredump.FormAuto, coredump.FormSocket, coredump.FormPipe}; !slices.Contains(forms, c.CoreCapture) {
+		bad("core-capture", "%q: must be auto, socket or pipe", c.CoreCapture)
 	}
 	if c.CorePattern != corePatternTake && c.CorePattern != corePatternKeep {
 		bad("core-pattern", "%q: must be take or keep", c.CorePattern)

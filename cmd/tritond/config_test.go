@@ -12,6 +12,7 @@ import (
 // badValues has for each flag something it must refuse, and a part of the line that says so; "": every value is one.
 var badValues = map[string][][2]string{
 	"config":              {{"/nosuch/config.json", "/nosuch/config.json"}},
+	"core-capture":        {{"maybe", `--core-capture "maybe"`}},
 	"core-pattern":        {{"maybe", `--core-pattern "maybe"`}},
 	"core-quota":          {{"lots", "core-quota"}},
 	"max-containers":      {{"0", "max-containers"}, {"4097", "1 to 4096"}, {"x", "max-containers"}},

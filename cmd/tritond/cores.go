@@ -16,7 +16,8 @@ func (d *daemon) openCores() (err error) {
 	keep := coredump.DefaultKeep
 	keep.Bytes = uint64(d.cfg.CoreKeep)
 	d.cores, err = coredump.New(coredump.Config{
-		Dir: filepath.Join(d.cfg.DataRoot, "cores"), Socket: coreSocket(d.cfg), Keeper: d.runtime.Keeper,
+		Dir: filepath.Join(d.cfg.DataRoot, "cores"), Socket: coreSocket(d.cfg), Form: d.cfg.CoreCapture,
+		Helper: filepath.Join(filepath.Dir(d.cfg.ShimPath), "triton-core"), Keeper: d.runtime.Keeper,
 		Find: d.node.CrashSubject, Log: d.node.LastLines, LastMinute: d.node.LastMinute, Saved: d.node.CoreSaved,
 		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), MinFree: uint64(d.cfg.MinFree), Keep: keep,
 		Logger: d.log.With("part", "cores"), Now: time.Now,
@@ -29,10 +30,10 @@ func (d *daemon) openCores() (err error) {
 
 // takeCores takes the machine's core dumps before anything is served. Run tells why not, and tries again where that helps.
 func (d *daemon) takeCores(ctx context.Context) {
-	prior, err := d.cores.Take(ctx)
+	pattern, err := d.cores.Take(ctx)
 	if err != nil {
 		d.log.Debug("core dumps are not taken at the start", "err", err)
 		return
 	}
-	d.corePrior = prior
+	d.corePattern = pattern
 }

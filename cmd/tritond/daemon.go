@@ -50,24 +50,24 @@ type daemon struct {
 
 	imageChanges atomic.Uint64 // counts events of images: each may change what lists show
 
-	cgroups   *cgroup.FS
-	journal   *journal.Journal
-	cluster   *cluster.Cluster
-	images    *image.Store
-	network   *network.Network
-	probes    *probes.Probes
-	telemetry *telemetry.Store
-	placement *placement.Placement
-	profiles  *telemetry.Pyroscope // nil: none are wanted
-	runtime   *runtime.Runtime
-	volumes   *volume.Store
-	node      *node.Node
-	access    *auth.Authority
-	page      *dashboard.Hub // nil: no --http
-	ca        *auth.CA
-	deaths    *death.Store
-	cores     *coredump.Service
-	corePrior string // kernel.core_pattern before it was taken; empty: it was not
+	cgroups     *cgroup.FS
+	journal     *journal.Journal
+	cluster     *cluster.Cluster
+	images      *image.Store
+	network     *network.Network
+	probes      *probes.Probes
+	telemetry   *telemetry.Store
+	placement   *placement.Placement
+	profiles    *telemetry.Pyroscope // nil: none are wanted
+	runtime     *runtime.Runtime
+	volumes     *volume.Store
+	node        *node.Node
+	access      *auth.Authority
+	page        *dashboard.Hub // nil: no --http
+	ca          *auth.CA
+	deaths      *death.Store
+	cores       *coredump.Service
+	corePattern *coredump.Pattern // nil: kernel.core_pattern was not taken
 }
 
 // serve runs the daemon until ctx is done.

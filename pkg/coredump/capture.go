@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"path/filepath"
 	"strings"
 	"time"
@@ -27,14 +26,17 @@ type capture struct {
 
 // run saves in the order of what explains most: the notes, the mini core, the metadata, the body. The record on disk is
 // true after each step, so a kill of the daemon at any moment leaves what it says.
-func (c *capture) run(ctx context.Context, conn *net.UnixConn) error {
+func (c *capture) run(ctx context.Context, src stream) error {
 	r := c.record
-	h, err := receive(conn)
+	h, err := receive(src)
 	if h == nil {
 		return err
 	}
 	if err != nil {
 		r.Missing = append(r.Missing, err.Error())
+	}
+	if err := c.peer.verify(c.proc, h); err != nil {
+		return err
 	}
 	if c.dir, err = c.store.begin(r); err != nil {
 		return err

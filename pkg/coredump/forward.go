@@ -1,47 +1,98 @@
 package coredump
 
 import (
+	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// forward does with a crash that is not ours what the previous pattern says. Patterns that start a program are not
-// honoured, as it would have to be started by the kernel: the crash ends without a core, and the error says so.
-func forward(conn *net.UnixConn, p *peer, proc *procDir, pattern string) error {
+// forward does with a crash that is not ours what the previous pattern says: it writes a file as the process, or starts
+// the program, as the kernel would, but for the daemon's control group. Only a core for another socket ends here.
+func forward(ctx context.Context, src stream, p *peer, proc *procDir, pattern string) error {
 	limit, err := coreLimit(proc)
 	if err != nil {
-		return errors.Join(err, hello(conn, askReject))
+		return errors.Join(err, src.reject())
 	}
+	program, piped := strings.CutPrefix(pattern, pipeMark)
 	switch {
-	case strings.HasPrefix(pattern, "|") || strings.HasPrefix(pattern, "@"):
-		return errors.Join(fmt.Errorf("a crash outside containers (pid %d): the previous pattern %q is not one of a file", p.pid, pattern),
-			hello(conn, askReject))
+	case strings.HasPrefix(pattern, "@"):
+		return errors.Join(fmt.Errorf("a crash outside containers (pid %d): the previous pattern %q names a socket", p.pid, pattern), src.reject())
+	case piped && limit == 1: // the kernel's rule: a handler does not handle itself
+		return src.reject()
+	case piped:
+		return pipeTo(ctx, src, p, proc, program, limit)
 	case limit == 0 || pattern == "" || p.rootOnly || strings.HasPrefix(pattern, "/"):
-		return hello(conn, askReject)
+		return src.reject()
 	}
-	name := expand(pattern, p, proc)
+	name := expand(pattern, specifiers(p, proc, limit))
+	if name == "core" && usesPid() {
+		name += "." + strconv.Itoa(p.pid)
+	}
 	f, err := createAs(p, proc, name)
 	if err != nil {
-		return errors.Join(fmt.Errorf("core of pid %d: %w", p.pid, err), hello(conn, askReject))
+		return errors.Join(fmt.Errorf("core of pid %d: %w", p.pid, err), src.reject())
 	}
 	defer f.Close()
-	if err := hello(conn, askKernel|askWait); err != nil {
+	r, err := src.begin()
+	if err != nil {
 		return err
 	}
-	if err := conn.SetDeadline(time.Time{}); err != nil {
+	if err := src.unbound(); err != nil {
 		return err
 	}
-	_, err = io.Copy(f, io.LimitReader(conn, limit))
+	_, err = io.Copy(f, io.LimitReader(r, limit))
 	return err
+}
+
+// handlerBound is how long a program of the previous pattern may work on a crash.
+const handlerBound = 5 * time.Minute
+
+// pipeTo gives a core to the program of the previous pattern.
+func pipeTo(ctx context.Context, src stream, p *peer, proc *procDir, pattern string, limit int64) error {
+	values := specifiers(p, proc, limit) // before the core is asked for: the process is there for certain
+	r, err := src.begin()
+	if err != nil {
+		return err
+	}
+	if err := src.unbound(); err != nil {
+		return err
+	}
+	var head bytes.Buffer // the signal is in it
+	h, err := ReadHead(io.TeeReader(r, &head))
+	if h == nil || err != nil {
+		return err
+	}
+	values['s'] = strconv.Itoa(h.Signal)
+	var argv []string
+	for _, f := range strings.Fields(pattern) {
+		argv = append(argv, expand(f, values))
+	}
+	if len(argv) == 0 || !strings.HasPrefix(argv[0], "/") {
+		return fmt.Errorf("a crash outside containers (pid %d): the previous pattern %q names no program", p.pid, pattern)
+	}
+	ctx, cancel := context.WithTimeout(ctx, handlerBound)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env = "/", []string{"HOME=/", "PATH=/sbin:/bin:/usr/sbin:/usr/bin"} // as the kernel starts it
+	cmd.Stdin = io.MultiReader(&head, r)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Run(); err != nil && !errors.Is(err, unix.EPIPE) {
+		return fmt.Errorf("the previous core pattern's %s for pid %d: %w", argv[0], p.pid, err)
+	}
+	return nil
 }
 
 // coreLimit is the process's soft limit of a core's size in bytes.
@@ -62,24 +113,34 @@ func coreLimit(proc *procDir) (int64, error) {
 	return 0, errors.New("no core limit in the process's limits")
 }
 
-// expand replaces core(5)'s specifiers in a file name. A process's name cannot lead out of the directory.
-func expand(pattern string, p *peer, proc *procDir) string {
-	comm, err := proc.read("comm")
-	if err != nil {
-		comm = []byte("unknown\n")
+// specifiers are the values of core(5)'s, but the signal's.
+func specifiers(p *peer, proc *procDir, limit int64) map[byte]string {
+	text := func(name string) string {
+		b, err := proc.read(name)
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSuffix(string(b), "\n")
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	status, err := proc.read("status")
-	if err != nil {
-		status = nil
+	dumpable, exe := "1", proc.link("exe")
+	if p.rootOnly {
+		dumpable = "2"
 	}
-	values := map[byte]string{
-		'%': "%", 'P': strconv.Itoa(p.pid), 'p': strconv.Itoa(lastNumber(string(status), "NSpid:")), 'u': strconv.Itoa(p.uid),
-		'g': strconv.Itoa(p.gid), 'e': strings.TrimSuffix(string(comm), "\n"), 'h': host,
+	comm := cmp.Or(text("comm"), "unknown")
+	inner := strconv.Itoa(lastNumber(text("status"), "NSpid:"))
+	return map[byte]string{
+		'%': "%", 'P': strconv.Itoa(p.pid), 'p': inner, 'I': strconv.Itoa(p.pid), 'i': inner, 'u': strconv.Itoa(p.uid),
+		'g': strconv.Itoa(p.gid), 'e': comm, 'h': host, 'c': strconv.FormatInt(limit, 10), 'd': dumpable,
+		't': strconv.FormatInt(time.Now().Unix(), 10), 'E': exe, 'f': filepath.Base(exe),
 	}
+}
+
+// expand replaces specifiers in a file name or an argument. What a process chose cannot lead out of a directory.
+func expand(pattern string, values map[byte]string) string {
 	var out strings.Builder
 	for i := 0; i < len(pattern); i++ {
 		if pattern[i] != '%' || i+1 == len(pattern) {
@@ -87,13 +148,9 @@ func expand(pattern string, p *peer, proc *procDir) string {
 			continue
 		}
 		i++
-		out.WriteString(values[pattern[i]])
+		out.WriteString(strings.NewReplacer("/", "!", "\x00", "").Replace(values[pattern[i]]))
 	}
-	name := strings.NewReplacer("/", "!", "\x00", "").Replace(out.String())
-	if name == "core" && usesPid() {
-		name += "." + strconv.Itoa(p.pid)
-	}
-	return name
+	return out.String()
 }
 
 // usesPid is kernel.core_uses_pid.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,32 @@ const (
 var ErrTaken = errors.New("core dumps of this machine are taken already")
 
 // ErrOldKernel says that the kernel does not hand dumps to a socket: before 6.17 it would write files of that name.
-var ErrOldKernel = errors.New("core dumps need Linux 6.17 or newer")
+var ErrOldKernel = errors.New("core dumps on a socket need Linux 6.17 or newer")
+
+// ErrNoHelper says that the program for the pipe form is not installed.
+var ErrNoHelper = errors.New("core dumps on a pipe need the helper")
+
+// Forms in which the kernel hands cores over.
+const (
+	FormAuto   = "auto"   // the socket where the kernel knows it, else the pipe
+	FormSocket = "socket" // a socket that the kernel connects to
+	FormPipe   = "pipe"   // a program that the kernel starts
+)
+
+// form is Config.Form with auto decided.
+func (s *Service) form() (string, error) {
+	if s.cfg.Form == FormPipe {
+		return FormPipe, nil
+	}
+	err := socketProtocol()
+	switch {
+	case err == nil:
+		return FormSocket, nil
+	case s.cfg.Form != FormSocket && errors.Is(err, ErrOldKernel):
+		return FormPipe, nil
+	}
+	return "", err
+}
 
 // socketProtocol tells whether this kernel knows patterns that begin with socketMark.
 func socketProtocol() error {
@@ -43,72 +69,123 @@ func socketProtocol() error {
 	return nil
 }
 
-// Pattern is kernel.core_pattern while it names our socket.
+// Pattern is kernel.core_pattern while it names our socket or its helper.
 type Pattern struct {
-	ours string
+	socket string
+	// Ours is what it is.
+	Ours string
 	// Previous is what it was, and what it becomes again.
 	Previous string
+	// limit is what kernel.core_pipe_limit was, "" if it was not changed.
+	limit string
 }
 
-// TakePattern points kernel.core_pattern at socket, where somebody listens already. What it was before is written beside
-// the socket first, so that Restore works after a kill. A pattern that names a dead socket of another daemon is replaced.
-func TakePattern(socket string) (*Pattern, error) {
-	p := &Pattern{ours: socketMark + socket}
-	if len(p.ours) > maxPattern || strings.ContainsAny(socket, "% \n") {
-		return nil, fmt.Errorf("core socket %s: the kernel cannot name it", socket)
+// takePattern points kernel.core_pattern at our socket, where somebody listens already. What it was before is written
+// beside the socket first, so that RestorePattern works after a kill. A pattern of a dead daemon is replaced.
+func (s *Service) takePattern(form string) (*Pattern, error) {
+	p := &Pattern{socket: s.cfg.Socket, Ours: socketMark + s.cfg.Socket}
+	if form == FormPipe {
+		p.Ours = pipeMark + s.cfg.Socket + linkSuffix + pipeArgs
 	}
-	now, err := readPattern()
+	if len(p.Ours) > maxPattern || strings.ContainsAny(p.socket, "% \n") {
+		return nil, fmt.Errorf("core socket %s: the kernel cannot name it", p.socket)
+	}
+	now, err := readSysctl(patternFile)
 	if err != nil {
 		return nil, err
 	}
 	p.Previous = now
-	if other, ok := strings.CutPrefix(now, socketMark); ok {
-		if now != p.ours && alive(other) {
+	if other, ok := socketIn(now); ok {
+		if other != p.socket && alive(other) {
 			return nil, fmt.Errorf("%w: by the socket %s", ErrTaken, other)
 		}
-		p.Previous = previousOf(other)
+		p.Previous, p.limit = previousOf(other)
 	}
-	if err := os.WriteFile(previousPath(socket), []byte(p.Previous+"\n"), 0o600); err != nil {
+	if form == FormPipe {
+		if err := linkHelper(p.socket, s.cfg.Helper); err != nil {
+			return nil, err
+		}
+		limit, err := readSysctl(pipeLimitFile)
+		if err != nil {
+			return nil, err
+		}
+		if p.limit == "" && limit == "0" {
+			p.limit = limit
+		}
+	}
+	if err := os.WriteFile(previousPath(p.socket), []byte(p.Previous+"\n"+p.limit+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("save kernel.core_pattern: %w", err)
 	}
-	if err := writePattern(p.ours); err != nil {
-		return nil, err
+	if form == FormPipe && p.limit != "" {
+		if err := writeSysctl(pipeLimitFile, pipeLimit); err != nil {
+			return nil, err
+		}
 	}
-	return p, nil
+	return p, writeSysctl(patternFile, p.Ours)
 }
 
 // Restore writes the previous pattern back, unless somebody else has changed it meanwhile.
 func (p *Pattern) Restore() error {
-	now, err := readPattern()
+	now, err := readSysctl(patternFile)
 	if err != nil {
 		return err
 	}
-	if now == p.ours {
-		if err := writePattern(p.Previous); err != nil {
+	if socket, ok := socketIn(now); ok && socket == p.socket {
+		if err := writeSysctl(patternFile, p.Previous); err != nil {
 			return err
 		}
 	}
-	if err := os.Remove(previousPath(strings.TrimPrefix(p.ours, socketMark))); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("forget the previous core pattern: %w", err)
+	if p.limit != "" {
+		limit, err := readSysctl(pipeLimitFile)
+		if err == nil && limit == pipeLimit {
+			err = writeSysctl(pipeLimitFile, p.limit)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, path := range []string{previousPath(p.socket), p.socket + linkSuffix} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("forget the previous core pattern: %w", err)
+		}
 	}
 	return nil
 }
 
 // RestorePattern is Restore for the socket of a daemon that was killed; it does nothing if the pattern is not that one's.
 func RestorePattern(socket string) error {
-	return (&Pattern{ours: socketMark + socket, Previous: previousOf(socket)}).Restore()
+	previous, limit := previousOf(socket)
+	return (&Pattern{socket: socket, Previous: previous, limit: limit}).Restore()
+}
+
+// socketIn returns the socket that a pattern of ours, or of another daemon of our kind, names.
+func socketIn(pattern string) (string, bool) {
+	if socket, ok := strings.CutPrefix(pattern, socketMark); ok {
+		return socket, true
+	}
+	helper, ok := strings.CutPrefix(pattern, pipeMark)
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(helper, linkSuffix+pipeArgs)
 }
 
 func previousPath(socket string) string { return socket + ".previous" }
 
-// previousOf is what was saved beside a socket, or the kernel's default where nothing usable was.
-func previousOf(socket string) string {
+// previousOf is the pattern and the limit that were saved beside a socket: the kernel's default where nothing usable was,
+// and "" where the limit was not changed.
+func previousOf(socket string) (pattern, limit string) {
 	b, err := os.ReadFile(previousPath(socket))
-	s := strings.TrimSpace(string(b))
-	if err != nil || s == "" || len(s) > maxPattern || strings.HasPrefix(s, socketMark) {
-		return kernelDefault
+	pattern, rest, _ := strings.Cut(string(b), "\n")
+	if _, ours := socketIn(pattern); err != nil || ours || pattern == "" || len(pattern) > maxPattern {
+		pattern = kernelDefault
 	}
-	return s
+	if limit = strings.TrimSpace(rest); limit != "" {
+		if _, err := strconv.ParseUint(limit, 10, 32); err != nil {
+			limit = ""
+		}
+	}
+	return pattern, limit
 }
 
 // alive reports whether a process listens on a socket. A connection that says nothing is dropped by who accepts it.
@@ -121,17 +198,17 @@ func alive(socket string) bool {
 	return true
 }
 
-func readPattern() (string, error) {
-	b, err := os.ReadFile(patternFile)
+func readSysctl(path string) (string, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("read kernel.core_pattern: %w", err)
+		return "", fmt.Errorf("read a setting of core dumps: %w", err)
 	}
 	return strings.TrimSuffix(string(b), "\n"), nil
 }
 
-func writePattern(s string) error {
-	if err := os.WriteFile(patternFile, []byte(s), 0); err != nil {
-		return fmt.Errorf("set kernel.core_pattern to %q: %w", s, err)
+func writeSysctl(path, s string) error {
+	if err := os.WriteFile(path, []byte(s), 0); err != nil {
+		return fmt.Errorf("set %s to %q: %w", path, s, err)
 	}
 	return nil
 }

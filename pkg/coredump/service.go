@@ -34,6 +34,8 @@ const PolicyLabel = "triton.core"
 type Config struct {
 	Dir    string // of the store
 	Socket string // that kernel.core_pattern is to name
+	Form   string // in which the kernel hands cores over: FormAuto, FormSocket or FormPipe
+	Helper string // the program that hands a pipe to Socket
 	// Keeper connects to the process that keeps the socket.
 	Keeper func(context.Context) (*shim.Keeper, error)
 	// Find returns the container of a cgroup, by the cgroup's id and its path below the hierarchy.
@@ -102,17 +104,19 @@ type taken struct {
 	ln     *net.UnixListener
 }
 
-// Take points kernel.core_pattern at the keeper's socket; Run then serves it. It returns what the pattern was before.
-// ErrTaken: another daemon takes this machine's core dumps; ErrOldKernel: this one cannot hand them over.
-func (s *Service) Take(ctx context.Context) (previous string, err error) {
+// Take points kernel.core_pattern at the keeper's socket; Run then serves it. It returns what was changed.
+// ErrTaken: another daemon takes this machine's core dumps; ErrOldKernel and ErrNoHelper: they cannot be had in the form
+// that Config asks for.
+func (s *Service) Take(ctx context.Context) (*Pattern, error) {
 	if err := s.point(ctx); err != nil {
-		return "", err
+		return nil, err
 	}
-	return s.pattern.Previous, nil
+	return s.pattern, nil
 }
 
 func (s *Service) point(ctx context.Context) error {
-	if err := socketProtocol(); err != nil {
+	form, err := s.form()
+	if err != nil {
 		return err
 	}
 	keeper, ln, err := s.listen(ctx)
@@ -120,17 +124,17 @@ func (s *Service) point(ctx context.Context) error {
 		return err
 	}
 	if s.pattern == nil {
-		if s.pattern, err = TakePattern(s.cfg.Socket); err != nil {
+		if s.pattern, err = s.takePattern(form); err != nil {
 			return errors.Join(err, keeper.DropCores(ctx), ln.Close(), keeper.Close())
 		}
 	}
 	s.now = &taken{keeper, ln}
-	s.log.Info("core dumps are taken", "socket", s.cfg.Socket, "previous", s.pattern.Previous)
+	s.log.Info("core dumps are taken", "form", form, "socket", s.cfg.Socket, "previous", s.pattern.Previous)
 	return nil
 }
 
 // Run takes the machine's core dumps until ctx is done, then gives kernel.core_pattern back and waits for dumps under
-// way. Where another daemon takes them, or the kernel is too old, it says so and only waits. Call it once, after Take or
+// way. Where another daemon takes them, or they cannot be had, it says so and only waits. Call it once, after Take or
 // without.
 func (s *Service) Run(ctx context.Context) error {
 	var work sync.WaitGroup
@@ -139,7 +143,7 @@ func (s *Service) Run(ctx context.Context) error {
 		if s.now == nil {
 			if err := s.point(ctx); err != nil {
 				s.log.Error("core dumps are not taken", "err", err)
-				if errors.Is(err, ErrTaken) || errors.Is(err, ErrOldKernel) {
+				if errors.Is(err, ErrTaken) || errors.Is(err, ErrOldKernel) || errors.Is(err, ErrNoHelper) {
 					<-ctx.Done()
 					return ctx.Err()
 				}
@@ -228,10 +232,14 @@ func (s *Service) take(ctx context.Context, conn *net.UnixConn, begun time.Time,
 	if err := conn.SetDeadline(time.Now().Add(handshakeBound)); err != nil {
 		return err
 	}
-	p, err := peerOf(conn)
+	src, p, err := open(conn)
+	if errors.Is(err, errProbe) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
+	defer src.close()
 	defer p.pidfd.Close()
 	proc, err := openProc(p)
 	if err != nil {
@@ -241,15 +249,15 @@ func (s *Service) take(ctx context.Context, conn *net.UnixConn, begun time.Time,
 	subject, ok := s.cfg.Find(p.cgroupID, proc.cgroup())
 	if !ok {
 		s.counts.foreign.Add(1)
-		return forward(conn, p, proc, pattern.Previous)
+		return forward(ctx, src, p, proc, pattern.Previous)
 	}
 	policy := subject.Labels[PolicyLabel]
 	if policy == "off" {
 		s.counts.refused.Add(1)
-		return hello(conn, askReject)
+		return src.reject()
 	}
 	c := &capture{Service: s, peer: p, proc: proc, begun: begun, mini: policy == "mini", record: newRecord(subject, p, begun)}
-	if err := c.run(ctx, conn); err != nil {
+	if err := c.run(ctx, src); err != nil {
 		return fmt.Errorf("%s of %s: %w", c.record.Comm, subject.Key, err)
 	}
 	return nil
@@ -264,13 +272,14 @@ func newRecord(sub Subject, p *peer, at time.Time) *Record {
 	}
 }
 
-// receive takes head and notes and cuts the stream: the kernel's write fails, and the process stays held.
-func receive(conn *net.UnixConn) (*Head, error) {
-	if err := hello(conn, askKernel|askWait); err != nil {
+// receive takes head and notes and cuts the stream: the process stays held.
+func receive(src stream) (*Head, error) {
+	r, err := src.begin()
+	if err != nil {
 		return nil, err
 	}
-	h, err := ReadHead(conn)
-	return h, errors.Join(err, conn.CloseRead())
+	h, err := ReadHead(r)
+	return h, errors.Join(err, src.cut())
 }
 
 // commitTo writes the bytes of a core with the given runs.

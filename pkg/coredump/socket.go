@@ -34,14 +34,12 @@ type peer struct {
 	uid, gid int
 	cgroupID uint64
 	rootOnly bool
+	byNumber bool // pidfd was opened by number: what the core says must be compared with the process
 }
 
-// hello reads the kernel's request and answers with mask; the stream follows, if it was asked for.
-func hello(conn io.ReadWriter, mask uint64) error {
-	head := make([]byte, requestSize)
-	if _, err := io.ReadFull(conn, head); err != nil {
-		return fmt.Errorf("core request: %w", err)
-	}
+// hello reads the rest of the kernel's request, which begins with head, and answers with mask; the stream follows, if it
+// was asked for.
+func hello(head []byte, conn io.ReadWriter, mask uint64) error {
 	size, ackMax := binary.NativeEndian.Uint32(head), binary.NativeEndian.Uint32(head[4:])
 	offered := binary.NativeEndian.Uint64(head[8:])
 	if size < requestSize || size > maxRequest || ackMax < ackSize {

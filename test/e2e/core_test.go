@@ -40,28 +40,39 @@ type coreRecord struct {
 	Death   struct{ Reason string }
 }
 
-// taking starts a daemon that takes core dumps. The machine's pattern is put back whatever becomes of the daemon.
-func taking(t *testing.T, flags ...string) *under {
+// captures runs a test in each form in which a kernel may hand cores over.
+func captures(t *testing.T, test func(t *testing.T, form string)) {
+	for _, form := range []string{"socket", "pipe"} {
+		t.Run(form, func(t *testing.T) { test(t, form) })
+	}
+}
+
+// taking starts a daemon that takes core dumps in the given form. The machine's settings are put back whatever becomes
+// of the daemon.
+func taking(t *testing.T, form string, flags ...string) *under {
 	t.Helper()
 	tritonOnly(t)
-	before := read(t, corePattern)
-	t.Cleanup(func() {
-		if now := read(t, corePattern); now != before {
-			t.Errorf("core_pattern is %q after the test, was %q", now, before)
-			if err := os.WriteFile(corePattern, []byte(before), 0); err != nil {
-				t.Error(err)
+	for _, setting := range []string{corePattern, "/proc/sys/kernel/core_pipe_limit"} {
+		before := read(t, setting)
+		t.Cleanup(func() {
+			if now := read(t, setting); now != before {
+				t.Errorf("%s is %q after the test, was %q", setting, now, before)
+				if err := os.WriteFile(setting, []byte(before), 0); err != nil {
+					t.Error(err)
+				}
 			}
-		}
-	})
-	u := own(t, append([]string{"--core-pattern", "take"}, flags...)...)
-	u.awaitTaken(t)
+		})
+	}
+	u := own(t, append([]string{"--core-pattern", "take", "--core-capture", form}, flags...)...)
+	u.awaitTaken(t, form)
 	return u
 }
 
-func (u *under) awaitTaken(t *testing.T) {
+func (u *under) awaitTaken(t *testing.T, form string) {
 	t.Helper()
+	mark := map[string]string{"socket": "@@", "pipe": "|"}[form]
 	eventually(t, 10*time.Second, "core_pattern names the daemon's socket", func() bool {
-		return strings.HasPrefix(read(t, corePattern), "@@"+u.tritond.RunRoot)
+		return strings.HasPrefix(read(t, corePattern), mark+u.tritond.RunRoot)
 	})
 }
 
@@ -142,8 +153,10 @@ func (r coreRecord) pcs() map[int]uint64 {
 
 // TestCoreOfAContainerOpensInGDB: the core, the mini core and the record agree on every thread, though the container may
 // not write cores, and the values of its environment are in none of them.
-func TestCoreOfAContainerOpensInGDB(t *testing.T) {
-	u := taking(t)
+func TestCoreOfAContainerOpensInGDB(t *testing.T) { captures(t, coreOfAContainerOpensInGDB) }
+
+func coreOfAContainerOpensInGDB(t *testing.T, form string) {
+	u := taking(t, form)
 	name := u.name(t)
 	u.fails(t, 139, "", "run", "--name", name, "--ulimit", "core=0", "-e", "SECRET=hunter2hunter2", images.Programs,
 		"sh", "-c", "echo last words; crash; exit $?")
@@ -203,7 +216,7 @@ func TestCoreRecordTellsOfTheProcess(t *testing.T) {
 
 // TestCoreAbortOfPidOneIsNamedSo: PID 1 ignores its own SIGABRT and dies of another signal.
 func TestCoreAbortOfPidOneIsNamedSo(t *testing.T) {
-	u := taking(t)
+	u := taking(t, "socket")
 	name := u.name(t)
 	u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "abort")
 	r := u.onlyCore(t, name)
@@ -215,7 +228,7 @@ func TestCoreAbortOfPidOneIsNamedSo(t *testing.T) {
 
 // TestCoreCutByQuotaIsValid: what does not fit is left out from the end of the order, never the stacks.
 func TestCoreCutByQuotaIsValid(t *testing.T) {
-	u := taking(t, "--core-quota", "8388608")
+	u := taking(t, "socket", "--core-quota", "8388608")
 	name := u.name(t)
 	u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "big")
 	r := u.onlyCore(t, name)
@@ -232,8 +245,10 @@ func TestCoreCutByQuotaIsValid(t *testing.T) {
 }
 
 // TestCoreWaitsForAKilledDaemon: a crash while no daemon lives is held until one does, and nothing of it is lost.
-func TestCoreWaitsForAKilledDaemon(t *testing.T) {
-	u := taking(t)
+func TestCoreWaitsForAKilledDaemon(t *testing.T) { captures(t, coreWaitsForAKilledDaemon) }
+
+func coreWaitsForAKilledDaemon(t *testing.T, form string) {
+	u := taking(t, form)
 	name := u.held(t, nil, "crash")
 	pid := u.pid(t, name)
 	u.kill(t)
@@ -246,4 +261,42 @@ func TestCoreWaitsForAKilledDaemon(t *testing.T) {
 	equal(t, "exit code", strings.TrimSpace(u.ok(t, "wait", name)), "139")
 	r := u.onlyCore(t, u.inspect(t, name, "{{slice .Name 1}}"))
 	equal(t, "body", r.Body, "full")
+}
+
+// TestCoreOfNoContainerGoesWhereItWent: a crash outside containers is handled by the program that the pattern named
+// before, with the arguments and the core that the kernel would have given it.
+func TestCoreOfNoContainerGoesWhereItWent(t *testing.T) {
+	captures(t, coreOfNoContainerGoesWhereItWent)
+}
+
+func coreOfNoContainerGoesWhereItWent(t *testing.T, form string) {
+	tritonOnly(t)
+	dir, err := os.MkdirTemp("/tmp", "h") // the kernel takes 127 characters, and t.TempDir is long
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	handler, core := filepath.Join(dir, "handler"), filepath.Join(dir, "core")
+	script := fmt.Sprintf("#!/bin/sh\necho \"$@\" >%[1]s/args\ncat >%[2]s\n", dir, core)
+	if err := os.WriteFile(handler, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before := read(t, corePattern)
+	t.Cleanup(func() {
+		if err := os.WriteFile(corePattern, []byte(before), 0); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(corePattern, []byte("|"+handler+" %P %s %e %d"), 0); err != nil {
+		t.Fatal(err)
+	}
+	taking(t, form)
+	crash := exec.Command(filepath.Join(all.images.Bin, "crash"))
+	if err := crash.Run(); err == nil || crash.ProcessState == nil {
+		t.Fatalf("the program does not crash: %v", err)
+	}
+	equal(t, "arguments", read(t, filepath.Join(dir, "args")), fmt.Sprintf("%d 11 crash 1", crash.ProcessState.Pid()))
+	if pcs := gdbPCs(t, core); len(pcs) != 3 {
+		t.Errorf("gdb finds threads %v in the core, 3 are meant", pcs)
+	}
 }

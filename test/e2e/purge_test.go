@@ -27,7 +27,7 @@ func TestPurgeTakesBackEveryChange(t *testing.T) {
 	within := []string{"nsenter", "--net=/run/netns/" + name}
 	output(t, append(within, "ip", "link", "set", "lo", "up")...)
 
-	d, err := engine.NewTritond(all.bin, "--core-pattern", "take")
+	d, err := engine.NewTritond(all.bin, "--core-pattern", "take", "--core-capture", "pipe")
 	if err != nil {
 		t.Fatal(err)
 	}
