@@ -3,6 +3,7 @@
 // cgroup is.
 //
 // The kernel offers a dump on a socket (coredump.rst, "coredump socket" with request and ack, Linux 6.17) and holds the
-// process until the socket is closed; an older one gives it to a program on a pipe, which hands the pipe over. Only the header and the notes are read from the stream; the memory is read from
-// the held process, stacks first, so that whatever ends the dump early leaves a core that is valid and has every stack.
+// process until the socket is closed; an older one gives it to a program on a pipe, which hands the pipe over. Only the
+// header and the notes are read from the stream; the memory is read from the held process, stacks first, so that whatever
+// ends the dump early leaves a core that is valid and has every stack.
 package coredump

@@ -189,7 +189,7 @@ func coreOfAContainerOpensInGDB(t *testing.T, form string) {
 // TestCoreRecordTellsOfTheProcess: what it had open and was connected to, what each thread waited for, what it was made
 // of, its limits, and how its container ended.
 func TestCoreRecordTellsOfTheProcess(t *testing.T) {
-	u := taking(t)
+	u := taking(t, "socket")
 	name := u.name(t)
 	u.fails(t, 139, "", "run", "--name", name, "--ulimit", "nofile=777:777", images.Programs, "crash", "sockets")
 	r := u.onlyCore(t, name)
