@@ -164,7 +164,7 @@ test("exec has stdin with a half-close, streams and an exit code", async () => {
   assert.deepEqual(await seen, { out: "all of it\n/tmp\n", err: "env\n" });
   const { ExitCode, Running } = await exec.inspect();
   assert.deepEqual([ExitCode, Running], [7, false]);
-  await refused(exec.start({}), 409, /already/);
+  await refused(exec.start({ Detach: true }), 409, /already/);
   await c.remove({ force: true });
 });
 
