@@ -25,6 +25,7 @@ type Segment struct {
 	Start, End uint64 // addresses
 	Dumped     uint64 // bytes from Start that the kernel would write; 0: none, as for code that is in a file
 	Flags      uint32 // elf.PF_…
+	Off        uint64 // in the core that was read
 }
 
 // Regs are the registers of a thread that unwinding needs.
@@ -92,7 +93,7 @@ func ReadHead(r io.Reader) (*Head, error) {
 			if memsz == 0 || filesz > memsz || addr+memsz < addr {
 				return nil, fmt.Errorf("%w: segment %d is malformed", errNotCore, i)
 			}
-			h.Segments = append(h.Segments, Segment{Start: addr, End: addr + memsz, Dumped: filesz, Flags: le.Uint32(p[4:])})
+			h.Segments = append(h.Segments, Segment{Start: addr, End: addr + memsz, Dumped: filesz, Flags: le.Uint32(p[4:]), Off: off})
 		}
 	}
 	if noteOff < at || noteOff-at > maxHead || noteSize > maxHead {
