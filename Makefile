@@ -10,7 +10,7 @@ TOOLBIN := $(CURDIR)/.cache/bin
 export PATH := $(PATH):$(TOOLBIN)
 
 # Packages without kernel objects of their own: these run under the race detector and need no root.
-PURE := ./pkg/triton/... ./pkg/cluster/... ./pkg/journal/... ./pkg/telemetry/... ./pkg/dockerapi/... ./pkg/tritonapi/... ./pkg/dashboard/...
+PURE := ./pkg/triton/... ./pkg/backtrace/... ./pkg/cluster/... ./pkg/journal/... ./pkg/telemetry/... ./pkg/dockerapi/... ./pkg/tritonapi/... ./pkg/dashboard/...
 FUZZTIME ?= 30s
 PREFIX   ?= /usr/local
 UNITDIR  ?= /etc/systemd/system
@@ -28,13 +28,14 @@ deps: ## install what building and testing need and is missing (Debian packages,
 deps-run: ## install what building and running need and is missing, and a docker client into .cache/bin
 	@tools/deps run
 
-build: ## build tritond, triton-shim, triton, triton-init and triton-core into bin/
+build: ## build tritond, triton-shim, triton, triton-init triton-core and triton-backtrace into bin/
 	@mkdir -p bin
 	$(CC) -static -Os -s -Wall -Wextra -Werror -o bin/triton-init cmd/triton-init/init.c
 	CGO_ENABLED=1 $(GOBUILD) -o bin/triton-shim ./cmd/triton-shim
 	CGO_ENABLED=1 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/tritond ./cmd/tritond
 	CGO_ENABLED=0 $(GOBUILD) -o bin/triton ./cmd/triton
 	CGO_ENABLED=0 $(GOBUILD) -o bin/triton-core ./cmd/triton-core
+	CGO_ENABLED=0 $(GOBUILD) -o bin/triton-backtrace ./cmd/triton-backtrace
 
 run: deps-run build ## install what is missing, build, and run the daemon in the foreground (root); RUN_ARGS="..." gives its flags
 	@bin/tritond $(RUN_ARGS)
@@ -47,12 +48,12 @@ demo-stop: ## take back what the demo made
 
 install: build ## install binaries, the docker plugin and the systemd unit below PREFIX (/usr/local); DESTDIR for packages
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins $(DESTDIR)$(UNITDIR)
-	install -m 0755 bin/tritond bin/triton-shim bin/triton-init bin/triton-core bin/triton $(DESTDIR)$(PREFIX)/bin/
+	install -m 0755 bin/tritond bin/triton-shim bin/triton-init bin/triton-core bin/triton-backtrace bin/triton $(DESTDIR)$(PREFIX)/bin/
 	ln -sf ../../../bin/triton $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins/docker-triton
 	sed 's#@PREFIX@#$(PREFIX)#g' deploy/systemd/tritond.service.in >$(DESTDIR)$(UNITDIR)/tritond.service
 
 uninstall: ## remove what install put there; the data root stays
-	rm -f $(DESTDIR)$(PREFIX)/bin/tritond $(DESTDIR)$(PREFIX)/bin/triton-core $(DESTDIR)$(PREFIX)/bin/triton-shim $(DESTDIR)$(PREFIX)/bin/triton-init $(DESTDIR)$(PREFIX)/bin/triton
+	rm -f $(DESTDIR)$(PREFIX)/bin/tritond $(DESTDIR)$(PREFIX)/bin/triton-core $(DESTDIR)$(PREFIX)/bin/triton-backtrace $(DESTDIR)$(PREFIX)/bin/triton-shim $(DESTDIR)$(PREFIX)/bin/triton-init $(DESTDIR)$(PREFIX)/bin/triton
 	rm -f $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins/docker-triton $(DESTDIR)$(UNITDIR)/tritond.service
 
 test: ## everything that takes part in CI
@@ -70,7 +71,7 @@ test-kernel: ## tests on this machine's kernel (root)
 test-races: build ## the daemon under the race detector, 200 lives of containers in four loops beside readers (root)
 	@mkdir -p .cache/race
 	CGO_ENABLED=1 go build -race -o .cache/race/tritond ./cmd/tritond
-	cp bin/triton bin/triton-shim bin/triton-init bin/triton-core .cache/race/
+	cp bin/triton bin/triton-shim bin/triton-init bin/triton-core bin/triton-backtrace .cache/race/
 	GORACE=halt_on_error=1 TRITON_E2E_BIN=$(CURDIR)/.cache/race TRITON_E2E_LONG=1 \
 		go test $(TAGS) -count=1 -timeout 12m -run 'RaceHunt|Restarting|OnFailure|TestHealth|TestUpdate|PoliciesSurvive' ./test/e2e
 

@@ -25,6 +25,8 @@ func cores(c *client, verb string, args []string, out io.Writer) error {
 		return listCores(ctx, c, out)
 	case verb == "show":
 		return showCore(ctx, c, args, out)
+	case verb == "bt":
+		return coreStacks(ctx, c, args, out)
 	case verb == "pull":
 		return pullCore(ctx, c, args, out)
 	case verb == "rm" && len(args) > 0:

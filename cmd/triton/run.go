@@ -31,6 +31,7 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   cores ls             crashes of containers, newest first
   cores show DUMP      what is known of one (-json: all of it)
   cores pull DUMP      write its core file to core.DUMP (-o FILE, - for the output; -mini for the mini core)
+  cores bt DUMP        the stack of the thread that crashed (-all: of all threads; -json)
   cores rm DUMP...     delete dumps
   snapshot CONTAINER   core of its first process, which goes on (-pid N another; -mini stacks only; -max-pause 10s)
   probes               what is measured, what this kernel refused, what was dropped

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/tritond/triton/pkg/backtrace"
+	"github.com/tritond/triton/pkg/backtrace/jail"
 	"github.com/tritond/triton/pkg/coredump"
 )
 
@@ -20,12 +23,18 @@ func (d *daemon) openCores() (err error) {
 		Helper: filepath.Join(filepath.Dir(d.cfg.ShimPath), "triton-core"), Keeper: d.runtime.Keeper,
 		Find: d.node.CrashSubject, Log: d.node.LastLines, LastMinute: d.node.LastMinute, Saved: d.node.CoreSaved,
 		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), MinFree: uint64(d.cfg.MinFree), Keep: keep,
+		Analyze: d.analyze, Analysed: d.node.CoreAnalysed,
 		Logger: d.log.With("part", "cores"), Now: time.Now,
 	})
 	if err != nil {
 		return err
 	}
 	return d.telemetry.Register(coreMetrics{d.cores})
+}
+
+// analyze reads the stacks of a process that crashed, in a process that has nothing to lose.
+func (d *daemon) analyze(ctx context.Context, p *backtrace.Process, mem backtrace.Memory, files []*os.File) (*backtrace.Result, error) {
+	return jail.Run(ctx, filepath.Join(filepath.Dir(d.cfg.ShimPath), "triton-backtrace"), p, mem, files)
 }
 
 // takeCores takes the machine's core dumps before anything is served. Run tells why not, and tries again where that helps.

@@ -60,6 +60,7 @@ func (c *capture) run(ctx context.Context, src stream) error {
 	if r.Log, err = c.cfg.Log(ctx, r.Container, logLines); err != nil {
 		r.Missing = append(r.Missing, err.Error())
 	}
+	r.Kept = c.store.keep(ctx, r.Container.Tenant, c.proc, h.codeFiles(), c.cfg.MinFree)
 	full := m != nil && !c.mini
 	if full && !c.rate.allow(string(r.Container.Tenant)+" "+r.Signal+" "+r.Place, c.begun, c.cfg.Keep.PerPlace) {
 		full, r.Cut = false, CutRate

@@ -6,6 +6,8 @@ import (
 )
 
 const (
+	// switchedFrame is how far a frame may reach below the frame pointer that was left in it.
+	switchedFrame = 8 << 10
 	// redZone is how far below its stack pointer a function may write (System V ABI, x86-64).
 	redZone = 128
 	// miniStack is what a mini core has of a thread's stack; less each when there are many threads.
@@ -16,16 +18,16 @@ const (
 	miniSegments = 8 << 20
 )
 
-// stackOf returns the used part of a thread's stack within its segment, up to limit bytes.
-func (h *Head) stackOf(t CoreThread, limit uint64) (Run, bool) {
-	i := h.segment(t.Regs.SP)
+// stackOf returns the used part of a stack from its pointer within its segment, up to limit bytes.
+func (h *Head) stackOf(sp, limit uint64) (Run, bool) {
+	i := h.segment(sp)
 	if i < 0 {
 		return Run{}, false
 	}
 	s := h.Segments[i]
 	end := s.Start + (s.Dumped &^ (pageSize - 1))
-	from := max(s.Start, (t.Regs.SP-redZone)&^(pageSize-1))
-	to := min(end, (t.Regs.SP+limit+pageSize-1)&^(pageSize-1))
+	from := max(s.Start, (sp-redZone)&^(pageSize-1))
+	to := min(end, (sp+limit+pageSize-1)&^(pageSize-1))
 	return Run{from, to}, from < to
 }
 
@@ -52,8 +54,14 @@ func (h *Head) stacks() []Run {
 	limit := min(uint64(miniStack), miniStacks/uint64(len(h.Threads)))
 	var runs []Run
 	for _, t := range h.Threads {
-		if r, ok := h.stackOf(t, max(limit, 16<<10)); ok {
+		limit := max(limit, 16<<10)
+		r, ok := h.stackOf(t.Regs.SP, limit)
+		if ok {
 			runs = append(runs, r)
+		}
+		// Go's runtime switches stacks: the frame pointer is still that of the one before.
+		if b, ok := h.stackOf(t.Regs.BP-switchedFrame, limit); ok && (b.Start < r.Start || b.Start >= r.End) {
+			runs = append(runs, b)
 		}
 	}
 	return runs

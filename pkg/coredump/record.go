@@ -61,6 +61,10 @@ type Record struct {
 	HeldFor   time.Duration `json:"heldForNs"`   // from accept until the process was let go
 	// Pause is how long the process of a snapshot stood.
 	Pause time.Duration `json:"pauseNs,omitempty"`
+	// Kept are the files that the process ran code of.
+	Kept []KeptFile `json:"kept,omitempty"`
+	// Analysis is nil until the stacks were read.
+	Analysis *Analysis `json:"analysis,omitempty"`
 	// Missing says what could not be read, and why.
 	Missing []string `json:"missing,omitempty"`
 }

@@ -122,6 +122,7 @@ func (s *Store) drop(tenant triton.Tenant, id string) error {
 	if err != nil {
 		return err
 	}
+	s.objects.dropped.Store(true)
 	return errors.Join(durable.Remove(filepath.Join(dir, recordFile)), os.RemoveAll(dir))
 }
 

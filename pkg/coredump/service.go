@@ -46,6 +46,10 @@ type Config struct {
 	LastMinute func(key triton.ContainerKey) []triton.Sample
 	// Saved is told of each dump when it is complete, before the process is let go.
 	Saved func(Record)
+	// Analyze reads stacks; nil: they are not read.
+	Analyze Analyzer
+	// Analysed is told of each dump when its stacks were read, or could not be: at least once.
+	Analysed func(Record)
 
 	Quota   uint64        // bytes on disk of one body
 	MaxHold time.Duration // how long a process is held
@@ -78,6 +82,9 @@ type Service struct {
 	bodies chan struct{} // a place for each body that is written
 	counts *tally
 	rate   rate
+
+	analyses chan waiting
+	reading  chan struct{} // the place of the one analysis that runs
 }
 
 // New opens the store; nothing is taken before Run.
@@ -88,7 +95,8 @@ func New(cfg Config) (*Service, error) {
 	}
 	return &Service{
 		cfg: cfg, log: cfg.Logger, store: store, bodies: make(chan struct{}, bodiesAtOnce), counts: newTally(),
-		rate: rate{seen: map[string][]time.Time{}},
+		rate:     rate{seen: map[string][]time.Time{}},
+		analyses: make(chan waiting, maxWaiting), reading: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -139,6 +147,7 @@ func (s *Service) point(ctx context.Context) error {
 func (s *Service) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
+	work.Go(func() { s.analyseAll(ctx) })
 	for ctx.Err() == nil {
 		if s.now == nil {
 			if err := s.point(ctx); err != nil {
@@ -219,6 +228,8 @@ func (s *Service) accept(ctx context.Context, k *shim.Keeper, ln *net.UnixListen
 		begun := s.cfg.Now()
 		work.Go(func() {
 			defer conn.Close()
+			s.store.objects.mu.RLock()
+			defer s.store.objects.mu.RUnlock()
 			if err := s.take(ctx, conn, begun, pattern); err != nil {
 				s.counts.lost.Add(1)
 				s.log.Error("core dump not taken", "err", err)
@@ -260,6 +271,7 @@ func (s *Service) take(ctx context.Context, conn *net.UnixConn, begun time.Time,
 	if err := c.run(ctx, src); err != nil {
 		return fmt.Errorf("%s of %s: %w", c.record.Comm, subject.Key, err)
 	}
+	s.enqueue(subject.Key.Tenant, c.record.ID)
 	return nil
 }
 

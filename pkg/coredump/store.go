@@ -38,6 +38,7 @@ type Store struct {
 	minFree uint64
 	now     func() time.Time
 	shelf   shelf
+	objects objects
 }
 
 // OpenStore makes dir if need be, and removes what a kill left without a record and what keep does not allow.
@@ -60,12 +61,18 @@ func OpenStore(dir string, keep Keep, minFree uint64, now func() time.Time) (*St
 			return nil, fmt.Errorf("dump store: %w", err)
 		}
 		for _, d := range dumps {
+			if !validID(d.Name()) {
+				continue
+			}
 			at := filepath.Join(dir, t.Name(), d.Name())
 			if _, err := os.Stat(filepath.Join(at, recordFile)); errors.Is(err, os.ErrNotExist) {
 				if err := os.RemoveAll(at); err != nil {
 					return nil, fmt.Errorf("dump store: %w", err)
 				}
 			}
+		}
+		if err := s.sweep(triton.Tenant(t.Name())); err != nil {
+			return nil, fmt.Errorf("dump store: %w", err)
 		}
 	}
 	if err := s.fill(tenants); err != nil {
@@ -220,7 +227,7 @@ func (s *Store) Remove(tenant triton.Tenant, ref string, operator bool) error {
 		return err
 	}
 	s.forget(tenant, r.ID)
-	return s.drop(tenant, r.ID)
+	return errors.Join(s.drop(tenant, r.ID), s.sweep(tenant))
 }
 
 // OpenMini opens the mini core.

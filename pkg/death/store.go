@@ -88,7 +88,12 @@ func parseName(name string) (entry, bool) {
 }
 
 // Put keeps a record; one of the same end that is there already stays. Then what is too old or too much is removed.
-func (s *Store) Put(r *Record) error {
+func (s *Store) Put(r *Record) error { return s.put(r, false) }
+
+// Complete replaces a record that is there by one of the same end that says more; one that is not there stays away.
+func (s *Store) Complete(r *Record) error { return s.put(r, true) }
+
+func (s *Store) put(r *Record, there bool) error {
 	if err := r.Container.Tenant.Validate(); err != nil {
 		return err
 	}
@@ -104,11 +109,11 @@ func (s *Store) Put(r *Record) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	there, err := s.entries(r.Container.Tenant)
+	known, err := s.entries(r.Container.Tenant)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(there, func(e entry) bool { return e.id == r.ID }) {
+	if slices.ContainsFunc(known, func(e entry) bool { return e.id == r.ID }) != there {
 		return nil
 	}
 	dir := filepath.Join(s.dir, string(r.Container.Tenant))

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/pkg/coredump"
+	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -88,7 +89,7 @@ func (n *Node) LastMinute(key triton.ContainerKey) []triton.Sample {
 	return out
 }
 
-// CoreSaved tells those who follow events that a dump is there; the process that died is still held.
+// CoreSaved notes that a dump is there; the process that died is still held.
 func (n *Node) CoreSaved(r coredump.Record) {
 	c, err := n.get(r.Container)
 	if err != nil {
@@ -102,7 +103,34 @@ func (n *Node) CoreSaved(r coredump.Record) {
 	}
 	c.mu.Unlock()
 	n.saveState(c)
-	n.publish(c.event("coredump", r.At, map[string]string{
-		"triton.core": r.ID, "signal": r.Signal, "comm": r.Comm, "body": r.Body,
-	}))
+}
+
+// CoreAnalysed tells those who follow events of a dump, and the record of the death of which it is, once its stacks were
+// read or could not be.
+func (n *Node) CoreAnalysed(r coredump.Record) {
+	c, err := n.get(r.Container)
+	if err == nil {
+		c.mu.Lock()
+		if k := c.state.Core; k != nil && k.ID == r.ID {
+			named := *k
+			named.Group, named.Top = r.Analysis.Group, r.Analysis.Top
+			c.state.Core = &named
+		}
+		c.mu.Unlock()
+		n.saveState(c)
+		attributes := map[string]string{"triton.core": r.ID, "signal": r.Signal, "comm": r.Comm, "body": r.Body}
+		if r.Analysis.Group != "" {
+			attributes["triton.group"], attributes["triton.frame"] = r.Analysis.Group, r.Analysis.Top
+		}
+		n.publish(c.event("coredump", r.At, attributes))
+	}
+	// After the state: a record of the death that is made meanwhile looks there once more.
+	d, err := n.cfg.Deaths.Get(r.Container.Tenant, death.ID(r.Container, r.Run))
+	if err != nil || d.Core == nil || d.Core.ID != r.ID {
+		return
+	}
+	d.Core.Group, d.Core.Top = r.Analysis.Group, r.Analysis.Top
+	if err := n.cfg.Deaths.Complete(d); err != nil {
+		n.log.Error("death record not completed", "container", r.Container, "err", err)
+	}
 }

@@ -67,7 +67,22 @@ func (n *Node) recordDeath(ctx context.Context, c *container, exit triton.ExitRe
 	if err := n.cfg.Deaths.Put(r); err != nil {
 		n.log.Error("death record not kept", "container", c.key, "reason", r.Reason, "err", err)
 	}
+	n.nameCore(c, r)
 	return r
+}
+
+// nameCore adds to a record what became known of its core dump while the record was made.
+func (n *Node) nameCore(c *container, r *death.Record) {
+	c.mu.Lock()
+	now := c.state.Core
+	c.mu.Unlock()
+	if r.Core == nil || now == nil || now.ID != r.Core.ID || now.Group == r.Core.Group {
+		return
+	}
+	r.Core = now
+	if err := n.cfg.Deaths.Complete(r); err != nil {
+		n.log.Error("death record not completed", "container", c.key, "err", err)
+	}
 }
 
 // sender returns who sent the first process of a run its last signal, if that ended it or may have made it end itself.

@@ -46,6 +46,9 @@ type Core struct {
 	Number int    `json:"number"` // of the signal
 	Comm   string `json:"comm"`
 	First  bool   `json:"first,omitempty"` // it was the container's first process
+	// Group and Top are known when the stacks were read: the group of like crashes, and where it happened.
+	Group string `json:"group,omitempty"`
+	Top   string `json:"top,omitempty"`
 }
 
 // ExitSource says where an exit status was learnt, best first.

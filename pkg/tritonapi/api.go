@@ -33,6 +33,7 @@ type Config struct {
 	Cores   Cores
 	// Snapshot takes a core of a process that goes on.
 	Snapshot func(ctx context.Context, sub coredump.Subject, pid int, o coredump.SnapshotOptions) (*coredump.Record, error)
+	Stacks   Stacks
 	Deaths   Deaths
 	Probes   func() wire.Probes
 	Vars     func() wire.Vars

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/tritond/triton/pkg/auth"
+	"github.com/tritond/triton/pkg/backtrace"
 	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/node"
@@ -86,6 +87,10 @@ func (s oneDump) Remove(tenant triton.Tenant, ref string, operator bool) error {
 	return err
 }
 
+func (oneDump) Backtrace(_ context.Context, r *coredump.Record) (*backtrace.Result, error) {
+	return &backtrace.Result{Version: backtrace.Version, Signature: backtrace.Signature{Frames: []string{r.Name}}}, nil
+}
+
 func (oneDump) OpenMini(*coredump.Record) (*os.File, error) { return os.Open(os.DevNull) }
 
 func (oneDump) OpenCore(*coredump.Record) (*coredump.Core, error) {
@@ -143,7 +148,7 @@ func (m memory) Delete(_ context.Context, key string) error {
 
 func newAPI() http.Handler {
 	return New(Config{
-		Node: oneContainer{}, Cores: oneDump{}, Deaths: oneDeath{}, Log: slog.New(slog.DiscardHandler),
+		Node: oneContainer{}, Cores: oneDump{}, Stacks: oneDump{}, Deaths: oneDeath{}, Log: slog.New(slog.DiscardHandler),
 		Probes: func() wire.Probes { return wire.Probes{} },
 		Vars:   func() wire.Vars { return wire.Vars{} },
 		Snapshot: func(_ context.Context, sub coredump.Subject, _ int, _ coredump.SnapshotOptions) (*coredump.Record, error) {

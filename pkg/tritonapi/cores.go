@@ -1,6 +1,10 @@
 package tritonapi
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/tritond/triton/pkg/auth"
+	"github.com/tritond/triton/pkg/backtrace"
 	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/triton"
@@ -28,6 +33,11 @@ type Cores interface {
 	OpenCore(r *coredump.Record) (*coredump.Core, error)
 }
 
+// Stacks is what the paths about the stacks of crashes need.
+type Stacks interface {
+	Backtrace(ctx context.Context, r *coredump.Record) (*backtrace.Result, error)
+}
+
 func coreRoutes() []route {
 	one := "GET " + wire.CoresPath + "/{dump}"
 	return []route{
@@ -35,6 +45,7 @@ func coreRoutes() []route {
 		{"DELETE " + wire.CoresPath + "/{dump}", forTenants, (*API).coreRemove},
 		{one, forTenants, core((*API).coreShow)},
 		{"POST " + wire.Prefix + "containers/{ref}/snapshot", forTenants, (*API).snapshot},
+		{one + "/backtrace", forTenants, core((*API).backtrace)},
 		{one + "/core", forTenants, core(func(a *API, w http.ResponseWriter, q *http.Request, r *coredump.Record) error {
 			c, err := a.cfg.Cores.OpenCore(r)
 			if err != nil {
@@ -79,6 +90,22 @@ func serveCore(w http.ResponseWriter, q *http.Request, r *coredump.Record, kind 
 	w.Header().Set("Content-Type", "application/x-core")
 	w.Header().Set("ETag", `"`+r.ID+"-"+kind+"-"+r.Body+`"`)
 	http.ServeContent(w, q, "", time.Time{}, content)
+}
+
+// backtrace answers with the stacks, which are read if they were not yet.
+func (a *API) backtrace(w http.ResponseWriter, q *http.Request, r *coredump.Record) error {
+	b, err := a.cfg.Stacks.Backtrace(q.Context(), r)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprintf(`"%s-backtrace-%d-%x"`, r.ID, b.Version, sha256.Sum256(text)))
+	http.ServeContent(w, q, "", time.Time{}, bytes.NewReader(text))
+	return nil
 }
 
 func (a *API) coreList(w http.ResponseWriter, _ *http.Request, c auth.Caller) {

@@ -8,7 +8,7 @@ import (
 // CoresPath is where the core dumps of a tenant are listed.
 const CoresPath = Prefix + "cores"
 
-// CorePath is where a dump's record is, or with kind "core" or "mini" its core file. ref is an id or a unique prefix.
+// CorePath is where a dump's record is, with kind "core" or "mini" its core file, with "backtrace" its stacks. ref is an id or a unique prefix.
 func CorePath(ref, kind string) string {
 	p := CoresPath + "/" + url.PathEscape(ref)
 	if kind != "" {

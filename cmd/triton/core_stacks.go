@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/tritond/triton/pkg/backtrace"
+	"github.com/tritond/triton/pkg/tritonapi/wire"
+)
+
+// coreStacks prints the stacks of a dump.
+func coreStacks(ctx context.Context, c *client, args []string, out io.Writer) error {
+	fs := flag.NewFlagSet("cores bt", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	all := fs.Bool("all", false, "")
+	raw := fs.Bool("json", false, "")
+	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+		return usageError("cores bt [-all] [-json] DUMP")
+	}
+	var b backtrace.Result
+	if err := c.get(ctx, wire.CorePath(fs.Arg(0), "backtrace"), &b); err != nil {
+		return err
+	}
+	if *raw {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(b)
+	}
+	printStacks(out, &b, *all)
+	return nil
+}
+
+func printStacks(out io.Writer, b *backtrace.Result, all bool) {
+	for i, t := range b.Threads {
+		if i > 0 && !all {
+			fmt.Fprintf(out, "%d more threads: -all\n", len(b.Threads)-i)
+			break
+		}
+		fmt.Fprintf(out, "thread %d %q\n", t.TID, t.Comm)
+		for n, f := range t.Frames {
+			fmt.Fprintf(out, "  #%-3d %s\n", n, oneLine(frameText(b, f)))
+		}
+		if t.Cut != "" {
+			fmt.Fprintf(out, "  not further: %s\n", oneLine(t.Cut))
+		}
+	}
+	for _, m := range b.Missing {
+		fmt.Fprintf(out, "not known: %s\n", oneLine(m))
+	}
+	fmt.Fprintf(out, "group %s\n", b.Signature.Fuzzy)
+}
+
+// frameText is a frame in a line: where, what, the place in the source or in the module.
+func frameText(b *backtrace.Result, f backtrace.Frame) string {
+	name := f.Func
+	if name == "" {
+		name = "?"
+	}
+	switch f.Kind {
+	case backtrace.KindSignal:
+		name += " [signal]"
+	case backtrace.KindJIT:
+		name += " [jit]"
+	}
+	if f.Inline {
+		name += " [inline]"
+	}
+	switch {
+	case f.File != "":
+		name += fmt.Sprintf(" at %s:%d", f.File, f.Line)
+	case f.Module >= 0 && f.Module < len(b.Modules):
+		name += fmt.Sprintf(" in %s+%#x", path.Base(b.Modules[f.Module].Path), f.Offset)
+	}
+	return fmt.Sprintf("%#016x %s", f.PC, name)
+}

@@ -1,0 +1,245 @@
+package coredump
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tritond/triton/pkg/backtrace"
+	"github.com/tritond/triton/pkg/durable"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+const (
+	backtraceFile = "backtrace.json"
+	maxBacktrace  = 64 << 20
+	// maxWaiting is how many dumps wait for their analysis; more are analysed when they are asked for, or at the next start.
+	maxWaiting = 1024
+)
+
+// Analysis is what a dump's stacks say in short; Store.Backtrace has them.
+type Analysis struct {
+	At   time.Time     `json:"at"`
+	Took time.Duration `json:"tookNs"`
+	// Group is the group of like crashes: the fuzzy signature. Empty: there is none.
+	Group string `json:"group,omitempty"`
+	Exact string `json:"exact,omitempty"` // the exact signature
+	Top   string `json:"top,omitempty"`   // the function that the group begins with, with its place in the source
+	// Error is why there are no stacks.
+	Error string `json:"error,omitempty"`
+}
+
+// Analyzer reads the stacks of a process; jail.Run is one.
+type Analyzer func(ctx context.Context, p *backtrace.Process, mem backtrace.Memory, files []*os.File) (*backtrace.Result, error)
+
+// waiting names a dump.
+type waiting struct {
+	tenant triton.Tenant
+	id     string
+}
+
+// enqueue has a complete dump analysed.
+func (s *Service) enqueue(tenant triton.Tenant, id string) {
+	select {
+	case s.analyses <- waiting{tenant, id}:
+	default:
+		s.log.Warn("dump is not analysed: too many wait", "tenant", tenant, "dump", id)
+	}
+}
+
+// analyseAll analyses dumps one at a time until ctx is done: first those that a former daemon left.
+func (s *Service) analyseAll(ctx context.Context) {
+	if s.cfg.Analyze == nil {
+		return
+	}
+	left, err := s.store.unread()
+	if err != nil {
+		s.log.Error("look for dumps that are not analysed", "err", err)
+	}
+	for _, w := range left {
+		s.analyseOne(ctx, w)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case w := <-s.analyses:
+			s.analyseOne(ctx, w)
+		}
+	}
+}
+
+func (s *Service) analyseOne(ctx context.Context, w waiting) {
+	r, err := s.store.load(w.tenant, w.id)
+	if err != nil || r.Analysis != nil || ctx.Err() != nil {
+		return // removed, or done meanwhile
+	}
+	if _, err := s.Backtrace(ctx, r); err != nil && ctx.Err() == nil {
+		s.log.Warn("dump not analysed", "tenant", w.tenant, "dump", w.id, "err", err)
+	}
+	if s.store.objects.dropped.Swap(false) {
+		if err := s.store.sweep(w.tenant); err != nil {
+			s.log.Warn("files of dropped dumps not removed", "tenant", w.tenant, "err", err)
+		}
+	}
+}
+
+// Backtrace returns the stacks of a dump: those that are kept, or else it reads them, one dump at a time.
+func (s *Service) Backtrace(ctx context.Context, r *Record) (*backtrace.Result, error) {
+	if b, ok := s.stored(r); ok {
+		return b, nil
+	}
+	if s.cfg.Analyze == nil {
+		return nil, errors.New("this daemon has no analysis")
+	}
+	select {
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	id := r.ID
+	r, err := s.store.load(r.Container.Tenant, id)
+	if err != nil {
+		return nil, noSuchDump(id)
+	}
+	if b, ok := s.stored(r); ok { // by whom it waited for
+		return b, nil
+	}
+	begun := s.cfg.Now()
+	b, err := s.read(ctx, r)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	a := &Analysis{At: begun.UTC(), Took: s.cfg.Now().Sub(begun)}
+	if err != nil {
+		a.Error = err.Error()
+	} else {
+		a.Group, a.Exact, a.Top = b.Signature.Fuzzy, b.Signature.Exact, topOf(b)
+	}
+	first := r.Analysis == nil
+	r.Analysis = a
+	return b, errors.Join(err, s.finish(r, b, first))
+}
+
+// stored returns the stacks that were read before.
+func (s *Service) stored(r *Record) (*backtrace.Result, bool) {
+	if r.Analysis == nil {
+		return nil, false
+	}
+	b, err := s.store.backtrace(r)
+	return b, err == nil && b.Version == backtrace.Version
+}
+
+// finish keeps what was found. What others are told comes before the record says that all is done: after a kill in between
+// it is done again.
+func (s *Service) finish(r *Record, b *backtrace.Result, first bool) error {
+	if b != nil {
+		if err := s.store.saveBacktrace(r, b); err != nil {
+			return err
+		}
+	}
+	if first {
+		s.cfg.Analysed(*r)
+	}
+	return s.store.save(r)
+}
+
+// topOf is where a crash happened, in a line.
+func topOf(b *backtrace.Result) string {
+	f := b.Top()
+	switch {
+	case f == nil:
+		return ""
+	case f.Func == "" && f.Module < 0:
+		return fmt.Sprintf("%#x", f.PC)
+	case f.Func == "":
+		return fmt.Sprintf("%s+%#x", filepath.Base(b.Modules[f.Module].Path), f.Offset)
+	case f.File != "":
+		return fmt.Sprintf("%s (%s:%d)", f.Func, filepath.Base(f.File), f.Line)
+	}
+	return f.Func
+}
+
+// read has the stacks read from what the dump has most of.
+func (s *Service) read(ctx context.Context, r *Record) (*backtrace.Result, error) {
+	var core interface {
+		io.Reader
+		io.ReaderAt
+		io.Closer
+	}
+	full, err := s.store.OpenCore(r)
+	if err == nil {
+		core = full
+	} else if core, err = s.store.OpenMini(r); err != nil {
+		return nil, err
+	}
+	defer core.Close()
+	h, mem, err := memoryOf(core)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]*os.File, len(r.Kept))
+	for i, k := range r.Kept {
+		if k.Object == "" {
+			continue
+		}
+		if files[i], err = s.store.OpenObject(r.Container.Tenant, k.Object); err != nil {
+			return nil, err
+		}
+		defer files[i].Close()
+	}
+	return s.cfg.Analyze(ctx, process(r, h), mem, files)
+}
+
+func (s *Store) backtrace(r *Record) (*backtrace.Result, error) {
+	dir, err := s.path(r.Container.Tenant, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(dir, backtraceFile))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var b backtrace.Result
+	if err := json.NewDecoder(io.LimitReader(f, maxBacktrace)).Decode(&b); err != nil {
+		return nil, fmt.Errorf("backtrace of dump %s: %w", r.ID, err)
+	}
+	return &b, nil
+}
+
+func (s *Store) saveBacktrace(r *Record, b *backtrace.Result) error {
+	dir, err := s.path(r.Container.Tenant, r.ID)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, backtraceFile), func(w io.Writer) error { return json.NewEncoder(w).Encode(b) })
+}
+
+// unread lists the dumps of all tenants that were not analysed.
+func (s *Store) unread() ([]waiting, error) {
+	tenants, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []waiting
+	for _, t := range tenants {
+		tenant := triton.Tenant(t.Name())
+		ids, err := s.ids(tenant)
+		if err != nil {
+			continue // no tenant's
+		}
+		for _, id := range ids {
+			if r, err := s.load(tenant, id); err == nil && r.Analysis == nil && len(out) < maxWaiting {
+				out = append(out, waiting{tenant, id})
+			}
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,319 @@
+package coredump
+
+import (
+	"context"
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/backtrace"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// Bounds of the files that are kept beside dumps.
+const (
+	maxKept      = 512 // files of a dump
+	maxKeptFile  = 512 << 20
+	maxKeptFiles = 1 << 30 // bytes of a dump's files
+	// keepBound is how long a process is held for its files: a file system may never answer.
+	keepBound = 20 * time.Second
+	// keptMark is what the kernel appends to the name of a file that has none any more.
+	keptMark = " (deleted)"
+	// maxIdentities bounds what is remembered of files that are kept already.
+	maxIdentities = 4096
+)
+
+// KeptFile is a file that the process ran code of. Its bytes are kept with the tenant's dumps, each once, so that the
+// stacks can be read when container and image are gone.
+type KeptFile struct {
+	Path    string            `json:"path"` // in the container
+	Deleted bool              `json:"deleted,omitempty"`
+	Ranges  []backtrace.Range `json:"ranges"`
+	Size    int64             `json:"size,omitempty"`
+	// Object is the SHA-256 of its bytes in hex, for Store.OpenObject.
+	Object string `json:"object,omitempty"`
+	// Skipped is why there is no Object.
+	Skipped string `json:"skipped,omitempty"`
+}
+
+// codeFiles lists the files that have executable mappings, each with all of its ranges.
+func (h *Head) codeFiles() []KeptFile {
+	byPath := map[string]int{}
+	var out []KeptFile
+	code := map[string]bool{}
+	for _, f := range h.Files {
+		r := backtrace.Range{Start: f.Start, End: f.End, Offset: f.Offset, Exec: h.executable(f.Start)}
+		i, ok := byPath[f.Path]
+		if !ok {
+			i = len(out)
+			byPath[f.Path] = i
+			path, deleted := strings.CutSuffix(f.Path, keptMark)
+			out = append(out, KeptFile{Path: strings.ToValidUTF8(path, "�"), Deleted: deleted})
+		}
+		out[i].Ranges = append(out[i].Ranges, r)
+		code[out[i].Path] = code[out[i].Path] || r.Exec
+	}
+	out = slices.DeleteFunc(out, func(k KeptFile) bool { return !code[k.Path] })
+	return out[:min(len(out), maxKept)]
+}
+
+// executable reports whether the segment of an address holds code.
+func (h *Head) executable(addr uint64) bool {
+	i := h.segment(addr)
+	return i >= 0 && h.Segments[i].Start <= addr && h.Segments[i].Flags&uint32(elf.PF_X) != 0
+}
+
+// identity names the bytes of a file, as long as nobody writes it.
+type identity struct {
+	tenant     triton.Tenant
+	dev, ino   uint64
+	size       int64
+	mtim, ctim unix.Timespec
+}
+
+// objects keeps the bytes of files below DIR/TENANT/objects, by their hash.
+type objects struct {
+	// mu is held for reading from the keeping of a file until a record names it, and for writing by what removes those
+	// that no record names.
+	mu sync.RWMutex
+
+	known sync.Map     // identity: hash
+	count atomic.Int64 // of known, about
+
+	dropped atomic.Bool // dumps went since the last sweep
+
+	turns sync.Map // tenant: chan struct{}; a tenant whose file system does not answer stops no other's dumps
+}
+
+const objectsDir = "objects"
+
+func (s *Store) objectPath(tenant triton.Tenant, hash string) (string, error) {
+	if err := tenant.Validate(); err != nil {
+		return "", err
+	}
+	if len(hash) != 2*sha256.Size || strings.Trim(hash, "0123456789abcdef") != "" {
+		return "", noSuchDump(hash)
+	}
+	return filepath.Join(s.dir, string(tenant), objectsDir, hash), nil
+}
+
+// OpenObject opens the bytes of a KeptFile of one of the tenant's records.
+func (s *Store) OpenObject(tenant triton.Tenant, hash string) (*os.File, error) {
+	path, err := s.objectPath(tenant, hash)
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(path)
+}
+
+// keep saves the files that the held process runs code of. It does not wait for a file system longer than keepBound.
+func (s *Store) keep(ctx context.Context, tenant triton.Tenant, d *procDir, files []KeptFile, minFree uint64) []KeptFile {
+	ctx, cancel := context.WithTimeout(ctx, keepBound)
+	defer cancel()
+	v, _ := s.objects.turns.LoadOrStore(tenant, make(chan struct{}, 1))
+	turn := v.(chan struct{})
+	skip := func(why string) []KeptFile {
+		out := slices.Clone(files)
+		for i := range out {
+			out[i].Skipped = why
+		}
+		return out
+	}
+	select {
+	case turn <- struct{}{}:
+	case <-ctx.Done():
+		return skip("files of another dump are still being kept")
+	}
+	done := make(chan []KeptFile, 1)
+	// A read may never end. Who waits goes on without; the tenant's turn is over when it ends.
+	dir, err := d.again()
+	if err != nil {
+		<-turn
+		return skip(err.Error())
+	}
+	go func() {
+		defer func() { <-turn }()
+		defer dir.close()
+		out, left := slices.Clone(files), int64(maxKeptFiles)
+		for i := range out {
+			if err := s.keepFile(ctx, tenant, dir, &out[i], left, minFree); err != nil {
+				out[i].Skipped = strings.ToValidUTF8(err.Error(), "�")
+			}
+			left -= out[i].Size
+		}
+		done <- out
+	}()
+	select {
+	case out := <-done:
+		return out
+	case <-ctx.Done():
+		return skip("reading the files took too long")
+	}
+}
+
+func (s *Store) keepFile(ctx context.Context, tenant triton.Tenant, d *procDir, k *KeptFile, left int64, minFree uint64) error {
+	f, err := d.mapped(k.Ranges)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("stat a mapped file: %w", err)
+	}
+	k.Size = st.Size
+	id := identity{tenant, st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim}
+	if hash, ok := s.objects.known.Load(id); ok {
+		if path, err := s.objectPath(tenant, hash.(string)); err == nil {
+			if _, err := os.Stat(path); err == nil {
+				k.Object = hash.(string)
+				return nil
+			}
+		}
+	}
+	if st.Size > min(maxKeptFile, left) || s.free() < minFree+uint64(st.Size) {
+		k.Size = 0
+		return fmt.Errorf("%d bytes are too many to keep", st.Size)
+	}
+	if k.Object, err = s.addObject(ctx, tenant, f, st.Size); err != nil {
+		return err
+	}
+	if s.objects.count.Add(1) > maxIdentities {
+		s.objects.known.Clear()
+		s.objects.count.Store(0)
+	}
+	s.objects.known.Store(id, k.Object)
+	return nil
+}
+
+// addObject copies a file's bytes under their hash.
+func (s *Store) addObject(ctx context.Context, tenant triton.Tenant, f *os.File, size int64) (hash string, err error) {
+	dir := filepath.Join(s.dir, string(tenant), objectsDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("keep a file: %w", err)
+	}
+	tmp, err := os.CreateTemp(dir, "new-")
+	if err != nil {
+		return "", fmt.Errorf("keep a file: %w", err)
+	}
+	defer func() { err = errors.Join(err, ignoreAbsent(os.Remove(tmp.Name()))) }()
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(tmp, h), io.LimitReader(&untilDone{ctx, f}, size))
+	if err == nil && n != size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return "", fmt.Errorf("keep a file: %w", err)
+	}
+	hash = hex.EncodeToString(h.Sum(nil))
+	if err := os.Rename(tmp.Name(), filepath.Join(dir, hash)); err != nil {
+		return "", fmt.Errorf("keep a file: %w", err)
+	}
+	return hash, nil
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// untilDone reads until a context ends.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u *untilDone) Read(b []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(b)
+}
+
+// again opens the directory once more, for who may outlive d.
+func (d *procDir) again() (*procDir, error) {
+	fd, err := unix.Openat(int(d.dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("directory of the crashed process: %w", err)
+	}
+	return &procDir{os.NewFile(uintptr(fd), "proc")}, nil
+}
+
+// mapped opens the file behind the first of ranges that is mapped. The kernel leads to the file itself by no path, so that
+// nothing that the container can put in its place is opened; and it is only read if it is a regular file.
+func (d *procDir) mapped(ranges []backtrace.Range) (*os.File, error) {
+	for _, r := range ranges {
+		at, err := unix.Openat(int(d.dir.Fd()), fmt.Sprintf("map_files/%x-%x", r.Start, r.End), unix.O_PATH|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open a mapped file: %w", err)
+		}
+		defer unix.Close(at)
+		var st unix.Stat_t
+		if err := unix.Fstat(at, &st); err != nil {
+			return nil, fmt.Errorf("stat a mapped file: %w", err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFREG {
+			return nil, errors.New("not a regular file")
+		}
+		fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", at), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("open a mapped file: %w", err)
+		}
+		return os.NewFile(uintptr(fd), "mapped"), nil
+	}
+	return nil, errors.New("the file is not mapped any more")
+}
+
+// sweep removes the objects of a tenant that no record names. One that is being kept puts it off to the next time.
+func (s *Store) sweep(tenant triton.Tenant) error {
+	if !s.objects.mu.TryLock() {
+		return nil
+	}
+	defer s.objects.mu.Unlock()
+	dir := filepath.Join(s.dir, string(tenant), objectsDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return ignoreAbsent(err)
+	}
+	ids, err := s.ids(tenant)
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, id := range ids {
+		r, err := s.load(tenant, id)
+		if err != nil { // damaged, or removed meanwhile: what it names is not known
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			return nil
+		}
+		for _, k := range r.Kept {
+			used[k.Object] = true
+		}
+	}
+	var errs []error
+	for _, e := range entries {
+		if !used[e.Name()] {
+			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
