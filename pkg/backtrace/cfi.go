@@ -29,14 +29,13 @@ const (
 
 // cie is what several functions have in common.
 type cie struct {
-	codeAlign  uint64
-	dataAlign  int64
-	ra         uint64
-	encoding   byte // of addresses in its FDEs
-	sized      bool // augmentation data have a length
-	signal     bool // its functions are signal trampolines
-	program    []byte
-	addressLen int
+	codeAlign uint64
+	dataAlign int64
+	ra        uint64
+	encoding  byte // of addresses in its FDEs
+	sized     bool // augmentation data have a length
+	signal    bool // its functions are signal trampolines
+	program   []byte
 }
 
 // fde is the unwinding of one function. Addresses are the module's own.

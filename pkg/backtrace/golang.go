@@ -202,6 +202,13 @@ func (t *pclntab) caller(in *regs, lookup, bias uint64, innermost bool, a *atlas
 		return out, false, false
 	}
 	if f.flags()&goTopFrame != 0 {
+		// A signal's handler is the outermost too, but for what the signal interrupted.
+		size, _ := f.stack(lookup - bias)
+		if ret, ok := a.word(in[regSP] + size); ok && a.trampoline(ret) {
+			out = *in
+			out[regRA], out[regSP] = ret, in[regSP]+size+8
+			return out, false, true
+		}
 		return out, true, true
 	}
 	if f.flags()&goSPWrite != 0 && !innermost {

@@ -73,8 +73,11 @@ type call struct {
 func (l *lines) find(pc uint64) ([]call, error) {
 	r := l.data.Reader()
 	unit, err := r.SeekPC(pc)
-	if err != nil {
+	if errors.Is(err, dwarf.ErrUnknownPC) {
 		return nil, nil // of nothing that is described
+	}
+	if err != nil {
+		return nil, err
 	}
 	file, line, files, err := l.position(unit, pc)
 	if err != nil {

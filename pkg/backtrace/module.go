@@ -71,7 +71,8 @@ func openModule(path string, c Content, a *atlas, spend *budget) *module {
 
 // try runs a part that reads foreign bytes. A panic of a parser, as of the standard library's that are not made for
 // hostile files, is the module's error.
-func (m *module) try(part func() error) (err error) {
+func (m *module) try(part func() error) {
+	var err error
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("malformed: %v", p)
@@ -80,7 +81,7 @@ func (m *module) try(part func() error) (err error) {
 			m.err = err
 		}
 	}()
-	return part()
+	err = part()
 }
 
 // buildID is that of the first GNU note, "" if there is none.

@@ -1,6 +1,7 @@
 package backtrace
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"io"
@@ -122,4 +123,16 @@ func (a *atlas) word(addr uint64) (uint64, bool) {
 	var b [8]byte
 	ok := a.load(b[:], addr)
 	return binary.LittleEndian.Uint64(b[:]), ok
+}
+
+// trampoline reports whether the instructions at pc return from a signal's handler: mov $15, %rax or %eax; syscall.
+func (a *atlas) trampoline(pc uint64) bool {
+	if !a.executable(pc) {
+		return false
+	}
+	var b [9]byte
+	if a.load(b[:], pc) && bytes.Equal(b[:], []byte{0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}) {
+		return true
+	}
+	return a.load(b[:7], pc) && bytes.Equal(b[:7], []byte{0xb8, 15, 0, 0, 0, 0x0f, 0x05})
 }

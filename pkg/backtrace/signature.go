@@ -22,7 +22,8 @@ var plumbing = regexp.MustCompile(`^(` + strings.Join([]string{
 	`_*assert_(fail|perror_fail).*`, `_*(GI_)*_*libc_(fatal|message).*`, `malloc_printerr.*`, `_*stack_chk_fail.*`,
 	`_*fortify_fail.*`, `_*chk_fail`, `__libc_assert.*`,
 	`std::terminate`, `__gnu_cxx::__verbose_terminate_handler`, `__cxxabiv1::.*`, `__cxa_(throw|rethrow).*`,
-	`runtime\.(raise|raiseproc|throw|fatal|fatalthrow|fatalpanic|dopanic_m|crash|dieFromSignal|gopanic|panic.*|sig.*|goPanic.*|systemstack|asmcgocall|cgocall|tgkill|morestack|newstack|(fatalpanic|fatalthrow|throw|fatal)\.func\d+)(\.abi0)?`,
+	`runtime\.(raise|raiseproc|throw|fatal|fatalthrow|fatalpanic|dopanic_m|crash|dieFromSignal|gopanic|panic.*|sig.*|goPanic.*)(\.abi0)?`,
+	`runtime\.(systemstack|asmcgocall|cgocall|tgkill|morestack|newstack|(fatalpanic|fatalthrow|throw|fatal)\.func\d+)(\.abi0)?`,
 	`runtime\.sigreturn__sigaction(\.abi0)?`, `runtime/internal/.*`, `internal/runtime/.*`,
 	`(core|std)::panicking::.*`, `_?rust_(begin_unwind|panic.*)`, `__rust_.*`, `std::sys::.*abort.*`, `std::process::abort`,
 	// What calls main or a thread's function is the same for all bugs, and has other names in other libraries.

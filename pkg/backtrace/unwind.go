@@ -178,7 +178,7 @@ func (x *analysis) thread(s Stopped) Thread {
 // caller finds a frame's caller. io.EOF: it has none.
 func (x *analysis) caller(in *regs, lookup uint64, innermost bool) (out regs, by By, err error) {
 	pc := in[regRA]
-	if x.trampoline(pc) {
+	if x.a.trampoline(pc) {
 		out, err := x.interrupted(in)
 		return out, BySignal, err
 	}
@@ -246,18 +246,6 @@ func (x *analysis) byPointer(in *regs) (out regs, ok bool) {
 	out = *in
 	out[regBP], out[regRA], out[regSP] = saved, ret, bp+16
 	return out, true
-}
-
-// trampoline reports whether the instructions at pc return from a signal's handler: mov $15, %rax or %eax; syscall.
-func (x *analysis) trampoline(pc uint64) bool {
-	if !x.a.executable(pc) {
-		return false
-	}
-	var b [9]byte
-	if x.a.load(b[:], pc) && bytes.Equal(b[:], []byte{0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}) {
-		return true
-	}
-	return x.a.load(b[:7], pc) && bytes.Equal(b[:7], []byte{0xb8, 15, 0, 0, 0, 0x0f, 0x05})
 }
 
 // interrupted reads the registers that the kernel saved in struct ucontext above a signal's handler: struct sigcontext
