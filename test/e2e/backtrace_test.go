@@ -99,7 +99,7 @@ func (u *under) crash(t *testing.T, exe string, args ...string) (name string) {
 
 // TestBacktraceEqualsGDB: every thread's every counter, of programs that crash in containers with dumps off for them.
 func TestBacktraceEqualsGDB(t *testing.T) {
-	u := taking(t)
+	u := taking(t, "socket")
 	const source = "testdata/stacks/stacks.c"
 	plain := build(t, "stacks", "cc", "-O2", "-g", "-fomit-frame-pointer", "-pthread", source)
 	stripped := build(t, "bare", "cc", "-O2", "-s", "-fomit-frame-pointer", "-pthread", source)
@@ -138,7 +138,7 @@ func TestBacktraceEqualsGDB(t *testing.T) {
 
 // TestBacktraceOfGo: of a program with symbols, and of one without any, for which gdb is given those of the other.
 func TestBacktraceOfGo(t *testing.T) {
-	u := taking(t)
+	u := taking(t, "socket")
 	named := buildGo(t, "")
 	for _, flags := range []string{"", "-s -w"} {
 		t.Run("ldflags "+flags, func(t *testing.T) {
