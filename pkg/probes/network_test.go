@@ -21,9 +21,13 @@ import (
 // the address that follows, tells how long that took, and then, for each line of its input, sends one byte, awaits one,
 // and tells the kernel's round trip time. A sink tells the port to which datagrams can be sent that it never reads. Both
 // end with their input.
+//
+// A sender opens a connection to the address that follows, sends as many bytes as the number after it says, waits until all
+// have arrived, and tells how many segments the kernel sent again.
 const (
 	dialerMode = "dialer"
 	sinkMode   = "sink"
+	senderMode = "sender"
 )
 
 // networkMain does not return when the test binary was started as one of these.
@@ -34,6 +38,8 @@ func networkMain() {
 		err = dialer(os.Args[2])
 	case len(os.Args) == 2 && os.Args[1] == sinkMode:
 		err = sink()
+	case len(os.Args) == 4 && os.Args[1] == senderMode:
+		err = sender(os.Args[2], os.Args[3])
 	default:
 		return
 	}
@@ -55,6 +61,47 @@ func sink() error {
 	return err
 }
 
+func sender(address, bytes string) error {
+	n, err := strconv.Atoi(bytes)
+	if err != nil {
+		return err
+	}
+	c, err := net.Dial("tcp4", address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Write(make([]byte, n)); err != nil {
+		return err
+	}
+	for end := time.Now().Add(4 * deadline); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		info, err := tcpInfo(c)
+		if err != nil {
+			return err
+		}
+		if info.Unacked == 0 && info.Notsent_bytes == 0 {
+			fmt.Println(info.Total_retrans)
+			_, err = io.Copy(io.Discard, os.Stdin)
+			return err
+		}
+	}
+	return fmt.Errorf("not all of %d bytes arrived", n)
+}
+
+func tcpInfo(c net.Conn) (*unix.TCPInfo, error) {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var info *unix.TCPInfo
+	var infoErr error
+	err = raw.Control(func(fd uintptr) { info, infoErr = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	if err != nil || infoErr != nil {
+		return nil, fmt.Errorf("TCP_INFO: %w, %w", err, infoErr)
+	}
+	return info, nil
+}
+
 func dialer(address string) error {
 	began := time.Now()
 	c, err := net.Dial("tcp4", address)
@@ -63,10 +110,6 @@ func dialer(address string) error {
 	}
 	defer c.Close()
 	fmt.Println(time.Since(began).Nanoseconds())
-	raw, err := c.(*net.TCPConn).SyscallConn()
-	if err != nil {
-		return err
-	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		if _, err := c.Write([]byte{'?'}); err != nil {
 			return err
@@ -74,11 +117,9 @@ func dialer(address string) error {
 		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 			return err
 		}
-		var info *unix.TCPInfo
-		var infoErr error
-		err := raw.Control(func(fd uintptr) { info, infoErr = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
-		if err != nil || infoErr != nil {
-			return fmt.Errorf("TCP_INFO: %w, %w", err, infoErr)
+		info, err := tcpInfo(c)
+		if err != nil {
+			return err
 		}
 		fmt.Println(info.Rtt)
 	}

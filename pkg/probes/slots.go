@@ -78,10 +78,9 @@ func (p *Probes) Watch(key triton.ContainerKey, ids CgroupIDs) (Watch, error) {
 	if ids.V2 == 0 {
 		return Watch{}, fmt.Errorf("watch %s: no cgroup2 id: %w", key, errdefs.ErrInvalidArgument)
 	}
-	if err := p.reapIfFull(); err != nil {
+	if err := p.lockWithSlot(); err != nil {
 		return Watch{}, fmt.Errorf("watch %s: %w", key, err)
 	}
-	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return Watch{}, fmt.Errorf("watch %s: probes are closed: %w", key, errdefs.ErrFailedPrecondition)
@@ -199,15 +198,19 @@ func (p *Probes) find(key triton.ContainerKey) (*watched, error) {
 	return w, nil
 }
 
-// reapIfFull frees retired slots at once when there is no other.
-func (p *Probes) reapIfFull() error {
-	p.mu.RLock()
-	full := len(p.table.free) == 0 && len(p.table.retired) > 0
-	p.mu.RUnlock()
-	if !full {
-		return nil
+// lockWithSlot locks mu, for the caller to unlock unless there is an error. When no slot is free it frees retired ones
+// first, again if others were quicker to take them: without a free slot then, all are in use.
+func (p *Probes) lockWithSlot() error {
+	for {
+		p.mu.Lock()
+		if p.closed || len(p.table.free) > 0 || len(p.table.retired) == 0 {
+			return nil
+		}
+		p.mu.Unlock()
+		if err := p.reap(); err != nil {
+			return err
+		}
 	}
-	return p.reap()
 }
 
 // reap frees the slots that were retired before the call, once no program can still use them.
