@@ -140,6 +140,10 @@ func showProbes(ctx context.Context, c *client, out io.Writer) error {
 	if err := c.get(ctx, wire.Prefix+"probes", &p); err != nil {
 		return err
 	}
+	fmt.Fprintf(out, "level %s, price %.2f%% of the machine (system calls slowed: %.2f%% of one CPU)\n", p.Level, 100*p.Price, 100*p.Tax)
+	for _, c := range p.Programs {
+		fmt.Fprintf(out, "program %s: %.0f runs a second, %.3f%% of one CPU\n", c.Program, c.Runs, 100*c.CPU)
+	}
 	for _, m := range p.Missing {
 		fmt.Fprintf(out, "missing: %s: %s\n", m.Program, m.Reason)
 	}

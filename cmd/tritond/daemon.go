@@ -260,7 +260,7 @@ func (d *daemon) openTelemetry() error {
 		cfg.Network = d.probes.NetworkHealth
 	}
 	d.telemetry = telemetry.New(cfg)
-	if err := d.telemetry.Register(journalMetrics(d.journal)...); err != nil {
+	if err := d.telemetry.Register(append(journalMetrics(d.journal), probeMetrics{d.probes})...); err != nil {
 		return err
 	}
 	if d.cfg.PyroscopeURL == "" {

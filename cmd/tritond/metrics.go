@@ -9,6 +9,7 @@ import (
 	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/dashboard"
 	"github.com/tritond/triton/pkg/journal"
+	"github.com/tritond/triton/pkg/probes"
 )
 
 // requestMetrics count what the listeners answer, and what is under way: attached terminals and followers too.
@@ -57,6 +58,42 @@ func journalMetrics(j *journal.Journal) []prometheus.Collector {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "triton_journal_bytes", Help: "Size of the journal."},
 			func() float64 { return float64(j.Stats().Bytes) }),
 	}
+}
+
+// probeMetrics tells what the programs cost.
+type probeMetrics struct{ probes *probes.Probes }
+
+var (
+	programCPUDesc = prometheus.NewDesc("triton_program_cpu_ratio",
+		"What a program cost in the last window in which the kernel timed it, of one CPU.", []string{"program"}, nil)
+	programRunsDesc = prometheus.NewDesc("triton_program_runs_per_second", "Runs of a program in that window.", []string{"program"}, nil)
+	probeTaxDesc    = prometheus.NewDesc("triton_probes_syscall_tax_ratio",
+		"What the hooks of system calls cost every process beside that, of one CPU: calls times a constant.", nil, nil)
+	probePriceDesc = prometheus.NewDesc("triton_probes_price_ratio", "What all programs cost, the tax included, of the machine.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (m probeMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{programCPUDesc, programRunsDesc, probeTaxDesc, probePriceDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector. Before the first window there is nothing.
+func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
+	c := m.probes.Cost()
+	if c.At.IsZero() {
+		return
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for _, p := range c.Programs {
+		gauge(programCPUDesc, p.CPU, p.Program)
+		gauge(programRunsDesc, p.Runs, p.Program)
+	}
+	gauge(probeTaxDesc, c.Tax)
+	gauge(probePriceDesc, c.Price)
 }
 
 // coreMetrics tells what became of crashes.

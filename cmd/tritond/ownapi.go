@@ -20,7 +20,13 @@ func (d *daemon) ownAPI() tritonapi.Config {
 }
 
 func (d *daemon) probesView() wire.Probes {
-	v := wire.Probes{Missing: []wire.Missing{}, Drops: d.probes.Drops()}
+	cost := d.probes.Cost()
+	v := wire.Probes{
+		Missing: []wire.Missing{}, Drops: d.probes.Drops(), Level: d.cfg.Probes, Price: cost.Price, Tax: cost.Tax, Programs: []wire.Program{},
+	}
+	for _, c := range cost.Programs {
+		v.Programs = append(v.Programs, wire.Program(c))
+	}
 	for _, m := range d.probes.Missing() {
 		v.Missing = append(v.Missing, wire.Missing{Program: m.Program, Reason: m.Reason.Error()})
 	}

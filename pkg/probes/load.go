@@ -47,12 +47,13 @@ type loaded struct {
 	maps      map[string]*ebpf.Map
 	variables map[string]*ebpf.Variable
 	programs  map[string]*ebpf.Program
-	links     []link.Link // of those always attached
+	resident  map[string]*ebpf.Program // those always attached
+	links     []link.Link              // of those always attached
 	missing   []MissingProgram
 }
 
 func newLoaded() loaded {
-	return loaded{maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}}
+	return loaded{maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}, resident: map[string]*ebpf.Program{}}
 }
 
 // measurePrograms are the programs and maps that end with the daemon.
@@ -147,11 +148,12 @@ func (k *loaded) load(spec *ebpf.CollectionSpec, p program) error {
 			return nil
 		}
 		l, err := link.AttachTracing(link.TracingOptions{Program: prog})
-		prog.Close()
 		if err == nil {
 			k.links = append(k.links, l)
+			k.resident[name] = prog
 			return nil
 		}
+		prog.Close()
 		errs = append(errs, fmt.Errorf("attach %s: %w", name, err))
 	}
 	err := errors.Join(errs...)
@@ -209,6 +211,9 @@ func (k *loaded) close() error {
 		errs = append(errs, l.Close())
 	}
 	for _, p := range k.programs {
+		errs = append(errs, p.Close())
+	}
+	for _, p := range k.resident {
 		errs = append(errs, p.Close())
 	}
 	for _, m := range k.maps {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf/link"
@@ -148,6 +149,7 @@ type Probes struct {
 	table  slotTable
 
 	events eventHub
+	cost   atomic.Pointer[Cost] // of the last window; nil: none yet
 }
 
 // Open loads the programs, attaches those that are always on, and takes over the exit program and its maps when an
@@ -198,11 +200,12 @@ func Open(ctx context.Context, cfg Config) (*Probes, error) {
 	return p, nil
 }
 
-// Run hands records to subscribers, frees what Unwatch retired, and detaches the system call hooks when nothing is
+// Run hands records to subscribers, measures what the programs cost, frees what Unwatch retired, and detaches the system call hooks when nothing is
 // watched. It blocks until ctx is done and returns nil then; end it before Close.
 func (p *Probes) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.readRing(ctx) })
+	group.Go(func() error { return p.watchCost(ctx) })
 	group.Go(func() error {
 		t := time.NewTicker(tick)
 		defer t.Stop()

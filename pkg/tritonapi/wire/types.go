@@ -59,6 +59,21 @@ type Probes struct {
 	Missing []Missing `json:"missing"`
 	// Drops counts what was not recorded, by reason, since the daemon started.
 	Drops map[string]uint64 `json:"drops"`
+	// Level is how much is measured, as --probes says.
+	Level string `json:"level"`
+	// Price is what the programs cost as a share of the machine, Tax included, in the last window; 0 before the first.
+	Price float64 `json:"price"`
+	// Tax is what the hooks of system calls cost every process beside that, of one CPU: an estimate.
+	Tax float64 `json:"tax"`
+	// Programs are those that run, in order of name.
+	Programs []Program `json:"programs"`
+}
+
+// Program is what one cost in the last window.
+type Program struct {
+	Program string  `json:"program"`
+	Runs    float64 `json:"runs"` // a second
+	CPU     float64 `json:"cpu"`  // of one CPU
 }
 
 // Missing is one program that does not run, and why: this kernel refused it, or --probes leaves it out.
