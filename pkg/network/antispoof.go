@@ -40,6 +40,7 @@ const (
 	setMembers = "members" // ifname . ether . ipv4: what may pass
 	setMACs    = "macs"    // ifname . ether: to tell a false MAC from a false address
 	setPorts   = "ports"   // ifname: whose packets these rules are about
+	setTies    = "ties"    // ifname . ifname: the tie of a leaf and itself
 )
 
 // Offsets in a member's key. Each field is padded to whole 32-bit registers.
@@ -190,5 +191,24 @@ func (f *firewall) addBridge(c *nftables.Conn, counts map[string]expr.Counter) e
 	rule(pre, protocol(unix.ETH_P_ARP), loadPort(), loadEther(), loadARPSource(), lookup(sets.members, present),
 		loadARPEther(), lookup(sets.members, present), verdict(expr.VerdictAccept))
 	rule(pre, loadPort(), lookup(sets.ports, present), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: spoofed.Name}})
+	return f.addTies(c)
+}
+
+// addTies lets no broadcast or multicast back to the leaf it came from, though ties let packets return.
+func (f *firewall) addTies(c *nftables.Conn) error {
+	ties := &nftables.Set{Table: f.bridge, Name: setTies, Concatenation: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)}
+	var elements []nftables.SetElement
+	for _, z := range f.zones {
+		for _, leaf := range leafNames(z.bridge) {
+			_, down := tieNames(leaf)
+			elements = append(elements, nftables.SetElement{Key: append(ifnameKey(down), ifnameKey(down)...)})
+		}
+	}
+	if err := fillSet(c, ties, elements); err != nil {
+		return err
+	}
+	forward := addChain(c, f.bridge, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, bridgePriority)
+	addRule(c, f.bridge, forward, bothIn(ties, present), toGroup(), verdict(expr.VerdictDrop))
 	return nil
 }

@@ -32,6 +32,11 @@ type bridge struct {
 	gateway netip.Prefix // the bridge's address, with the subnet's length
 	mtu     int
 	made    bool // by this process, not adopted
+
+	ports     int // how many containers are on the bridge itself; the others are on leaves
+	leaves    leaves
+	leafOwner string // alias of leaves
+	noICC     bool   // ports are isolated
 }
 
 // hardwareAddr derives a MAC from an IPv4 address as docker does: unique within a subnet, and derivable by others.
@@ -46,6 +51,9 @@ func newBridge(cfg Config, h *netlink.Handle) *bridge {
 		owner:   aliasPrefix + cfg.Instance,
 		gateway: netip.PrefixFrom(addressAt(cfg.Subnet, 1), cfg.Subnet.Bits()),
 		mtu:     cfg.MTU,
+		ports:   rootPorts,
+
+		leafOwner: segmentAlias(cfg.Instance, BridgeNetwork),
 	}
 	if b.mtu == 0 {
 		b.mtu = outboundMTU(h)
@@ -101,22 +109,15 @@ func (b *bridge) up(h *netlink.Handle) error {
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", b.name, err)
 	}
-	return nil
+	return b.adoptLeaves(h)
 }
 
-// remove deletes the bridge; one that is gone is no error.
+// remove deletes the bridge and its leaves; what is gone is no error.
 func (b *bridge) remove(h *netlink.Handle) error {
-	link, err := h.LinkByName(b.name)
-	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		return nil
+	if err := b.removeLeaves(h); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("look up bridge %s: %w", b.name, err)
-	}
-	if err := h.LinkDel(link); err != nil {
-		return fmt.Errorf("remove bridge %s: %w", b.name, err)
-	}
-	return nil
+	return removeLink(h, b.name)
 }
 
 // outboundMTU is the MTU of the interface of the default route: larger packets could not leave anyway.
@@ -160,7 +161,9 @@ func (b *bridge) ensure(h *netlink.Handle) (netlink.Link, error) {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU = b.name, b.mtu
 		// An address of its own: otherwise the bridge takes its lowest port's, and changes it as containers come and go.
-		attrs.HardwareAddr = hardwareAddr(b.gateway.Addr())
+		if b.gateway.IsValid() {
+			attrs.HardwareAddr = hardwareAddr(b.gateway.Addr())
+		}
 		if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 			return nil, fmt.Errorf("make bridge %s: %w", b.name, err)
 		}
@@ -291,7 +294,7 @@ func portsOf(ctx context.Context, h *netlink.Handle, bridges []*bridge) ([]netli
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	return slices.DeleteFunc(all, func(l netlink.Link) bool {
-		on := slices.ContainsFunc(bridges, func(b *bridge) bool { return l.Attrs().MasterIndex == b.index })
+		on := slices.ContainsFunc(bridges, func(b *bridge) bool { return b.has(l.Attrs().MasterIndex) })
 		return !on || !strings.HasPrefix(l.Attrs().Name, linkPrefix)
 	}), ctx.Err()
 }

@@ -15,8 +15,6 @@ import (
 const (
 	// slots is how many namespace pairs an instance can have: the size of its group of blocks of id ranges.
 	slots = blocksPerGroup * blockSlots
-	// maxPorts keeps a network's bridge below the kernel's limit of 1023 ports (BR_MAX_PORTS, net/bridge/br_private.h).
-	maxPorts = 1000
 	// rangeSize is how many user and group ids a container has: all that 16-bit ids can name, as in docker.
 	rangeSize = 65536
 	// rangeBase lies above the ids that distributions hand out in /etc/subuid.
@@ -56,11 +54,6 @@ type claim struct {
 	addr netip.Addr
 }
 
-// fullBridge is the error of a network that can take no more containers.
-func fullBridge() error {
-	return fmt.Errorf("the network's bridge has its %d ports: use a further network: %w", maxPorts, errdefs.ErrResourceExhausted)
-}
-
 // reservedAddresses of a subnet: the network's, the gateway's, and the broadcast address.
 const reservedAddresses = 3
 
@@ -84,9 +77,6 @@ func (l *leases) takeSlot(link string) (int, netip.Addr, error) {
 		}
 		l.held[slot] = claim{}
 		return slot, netip.Addr{}, nil
-	}
-	if len(l.hosts.used) >= maxPorts {
-		return 0, netip.Addr{}, fullBridge()
 	}
 	host, ok := l.hosts.take()
 	if !ok {
@@ -177,9 +167,6 @@ func (l *leases) take(want netip.Addr) (netip.Addr, error) {
 			return want, fmt.Errorf("Address already in use%w", silent{errdefs.ErrAlreadyExists}) //nolint:staticcheck // docker's words
 		}
 		return want, nil
-	}
-	if len(l.hosts.used) >= maxPorts {
-		return want, fullBridge()
 	}
 	host, ok := l.hosts.take()
 	if !ok {

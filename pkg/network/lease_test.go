@@ -93,42 +93,41 @@ func TestLeasesRefuseWhatIsTaken(t *testing.T) {
 	}
 }
 
-func TestLeasesStopBelowTheBridgesPortLimit(t *testing.T) {
+func TestLeasesHaveAnAddressForEachSlot(t *testing.T) {
 	l := newLeases(netip.MustParsePrefix("10.0.0.0/16"))
-	for range maxPorts {
+	for range slots {
 		if _, _, err := l.takeSlot("tv0"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := l.takeSlot("tv0"); !errdefs.IsResourceExhausted(err) {
-		t.Errorf("got %v, want that the bridge is full", err)
+	for _, link := range []string{"tv0", ""} {
+		if _, _, err := l.takeSlot(link); !errdefs.IsResourceExhausted(err) {
+			t.Errorf("link %q: got %v, want that all slots are in use", link, err)
+		}
 	}
-	p := newPool(netip.MustParsePrefix("10.1.0.0/16"), netip.Prefix{})
-	for range maxPorts {
+}
+
+func TestPoolRunsOutOfAddresses(t *testing.T) {
+	p := newPool(netip.MustParsePrefix("10.1.0.0/28"), netip.Prefix{})
+	for range 14 {
 		if _, err := p.take(netip.Addr{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	some := netip.MustParseAddr("10.1.0.9")
-	if _, err := p.take(netip.Addr{}); !errdefs.IsResourceExhausted(err) {
-		t.Errorf("a user's network: got %v, want that the bridge is full", err)
-	}
-	p.put(some)
-	p.put(some) // twice gives back one
-	if _, err := p.take(netip.Addr{}); err != nil {
-		t.Errorf("after one has left: %v", err)
-	}
-	if _, err := p.take(netip.Addr{}); !errdefs.IsResourceExhausted(err) {
-		t.Errorf("full again: got %v", err)
-	}
-	for range slots - maxPorts {
-		if _, _, err := l.takeSlot(""); err != nil {
-			t.Fatal(err)
+	full := func(when string) {
+		t.Helper()
+		if _, err := p.take(netip.Addr{}); !errdefs.IsResourceExhausted(err) {
+			t.Errorf("%s: got %v, want that no address is left", when, err)
 		}
 	}
-	if _, _, err := l.takeSlot(""); !errdefs.IsResourceExhausted(err) {
-		t.Errorf("got %v, want that all slots are in use", err)
+	full("all are taken")
+	some := netip.MustParseAddr("10.1.0.9")
+	p.put(some)
+	p.put(some) // twice gives back one
+	if got, err := p.take(netip.Addr{}); err != nil || got != some {
+		t.Errorf("after one has left: got %s (%v), want %s", got, err, some)
 	}
+	full("taken again")
 }
 
 func TestForwardingRecordFitsAnAlias(t *testing.T) {

@@ -59,8 +59,12 @@ func (b *bridge) connect(h *netlink.Handle, ns *os.File, ep triton.Endpoint, ins
 	if err != nil {
 		return fmt.Errorf("endpoint %s: %w", ep.HostLink, err)
 	}
+	on, err := b.place(h)
+	if err != nil {
+		return err
+	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = ep.HostLink, b.mtu, b.index, net.FlagUp
+	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = ep.HostLink, b.mtu, on, net.FlagUp
 	err = h.LinkAdd(&netlink.Veth{
 		LinkAttrs:        attrs,
 		PeerName:         inside,
@@ -70,6 +74,11 @@ func (b *bridge) connect(h *netlink.Handle, ns *os.File, ep triton.Endpoint, ins
 	})
 	if err != nil {
 		return fmt.Errorf("make link %s: %w", ep.HostLink, err)
+	}
+	if on != b.index {
+		if err := stay(h, ep.HostLink, mac); err != nil {
+			return err
+		}
 	}
 	return writeSysctlIfPresent("ipv6/conf/"+ep.HostLink+"/disable_ipv6", "1")
 }
@@ -151,11 +160,25 @@ func (b *bridge) reconnect(h *netlink.Handle, ns *os.File, ep triton.Endpoint) e
 		}
 		return b.join(h, ns, ep)
 	}
-	if link.Attrs().MasterIndex == b.index && link.Attrs().Flags&net.FlagUp != 0 {
+	if !b.has(link.Attrs().MasterIndex) {
+		on, err := b.place(h)
+		if err != nil {
+			return err
+		}
+		if err := h.LinkSetMasterByIndex(link, on); err != nil {
+			return fmt.Errorf("put %s on %s: %w", ep.HostLink, b.name, err)
+		}
+		mac, err := net.ParseMAC(ep.MAC)
+		if err != nil {
+			return fmt.Errorf("endpoint %s: %w", ep.HostLink, err)
+		}
+		if on != b.index {
+			if err := stay(h, ep.HostLink, mac); err != nil {
+				return err
+			}
+		}
+	} else if link.Attrs().Flags&net.FlagUp != 0 {
 		return nil
-	}
-	if err := h.LinkSetMasterByIndex(link, b.index); err != nil {
-		return fmt.Errorf("put %s on %s: %w", ep.HostLink, b.name, err)
 	}
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", ep.HostLink, err)

@@ -124,6 +124,15 @@ func loadIPSource() []expr.Any {
 	return []expr.Any{&expr.Payload{DestRegister: regIP, Base: expr.PayloadBaseNetworkHeader, Offset: offsetSource, Len: net.IPv4len}}
 }
 
+// toGroup matches frames to all, or to a multicast group: the first bit on the wire of the address says so.
+func toGroup() []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: 0, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{1}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1}},
+	}
+}
+
 // loadARPEther and loadARPSource load an ARP message's sender (RFC 826, for Ethernet and IPv4).
 func loadARPEther() []expr.Any {
 	return []expr.Any{&expr.Payload{DestRegister: regEther, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 6}}

@@ -14,10 +14,9 @@ type pool struct {
 	subnet netip.Prefix
 	part   netip.Prefix // what take chooses from
 
-	mu    sync.Mutex
-	next  uint32
-	used  map[netip.Addr]bool
-	taken int // by containers: each has a port of the bridge
+	mu   sync.Mutex
+	next uint32
+	used map[netip.Addr]bool
 }
 
 // newPool never hands out the subnet's first and last address, nor those in reserved.
@@ -44,9 +43,6 @@ func lastAddress(p netip.Prefix) netip.Addr { return addressAt(p, 1<<(32-p.Bits(
 func (p *pool) take(want netip.Addr) (netip.Addr, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.taken >= maxPorts {
-		return want, fullBridge()
-	}
 	if want.IsValid() {
 		switch {
 		case !p.subnet.Contains(want):
@@ -55,7 +51,6 @@ func (p *pool) take(want netip.Addr) (netip.Addr, error) {
 			return want, fmt.Errorf("Address already in use%w", silent{errdefs.ErrAlreadyExists}) //nolint:staticcheck // docker's words
 		}
 		p.used[want] = true
-		p.taken++
 		return want, nil
 	}
 	size := uint32(1) << (32 - p.part.Bits())
@@ -64,7 +59,6 @@ func (p *pool) take(want netip.Addr) (netip.Addr, error) {
 		p.next = (p.next + 1) % size
 		if !p.used[a] {
 			p.used[a] = true
-			p.taken++
 			return a, nil
 		}
 	}
@@ -74,8 +68,5 @@ func (p *pool) take(want netip.Addr) (netip.Addr, error) {
 func (p *pool) put(a netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.used[a] {
-		delete(p.used, a)
-		p.taken--
-	}
+	delete(p.used, a)
 }

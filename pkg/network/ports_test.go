@@ -68,14 +68,17 @@ func TestKernelPublishedPortIsReachedFromEverywhere(t *testing.T) {
 	for _, brNetfilter := range []string{"1", "0"} {
 		t.Run("bridge-nf-call-iptables="+brNetfilter, func(t *testing.T) {
 			setSysctl(t, "bridge/bridge-nf-call-iptables", brNetfilter)
-			testReachedFromEverywhere(t)
+			for _, onRoot := range []int{rootPorts, 1, 0} {
+				t.Run(fmt.Sprint("ports=", onRoot), func(t *testing.T) { testReachedFromEverywhere(t, onRoot) })
+			}
 		})
 	}
 }
 
-func testReachedFromEverywhere(t *testing.T) {
+func testReachedFromEverywhere(t *testing.T, onRoot int) {
 	setLoopbackUp(t)
 	n, out := open(t, testConfig(t, testSubnet)), outside(t)
+	n.bridge.ports = onRoot // the containers are on the first bridge, on different ones, or on a leaf
 	a, b := take(t, n, Bridged), take(t, n, Bridged)
 	serve(t, a)
 	gateway := n.bridge.gateway.Addr().String()

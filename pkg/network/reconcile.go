@@ -90,7 +90,7 @@ func (n *Network) removeUnowned(ctx context.Context, keep []triton.Endpoint) err
 		owned[link] = true
 	}
 	for id, s := range n.segments {
-		known[n.segmentAlias(id)] = true
+		known[segmentAlias(n.cfg.Instance, id)] = true
 		bridges = append(bridges, s.bridge)
 	}
 	n.segs.Unlock()

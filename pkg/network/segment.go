@@ -32,7 +32,7 @@ type addresses interface {
 	put(a netip.Addr)
 }
 
-func (n *Network) segmentAlias(id string) string { return segmentPrefix + n.cfg.Instance + "/" + id }
+func segmentAlias(instance, id string) string { return segmentPrefix + instance + "/" + id }
 
 // AddSegment makes a user's network, or adopts the one that is there. Where spec has no subnet, one is chosen that nothing
 // on this machine uses; the spec that is returned has all addresses. Errors: PermissionDenied, as in docker, for a subnet
@@ -56,8 +56,9 @@ func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec tr
 	}
 	s := &segment{id: key.ID, spec: spec, addrs: newPool(spec.Subnet, spec.IPRange, append(spec.AuxAddresses(), spec.Gateway)...)}
 	s.bridge = &bridge{
-		name: bridgeName(n.cfg.Instance + "/" + key.ID), owner: n.segmentAlias(key.ID), mtu: spec.MTU,
+		name: bridgeName(n.cfg.Instance + "/" + key.ID), owner: segmentAlias(n.cfg.Instance, key.ID), mtu: spec.MTU,
 		gateway: netip.PrefixFrom(spec.Gateway, spec.Subnet.Bits()),
+		ports:   rootPorts, leafOwner: segmentAlias(n.cfg.Instance, key.ID), noICC: spec.NoICC,
 	}
 	if s.bridge.mtu == 0 {
 		s.bridge.mtu = n.bridge.mtu
@@ -238,7 +239,7 @@ func (n *Network) segmentOf(id string) (*segment, error) {
 	return nil, fmt.Errorf("network %s not found%w", id, silent{errdefs.ErrNotFound})
 }
 
-// removeStrayBridges removes bridges of the instance's networks that keep does not claim.
+// removeStrayBridges removes bridges of the instance's networks, leaves included, that keep does not claim.
 func (n *Network) removeStrayBridges(keep func(alias string) bool) error {
 	links, err := dump(n.host.LinkList)
 	if err != nil {
@@ -247,12 +248,10 @@ func (n *Network) removeStrayBridges(keep func(alias string) bool) error {
 	var errs []error
 	for _, l := range links {
 		alias := l.Attrs().Alias
-		if l.Type() != "bridge" || !strings.HasPrefix(alias, segmentPrefix+n.cfg.Instance+"/") || keep(alias) {
+		if l.Type() != "bridge" || !strings.HasPrefix(l.Attrs().Name, bridgePrefix) || !strings.HasPrefix(alias, segmentPrefix+n.cfg.Instance+"/") || keep(alias) {
 			continue
 		}
-		if err := n.host.LinkDel(l); err != nil {
-			errs = append(errs, fmt.Errorf("remove bridge %s: %w", l.Attrs().Name, err))
-		}
+		errs = append(errs, removeTie(n.host, l.Attrs().Name), removeLink(n.host, l.Attrs().Name))
 	}
 	return errors.Join(errs...)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -26,10 +27,11 @@ const (
 	setMasked   = "masked"   // ifname: what leaves from there is masqueraded
 	setWithin   = "within"   // ifname . ifname: a bridge and itself
 	setSubnets  = "subnets"  // intervals of IPv4
+	setLeaves   = "leaves"   // ifname: further bridges of the zones, which only bridge
 )
 
 type zoneSets struct {
-	bridges, internal, masked, within, subnets *nftables.Set
+	bridges, internal, masked, within, subnets, leaves *nftables.Set
 }
 
 func ifnameKey(name string) []byte {
@@ -44,7 +46,7 @@ func (f *firewall) addZones(c *nftables.Conn) (zoneSets, error) {
 		return &nftables.Set{Table: f.inet, Name: name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
 	}
 	s := zoneSets{
-		bridges: names(setBridges), internal: names(setInternal), masked: names(setMasked),
+		bridges: names(setBridges), internal: names(setInternal), masked: names(setMasked), leaves: names(setLeaves),
 		within: &nftables.Set{Table: f.inet, Name: setWithin, Concatenation: true,
 			KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)},
 		subnets: &nftables.Set{Table: f.inet, Name: setSubnets, Interval: true, KeyType: nftables.TypeIPAddr},
@@ -57,6 +59,10 @@ func (f *firewall) addZones(c *nftables.Conn) (zoneSets, error) {
 		name := ifnameKey(z.bridge)
 		add(s.bridges, name)
 		add(s.within, append(ifnameKey(z.bridge), name...))
+		for _, leaf := range leafNames(z.bridge) { // there or not: the tables need not change when one is made
+			add(s.leaves, ifnameKey(leaf))
+			add(s.within, append(ifnameKey(leaf), ifnameKey(leaf)...))
+		}
 		if z.internal {
 			add(s.internal, name)
 		}
@@ -67,12 +73,25 @@ func (f *firewall) addZones(c *nftables.Conn) (zoneSets, error) {
 		content[s.subnets] = append(content[s.subnets], nftables.SetElement{Key: addrBytes(z.subnet.Addr())},
 			nftables.SetElement{Key: addrBytes(end), IntervalEnd: true})
 	}
-	for _, set := range []*nftables.Set{s.bridges, s.internal, s.masked, s.within, s.subnets} {
-		if err := c.AddSet(set, content[set]); err != nil {
-			return s, fmt.Errorf("add set %s: %w", set.Name, err)
+	for _, set := range []*nftables.Set{s.bridges, s.internal, s.masked, s.within, s.subnets, s.leaves} {
+		if err := fillSet(c, set, content[set]); err != nil {
+			return s, err
 		}
 	}
 	return s, nil
+}
+
+// fillSet adds a set with its elements, in messages that are not too long.
+func fillSet(c *nftables.Conn, s *nftables.Set, elements []nftables.SetElement) error {
+	if err := c.AddSet(s, nil); err != nil {
+		return fmt.Errorf("add set %s: %w", s.Name, err)
+	}
+	for batch := range slices.Chunk(elements, elementsPerMessage) { // an even number: intervals are pairs
+		if err := c.SetAddElements(s, batch); err != nil {
+			return fmt.Errorf("fill set %s: %w", s.Name, err)
+		}
+	}
+	return nil
 }
 
 // addInet adds what concerns routed packets. Each base chain accepts what it does not know: no rule here touches a
@@ -94,12 +113,18 @@ func (f *firewall) addInet(c *nftables.Conn, counts map[string]expr.Counter) err
 	forward := addChain(c, f.inet, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
 	// Bridged packets come by where net.bridge.bridge-nf-call-iptables is on, which is the kernel's default.
 	rule(forward, bothIn(sets.within, present), verdict(expr.VerdictAccept))
+	// A container that sends to the address of a leaf itself, not to the gateway's, would be routed past what follows.
+	rule(forward, nameIn(expr.MetaKeyIIFNAME, sets.leaves), countedDrop(dropCross))
 	rule(forward, nameIn(expr.MetaKeyIIFNAME, sets.internal), countedDrop(dropInternal))
 	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.internal), countedDrop(dropInternal))
 	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.bridges), established(), verdict(expr.VerdictAccept))
 	// Others' translations lead to containers as well: only what was published is let through.
 	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.bridges), translated(), isIPv4(), f.toTarget(), verdict(expr.VerdictAccept))
 	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.bridges), countedDrop(dropForwardIn))
+
+	// Broadcasts come in by the first bridge as well.
+	input := addChain(c, f.inet, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, *nftables.ChainPriorityFilter)
+	rule(input, nameIn(expr.MetaKeyIIFNAME, sets.leaves), verdict(expr.VerdictDrop))
 
 	post := addChain(c, f.inet, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
 	masquerade := []expr.Any{&expr.Masq{}}
@@ -124,6 +149,9 @@ func (f *firewall) addRaw(c *nftables.Conn, sets zoneSets) {
 	rule(guard, iifnameNot("lo"), countedDrop(dropRoutedIn))
 
 	raw := addChain(c, f.inet, "raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
+	// br_netfilter, where it is on, shows what a leaf bridges. Whatever is routed or translated comes by the first bridge,
+	// and is judged and tracked there: tracked twice, an answer would belong to two connections.
+	rule(raw, nameIn(expr.MetaKeyIIFNAME, sets.leaves), []expr.Any{&expr.Notrack{}}, verdict(expr.VerdictAccept))
 	rule(raw, nameIn(expr.MetaKeyIIFNAME, sets.bridges), daddrIn(loopback), countedDrop(dropLoopback))
 	rule(raw, addressIn(offsetDestination, sets.subnets), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: guard.Name}})
 }
