@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +66,11 @@ func bridgesOf(t testing.TB, b *bridge) map[string]int {
 	return used
 }
 
+// The other tests fill a bridge by saying that it has few ports.
 func TestKernelMoreContainersOnANetworkThanABridgeHasPorts(t *testing.T) {
+	if os.Getenv("TRITON_E2E_LONG") == "" {
+		t.Skip("takes 15 s: make test-many")
+	}
 	setSysctl(t, "bridge/bridge-nf-call-iptables", "1")
 	const many = 1100
 	start := time.Now()
