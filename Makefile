@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: test-many peer compose test-clients test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-races test-e2e generate lint vet bench bench-services fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: test-many peer compose test-clients test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-races test-e2e generate lint vet bench bench-services bench-cores fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ bench: build registry $(PEERDEP) ## benchmarks; PEER=docker.io, PEER=moby or PEE
 
 bench-services: build ## redis and nginx at full load in containers, with probes off and at the default level, beside the host's own speed
 	go run ./test/bench/services $(BENCH_ARGS)
+
+bench-cores: build ## what a crash of a large process costs, beside the kernel's own stream of its core (root)
+	go run ./test/bench/cores $(BENCH_ARGS)
 
 fuzz: ## each fuzz test for FUZZTIME (30s)
 	tools/fuzz $(FUZZTIME)

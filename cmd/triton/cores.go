@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -21,14 +20,16 @@ import (
 func cores(c *client, verb string, args []string, out io.Writer) error {
 	ctx := context.Background()
 	switch {
-	case verb == "ls" && len(args) == 0:
-		return listCores(ctx, c, out)
+	case verb == "ls" && len(args) < 2:
+		return listCores(ctx, c, strings.Join(args, ""), out)
 	case verb == "show":
 		return showCore(ctx, c, args, out)
 	case verb == "bt":
 		return coreStacks(ctx, c, args, out)
 	case verb == "pull":
 		return pullCore(ctx, c, args, out)
+	case verb == "gdb" && len(args) > 0:
+		return debugCore(ctx, c, args[0], args[1:])
 	case verb == "rm" && len(args) > 0:
 		var errs []error
 		for _, ref := range args {
@@ -39,9 +40,13 @@ func cores(c *client, verb string, args []string, out io.Writer) error {
 	return usageError(fmt.Sprintf("unknown command or wrong number of arguments: cores %s %q", verb, args))
 }
 
-func listCores(ctx context.Context, c *client, out io.Writer) error {
+func listCores(ctx context.Context, c *client, query string, out io.Writer) error {
 	var l wire.CoreList
-	if err := c.get(ctx, wire.CoresPath, &l); err != nil {
+	path := wire.CoresPath
+	if query != "" {
+		path += "?" + url.Values{"query": {query}}.Encode()
+	}
+	if err := c.get(ctx, path, &l); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -96,41 +101,4 @@ func bodyOf(k wire.Core) string {
 		return k.Body + " (" + k.Cut + ")"
 	}
 	return k.Body
-}
-
-// pullCore writes a core file; one that did not come whole is removed.
-func pullCore(ctx context.Context, c *client, args []string, out io.Writer) (err error) {
-	fs := flag.NewFlagSet("cores pull", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	name := fs.String("o", "", "")
-	mini := fs.Bool("mini", false, "")
-	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
-		return usageError("cores pull [-mini] [-o FILE] DUMP")
-	}
-	ref, kind := fs.Arg(0), "core"
-	if *mini {
-		kind = "mini"
-	}
-	resp, err := c.send(ctx, http.MethodGet, wire.CorePath(ref, kind), nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if *name == "-" {
-		_, err := io.Copy(out, resp.Body)
-		return err
-	}
-	if *name == "" {
-		*name = "core." + strings.ReplaceAll(ref, "/", "")
-	}
-	f, err := os.OpenFile(*name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, resp.Body)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(*name))
-	}
-	fmt.Fprintln(out, *name)
-	return nil
 }

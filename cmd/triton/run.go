@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -28,10 +29,12 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   tenant VERB …        tenants, their certificates and tokens: add, ls, token, revoke, rm
   deaths ls            abnormal ends of containers, newest first, each with its reason
   deaths show REF      one of them, by its id or by its container (-json: all that is known)
-  cores ls             crashes of containers, newest first
+  cores ls [QUERY]     core dumps of containers, newest first: 'signal=SIGSEGV image=web mtime<2d frame~parse_'
   cores show DUMP      what is known of one (-json: all of it)
-  cores pull DUMP      write its core file to core.DUMP (-o FILE, - for the output; -mini for the mini core)
+  cores pull DUMP      write its core file to core.DUMP (-o FILE, - for the output; -mini for the mini core;
+                       -bundle for core, program and libraries with open.sh, to bundle.DUMP.tar.zst)
   cores bt DUMP        the stack of the thread that crashed (-all: of all threads; -json)
+  cores gdb DUMP ARG…  open the bundle in gdb, or dlv for Go programs
   cores rm DUMP...     delete dumps
   snapshot CONTAINER   core of its first process, which goes on (-pid N another; -mini stacks only; -max-pause 10s)
   probes               what is measured, what this kernel refused, what was dropped
@@ -43,9 +46,14 @@ HOST is unix:///PATH or tcp://HOST:PORT; default: $DOCKER_HOST, else unix:///run
 
 // run returns the exit code: 0 done, 1 failed, 2 wrong usage.
 func run(args []string) int {
+	if len(args) == 1 && args[0] == pluginQuestion {
+		fmt.Println(pluginAnswer())
+		return 0
+	}
 	fs := flag.NewFlagSet("triton", flag.ContinueOnError)
 	fs.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	host := fs.String("H", "", "address of the daemon")
+	fs.StringVar(host, "host", "", "address of the daemon") // as docker passes it to its plugins
 	tenant := fs.String("t", "", "tenant to act for")
 	short := fs.Bool("version", false, "print the client's version and exit")
 	if err := fs.Parse(args); err != nil {
@@ -67,7 +75,7 @@ func run(args []string) int {
 	c, err := newClient(*host)
 	if err == nil {
 		c.tenant = *tenant
-		err = dispatch(c, fs.Args(), os.Stdout)
+		err = dispatch(c, ownArgs(filepath.Base(os.Args[0]), fs.Args()), os.Stdout)
 	}
 	var wrong usageError
 	if errors.As(err, &wrong) {

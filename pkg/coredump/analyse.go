@@ -144,7 +144,7 @@ func (s *Service) finish(r *Record, b *backtrace.Result, first bool) error {
 			return err
 		}
 	}
-	if first {
+	if first && r.Kind == "" {
 		s.cfg.Analysed(*r)
 	}
 	return s.store.save(r)

@@ -17,6 +17,10 @@ const (
 	maxBuildID = 64
 	// maxNotes bounds what is read of a module's notes.
 	maxNotes = 64 << 10
+	// maxDynamic bounds what is read of its dynamic section.
+	maxDynamic = 16 << 10
+	// maxSoname bounds a library's name.
+	maxSoname = 255
 	// deletedMark is what the kernel appends to the name of a file that has none any more.
 	deletedMark = " (deleted)"
 )
@@ -41,6 +45,7 @@ func modules(h *Head, m reader) []Module {
 		}
 		out = append(out, Module{
 			Path: f.Path, Start: f.Start, End: f.End, Deleted: strings.HasSuffix(f.Path, deletedMark), BuildID: buildID(head, f.Start, m),
+			Soname: soname(head, f.Start, m),
 		})
 	}
 	for i := range out {
@@ -49,27 +54,33 @@ func modules(h *Head, m reader) []Module {
 	return out
 }
 
-// buildID finds the note of an ELF file whose first page is head and is mapped at start; "" if it has none.
-func buildID(head []byte, start uint64, m reader) string {
+// headers are the program headers in the first page of an ELF file that is mapped at start, and what is to be added to
+// their addresses.
+func headers(head []byte, start uint64) (phdrs [][]byte, base uint64) {
 	le := binary.LittleEndian
 	if elf.Class(head[elf.EI_CLASS]) != elf.ELFCLASS64 || le.Uint16(head[54:]) != phdrSize {
-		return ""
+		return nil, 0
 	}
 	off, n := le.Uint64(head[32:]), uint64(le.Uint16(head[56:]))
 	if off > pageSize || off+n*phdrSize > pageSize {
-		return ""
+		return nil, 0
 	}
-	phdrs := head[off:]
-	var base uint64
+	based := false
 	for i := range n {
-		p := phdrs[i*phdrSize:]
-		if elf.ProgType(le.Uint32(p)) == elf.PT_LOAD && le.Uint64(p[8:]) < pageSize {
-			base = start - le.Uint64(p[16:])&^(pageSize-1)
-			break
+		p := head[off+i*phdrSize:][:phdrSize]
+		phdrs = append(phdrs, p)
+		if !based && elf.ProgType(le.Uint32(p)) == elf.PT_LOAD && le.Uint64(p[8:]) < pageSize {
+			base, based = start-le.Uint64(p[16:])&^(pageSize-1), true
 		}
 	}
-	for i := range n {
-		p := phdrs[i*phdrSize:]
+	return phdrs, base
+}
+
+// buildID finds the note of an ELF file whose first page is head and is mapped at start; "" if it has none.
+func buildID(head []byte, start uint64, m reader) string {
+	le := binary.LittleEndian
+	phdrs, base := headers(head, start)
+	for _, p := range phdrs {
 		size := le.Uint64(p[32:])
 		if elf.ProgType(le.Uint32(p)) != elf.PT_NOTE || size > maxNotes {
 			continue
@@ -83,6 +94,51 @@ func buildID(head []byte, start uint64, m reader) string {
 		}
 	}
 	return ""
+}
+
+// soname finds the name of a shared library that is mapped at start; "" if it has none that a file could have.
+func soname(head []byte, start uint64, m reader) string {
+	le := binary.LittleEndian
+	phdrs, base := headers(head, start)
+	for _, p := range phdrs {
+		if elf.ProgType(le.Uint32(p)) != elf.PT_DYNAMIC {
+			continue
+		}
+		section := make([]byte, min(le.Uint64(p[40:]), maxDynamic))
+		if m.read(section, base+le.Uint64(p[16:])) != nil {
+			return ""
+		}
+		var name, strings uint64
+		for ; len(section) >= 16; section = section[16:] {
+			switch elf.DynTag(le.Uint64(section)) {
+			case elf.DT_SONAME:
+				name = le.Uint64(section[8:])
+			case elf.DT_STRTAB:
+				strings = le.Uint64(section[8:])
+			}
+		}
+		if name == 0 || strings == 0 {
+			return ""
+		}
+		if strings < base { // glibc makes it an address, others leave it as it is in the file
+			strings += base
+		}
+		text := make([]byte, maxSoname+1)
+		if m.read(text, strings+name) != nil {
+			return ""
+		}
+		return fileName(text)
+	}
+	return ""
+}
+
+// fileName is the text up to a zero, if a file of one folder can have it as its name.
+func fileName(b []byte) string {
+	s, _, ok := bytes.Cut(b, []byte{0})
+	if !ok || len(s) == 0 || string(s) == "." || string(s) == ".." || bytes.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
+		return ""
+	}
+	return string(s)
 }
 
 // place names the instruction at pc as any run of the program would: by its module and its offset in that.

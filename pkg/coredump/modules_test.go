@@ -36,13 +36,10 @@ func TestModulesCarryTheLinkersBuildID(t *testing.T) {
 		t.Fatal(err)
 	}
 	so := filepath.Join(filepath.Dir(src), "m.so")
-	if out, err := exec.CommandContext(t.Context(), "cc", "-shared", "-fPIC", "-Wl,--build-id=sha1", "-o", so, src).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "cc", "-shared", "-fPIC", "-Wl,--build-id=sha1", "-Wl,-soname,libm.so.7", "-o", so, src).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	b, err := os.ReadFile(so)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := loaded(t, so)
 	out, err := exec.CommandContext(t.Context(), "readelf", "-n", so).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -55,12 +52,33 @@ func TestModulesCarryTheLinkersBuildID(t *testing.T) {
 		{Start: at + 0x10000000, End: at + 0x10001000, Path: "/data"},
 	}}
 	got := modules(h, fileAsMemory{at, b})
-	if diff := cmp.Diff([]Module{{Path: "/lib/m.so (deleted)", Start: at, End: at + 0x3000, BuildID: want, Deleted: true}}, got); diff != "" {
+	if diff := cmp.Diff([]Module{{Path: "/lib/m.so (deleted)", Start: at, End: at + 0x3000, BuildID: want, Soname: "libm.so.7", Deleted: true}}, got); diff != "" {
 		t.Error(diff)
 	}
 	if len(want) != 40 {
 		t.Errorf("readelf says %q", want)
 	}
+}
+
+// loaded is an ELF file as a process has it in its memory.
+func loaded(t *testing.T, path string) []byte {
+	t.Helper()
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b []byte
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_LOAD {
+			continue
+		}
+		b = append(b, make([]byte, p.Vaddr+p.Memsz-uint64(len(b)))...)
+		if _, err := p.ReadAt(b[p.Vaddr:p.Vaddr+p.Filesz], 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
 }
 
 func FuzzModules(f *testing.F) {
@@ -79,7 +97,7 @@ func FuzzModules(f *testing.F) {
 	f.Add([]byte("\x7fELF"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, m := range modules(&Head{Files: []Mapped{{Start: 0x1000, End: 0x2000, Path: "/x"}}}, fileAsMemory{0x1000, b}) {
-			if len(m.BuildID) > 2*maxBuildID || !bytes.HasPrefix(b, []byte(elf.ELFMAG)) {
+			if len(m.BuildID) > 2*maxBuildID || len(m.Soname) > maxSoname || strings.Contains(m.Soname, "/") || !bytes.HasPrefix(b, []byte(elf.ELFMAG)) {
 				t.Errorf("%+v of %d bytes", m, len(b))
 			}
 		}

@@ -109,6 +109,8 @@ type Module struct {
 	Start   uint64 `json:"start"`
 	End     uint64 `json:"end"`               // of its last mapping
 	BuildID string `json:"buildID,omitempty"` // hex digits, as the linker noted it
+	// Soname is what other modules call it by.
+	Soname string `json:"soname,omitempty"`
 	// Deleted: the file had no name any more.
 	Deleted bool `json:"deleted,omitempty"`
 }

@@ -55,6 +55,8 @@ func (s *Service) Snapshot(ctx context.Context, sub Subject, pid int, o Snapshot
 	case <-turn.Done():
 		return nil, fmt.Errorf("other dumps are being written: %w", errdefs.ErrUnavailable)
 	}
+	s.store.objects.mu.RLock() // until the record names the files that are kept
+	defer s.store.objects.mu.RUnlock()
 	if o.MaxPause <= 0 {
 		o.MaxPause = DefaultMaxPause
 	}
@@ -214,6 +216,7 @@ func (c *capture) finishSnapshot(ctx context.Context, h *Head, m *memory, mini [
 		r.Threads[i].Call, r.Threads[i].Syscall = interrupted(t.Regs), "" // what it does now is not what it did
 	}
 	r.Modules = modules(h, m)
+	r.Kept = c.store.keep(ctx, r.Container.Tenant, c.proc, h.codeFiles(), c.cfg.MinFree)
 	r.Telemetry = c.cfg.LastMinute(r.Container)
 	var err error
 	if r.Log, err = c.cfg.Log(ctx, r.Container, logLines); err != nil {

@@ -97,6 +97,10 @@ func (oneDump) OpenCore(*coredump.Record) (*coredump.Core, error) {
 	return nil, fmt.Errorf("not kept: %w", errdefs.ErrNotFound)
 }
 
+func (oneDump) OpenBundle(*coredump.Record) (*coredump.Bundle, error) {
+	return nil, fmt.Errorf("not kept: %w", errdefs.ErrNotFound)
+}
+
 // oneDeath is a store with an end of acme's container.
 type oneDeath struct{}
 

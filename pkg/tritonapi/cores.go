@@ -31,6 +31,7 @@ type Cores interface {
 	Remove(tenant triton.Tenant, ref string, operator bool) error
 	OpenMini(r *coredump.Record) (*os.File, error)
 	OpenCore(r *coredump.Record) (*coredump.Core, error)
+	OpenBundle(r *coredump.Record) (*coredump.Bundle, error)
 }
 
 // Stacks is what the paths about the stacks of crashes need.
@@ -55,6 +56,7 @@ func coreRoutes() []route {
 			serveCore(w, q, r, "core", c)
 			return nil
 		})},
+		{one + "/bundle", forTenants, core((*API).bundle)},
 		{one + "/mini", forTenants, core(func(a *API, w http.ResponseWriter, q *http.Request, r *coredump.Record) error {
 			f, err := a.cfg.Cores.OpenMini(r)
 			if err != nil {
@@ -65,6 +67,18 @@ func coreRoutes() []route {
 			return nil
 		})},
 	}
+}
+
+func (a *API) bundle(w http.ResponseWriter, q *http.Request, r *coredump.Record) error {
+	b, err := a.cfg.Cores.OpenBundle(r)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	w.Header().Set("Content-Type", "application/x-tar")
+	w.Header().Set("ETag", `"`+b.Tag+`"`)
+	http.ServeContent(w, q, "", time.Time{}, b)
+	return nil
 }
 
 // coreShow answers with the record and, where the run that crashed has ended abnormally since, with that end.
@@ -108,24 +122,55 @@ func (a *API) backtrace(w http.ResponseWriter, q *http.Request, r *coredump.Reco
 	return nil
 }
 
-func (a *API) coreList(w http.ResponseWriter, _ *http.Request, c auth.Caller) {
+// frames are the functions on a dump's stacks, as far as they were read.
+func (a *API) frames(ctx context.Context, r *coredump.Record) []string {
+	if r.Analysis == nil || r.Analysis.Error != "" {
+		return nil
+	}
+	b, err := a.cfg.Stacks.Backtrace(ctx, r)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, t := range b.Threads {
+		for _, f := range t.Frames {
+			names = append(names, f.Func)
+		}
+	}
+	return names
+}
+
+func (a *API) coreList(w http.ResponseWriter, req *http.Request, c auth.Caller) {
+	query, err := coredump.ParseQuery(req.URL.Query().Get("query"))
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
 	records, damaged, err := a.cfg.Cores.List(c.Tenant, c.Operator)
 	if err != nil {
 		a.fail(w, err)
 		return
 	}
 	list := wire.CoreList{Cores: []wire.Core{}, Damaged: damaged}
+	now := time.Now()
 	for _, r := range records {
-		list.Cores = append(list.Cores, coreOf(r))
+		if query.Holds(r, now, func() []string { return a.frames(req.Context(), r) }) {
+			list.Cores = append(list.Cores, coreOf(r))
+		}
 	}
 	a.reply(w, list)
 }
 
 func coreOf(r *coredump.Record) wire.Core {
-	return wire.Core{
-		ID: r.ID, Kind: r.Kind, Pause: r.Pause, Container: r.Container.ID, Name: r.Name, Image: r.Image, At: r.At, Signal: r.Signal, Note: r.Note, Comm: r.Comm,
+	k := wire.Core{
+		ID: r.ID, Kind: r.Kind, Pause: r.Pause, Container: r.Container.ID, Name: r.Name, Image: r.Image, At: r.At,
+		Signal: r.Signal, Note: r.Note, Place: r.Place, Comm: r.Comm,
 		Body: r.Body, Cut: r.Cut, MemoryBytes: r.MemoryBytes, StoredBytes: r.StoredBytes, ThreadCount: len(r.Threads),
 	}
+	if r.Analysis != nil {
+		k.Group, k.Top = r.Analysis.Group, r.Analysis.Top
+	}
+	return k
 }
 
 // snapshot takes a core of a process that goes on. It has the parameters mini, pid and max-pause.

@@ -4,6 +4,7 @@ import type { ComponentChildren } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import { ContainerView } from './container'
 import { ContainersView } from './containers'
+import { CrashesView, CrashView } from './crashes'
 import { parseFilter } from './filter'
 import { ago, clock } from './format'
 import { drawn, second } from './frame'
@@ -27,6 +28,8 @@ export function Shell() {
         {signedOut ? <SignedOut />
           : v.name === 'containers' ? <ContainersView />
           : v.name === 'container' ? <ContainerView key={v.id} id={v.id} tab={v.tab} />
+          : v.name === 'crashes' ? <CrashesView />
+          : v.name === 'crash' ? <CrashView key={v.id} id={v.id} />
           : <div class="notice"><h1>No such page</h1><p><Link path="/c">Go to the containers</Link></p></div>}
       </main>
       {helpOpen.value && <Help />}
@@ -53,6 +56,10 @@ function Rail() {
       <Link path="/c" current={view.value.name === 'containers' || view.value.name === 'container'}>
         <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><path d="M4 6h16M4 12h16M4 18h16" stroke="currentColor" stroke-width="2" stroke-linecap="round" /></svg>
         <span>Containers</span>
+      </Link>
+      <Link path="/crashes" current={view.value.name === 'crashes' || view.value.name === 'crash'}>
+        <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><path d="M13 2 5 13h6l-1 9 9-12h-6z" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" /></svg>
+        <span>Crashes</span>
       </Link>
       <div class="rail-end">
         <button type="button" onClick={toggleTheme} aria-label={theme.value === 'dark' ? 'Light theme' : 'Dark theme'} title="Theme (T)">{theme.value === 'dark' ? '☀' : '☾'}</button>
@@ -176,7 +183,7 @@ function SignedOut() {
 }
 
 const KEYS: [string, string][] = [
-  ['/', 'filter'], ['g c', 'containers'], ['j  k', 'next, previous row'], ['Enter', 'open the row'], ['Space', 'pause, go live'],
+  ['/', 'filter'], ['g c', 'containers'], ['g d', 'crashes and snapshots'], ['j  k', 'next, previous row'], ['Enter', 'open the row'], ['Space', 'pause, go live'],
   ['[  ]', 'earlier, later'], ['T', 'theme'], ['Esc', 'leave a field, close'], ['?', 'this page'],
 ]
 const GRAMMAR: [string, string][] = [
@@ -210,6 +217,7 @@ function useKeys(): void {
       const pair = before + e.key
       before = e.key === 'g' ? 'g' : ''
       if (pair === 'gc') open('/c')
+      else if (pair === 'gd') open('/crashes')
       else if (e.key === '/') document.getElementById('filter')?.focus()
       else if (e.key === '?') helpOpen.value = true
       else if (e.key === ' ') togglePause()

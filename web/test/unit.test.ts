@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { bound, Detail, EventList, LogList, plainText, quantile, toColumns, type Second } from '../src/detail'
+import { frameText, groupDumps, rates, type Dump } from '../src/dump'
 import { matches, parseFilter } from '../src/filter'
 import { bytes, duration, rate } from '../src/format'
 import { Table } from '../src/table'
@@ -131,4 +132,23 @@ test('filters select what the server selects', () => {
 
 test('numbers read well', () => {
   assert.deepEqual([bytes(1536), bytes(NaN), duration(0.0000025), duration(0.25), rate(12345), rate(0.001)], ['1.50 KiB', '–', '2.50 µs', '250 ms', '12.3k', '<0.01'])
+})
+
+test('dumps of one place are a group, snapshots stand alone, the newest is first', () => {
+  const dump = (id: string, at: string, more: Partial<Dump>): Dump =>
+    ({ id, container: 'c', name: 'web', image: 'i:1', at, signal: 'SIGSEGV', comm: 'app', threadCount: 1, body: 'full', memoryBytes: 1, storedBytes: 1, ...more })
+  const groups = groupDumps([
+    dump('a', '2026-05-04T00:00:03Z', { place: 'p+1' }), dump('b', '2026-05-04T00:00:09Z', { place: 'p+1', image: 'i:2' }),
+    dump('c', '2026-05-04T00:00:05Z', { place: 'p+1', signal: 'SIGABRT' }), dump('d', '2026-05-04T00:00:07Z', { kind: 'snapshot', place: 'p+1' }), dump('e', '2026-05-04T00:00:01Z', {}),
+  ])
+  assert.deepEqual(groups.map((g) => [g.dumps.map((d) => d.id).join(), g.what, g.images.length]), [['a,b', 'SIGSEGV', 2], ['d', 'snapshot', 1], ['c', 'SIGABRT', 1], ['e', 'SIGSEGV', 1]])
+})
+
+test('frames are lines, and counters that began anew have no negative rates', () => {
+  const modules = [{ path: '/usr/bin/app' }]
+  assert.equal(frameText({ pc: 16, func: 'walk', file: '/src/a.c', line: 7, inline: true, module: 0 }, modules), 'walk a.c:7 (inlined)')
+  assert.equal(frameText({ pc: 16, module: 0, offset: 0x12 }, modules), '0x10 app+0x12')
+  assert.equal(frameText({ pc: 16, module: -1, kind: 'jit' }, []), '[jit]')
+  const at = (s: number, syscalls: number) => ({ at: new Date(s * 1000).toISOString(), cpuNs: s * 1e9, memory: 1, pids: 1, syscalls, errors: 0 })
+  assert.deepEqual(rates([at(0, 100), at(2, 300), at(3, 5)]).map((r) => [r.cpu, r.syscalls]), [[1, 100], [1, 0]])
 })

@@ -8,7 +8,8 @@ import (
 // CoresPath is where the core dumps of a tenant are listed.
 const CoresPath = Prefix + "cores"
 
-// CorePath is where a dump's record is, with kind "core" or "mini" its core file, with "backtrace" its stacks. ref is an id or a unique prefix.
+// CorePath is where a dump's record is, or with a kind a part of it: "core" and "mini" are core files, "backtrace" its
+// stacks, "bundle" a tar of all that a debugger needs. ref is an id or a unique prefix.
 func CorePath(ref, kind string) string {
 	p := CoresPath + "/" + url.PathEscape(ref)
 	if kind != "" {
@@ -34,17 +35,22 @@ type Core struct {
 	ID   string `json:"id"`
 	Kind string `json:"kind,omitempty"` // "snapshot", or empty: a crash
 	// Pause is how long the process of a snapshot stood.
-	Pause       time.Duration `json:"pauseNs,omitempty"`
-	Container   string        `json:"container"`
-	Name        string        `json:"name"`
-	Image       string        `json:"image"`
-	At          time.Time     `json:"at"`
-	Signal      string        `json:"signal"`
-	Note        string        `json:"note,omitempty"`
-	Comm        string        `json:"comm"`
-	ThreadCount int           `json:"threadCount"`
-	Body        string        `json:"body"` // full, truncated, mini or none
-	Cut         string        `json:"cut,omitempty"`
-	MemoryBytes uint64        `json:"memoryBytes"`
-	StoredBytes uint64        `json:"storedBytes"`
+	Pause     time.Duration `json:"pauseNs,omitempty"`
+	Container string        `json:"container"`
+	Name      string        `json:"name"`
+	Image     string        `json:"image"`
+	At        time.Time     `json:"at"`
+	Signal    string        `json:"signal"`
+	Note      string        `json:"note,omitempty"`
+	// Place is the instruction: a module's build id or path, and the offset in it.
+	Place string `json:"place,omitempty"`
+	// Group and Top are what the stacks say: the group of like crashes, and the function that it begins with.
+	Group       string `json:"group,omitempty"`
+	Top         string `json:"top,omitempty"`
+	Comm        string `json:"comm"`
+	ThreadCount int    `json:"threadCount"`
+	Body        string `json:"body"` // full, truncated, mini or none
+	Cut         string `json:"cut,omitempty"`
+	MemoryBytes uint64 `json:"memoryBytes"`
+	StoredBytes uint64 `json:"storedBytes"`
 }

@@ -1,9 +1,11 @@
 // Crashes in the way that its argument names, with two threads beside the main one; "big" fills 64 MiB first, "sockets" opens some;
-// "stay" fills as many MiB as the next argument says, and waits.
+// "stay" fills as many MiB as the next argument says, and waits; "huge"
+// fills as many as a service would, writes the time in nanoseconds, and crashes.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -47,6 +49,25 @@ static void fill(size_t mib)
 		m[i] = (unsigned)rand();
 }
 
+// An eighth is random, half is like a heap, an eighth is text, a quarter is never touched.
+static void huge(size_t mib)
+{
+	size_t n = (mib << 20) / 8;
+	unsigned long *m = malloc(8 * n), x = 88172645463325252ul;
+	if (!m)
+		exit(3);
+	for (size_t i = 0; i < n / 8; i++)
+		m[i] = x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+	for (size_t i = n / 8; i < n / 8 * 5; i++)
+		m[i] = i % 4 ? i % 4 == 1 ? (x = x * 6364136223846793005ul + 1442695040888963407ul) >> 52 : 0 : (unsigned long)(m + i * 7 % n);
+	for (size_t i = n / 8 * 5; i < n / 8 * 6; i++)
+		memcpy(m + i, (x = x * 6364136223846793005ul + 1) >> 62 ? "the word" : " and so ", 8);
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	printf("%lld\n", now.tv_sec * 1000000000ll + now.tv_nsec);
+	fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t t;
@@ -65,6 +86,8 @@ int main(int argc, char **argv)
 		for (;;)
 			pause();
 	}
+	if (argc > 2 && strcmp(argv[1], "huge") == 0)
+		huge((size_t)atoi(argv[2]));
 	if (argc > 1 && strcmp(argv[1], "sockets") == 0)
 		sockets();
 	return walk(5, nowhere);

@@ -187,6 +187,38 @@ test('a terminal runs a shell and tells its exit code', async () => {
   await page.waitForSelector('text=ended with exit code 3')
 })
 
+test('a snapshot is listed, and its page has threads, downloads and what the container did', async () => {
+  const made = await page.evaluate(async (id) => {
+    const r = await fetch(`/triton/v1/containers/${id}/snapshot`, { method: 'POST' })
+    return { status: r.status, body: await r.json() as { id: string; message?: string } }
+  }, pace)
+  assert.equal(made.status, 200, made.body.message)
+  await page.goto(base + '/c')
+  await row(pace).waitFor()
+  await page.keyboard.press('g')
+  await page.keyboard.press('d')
+  await page.locator('.crashes tbody tr').first().waitFor()
+  assert.match(await page.locator('.crashes tbody tr').first().innerText(), /pace\s+snapshot\s+1/)
+  await accessible(page, 'crashes')
+  await shot(page, 'crashes')
+  await page.click('.crashes tbody a')
+  await page.waitForSelector('.crash h1:has-text("pace")')
+  const text = await page.locator('.crash').innerText()
+  for (const want of ['Bundle for gdb', 'full: ', 'Thread', made.body.id]) assert.ok(text.includes(want), want + ' in\n' + text)
+  const magic = await page.evaluate(async (href) => {
+    const r = await fetch(href, { headers: { Range: 'bytes=1-3' } })
+    return `${r.status} ${await r.text()} ${r.headers.get('etag') !== null}`
+  }, await page.locator('.downloads a:has-text("Mini core")').getAttribute('href') ?? '')
+  assert.equal(magic, '206 ELF true')
+  await accessible(page, 'a crash')
+  await shot(page, 'crash')
+  await page.keyboard.press('Escape')
+  await page.waitForSelector('.crashes')
+  await page.keyboard.press('g')
+  await page.keyboard.press('c')
+  await row(pace).waitFor()
+})
+
 test('no accessibility violation in either theme, with data', async () => {
   for (const theme of ['dark', 'light'] as const) {
     const t = await tab(browser, base, { theme })

@@ -1,0 +1,162 @@
+// Crashes and snapshots: the groups, and the page of one dump.
+import { useSignal } from '@preact/signals'
+import type { ComponentChildren } from 'preact'
+import { useEffect } from 'preact/hooks'
+import { plainText } from './detail'
+import { ask, type Backtrace, type Dump, type DumpRecord, frameText, groupDumps, hex, rates } from './dump'
+import { ago, bytes, clock, cores, duration, rate, whole } from './format'
+import { second } from './frame'
+import { open } from './route'
+import { Link, viewKeys } from './shell'
+
+const EVERY = 5
+
+/** Every crash is listed within EVERY seconds. */
+export function CrashesView() {
+  const dumps = useSignal<Dump[] | null>(null)
+  const damaged = useSignal(0)
+  const problem = useSignal('')
+  const turn = Math.floor(second.value / EVERY)
+  useEffect(() => {
+    let there = true
+    ask<{ cores: Dump[]; damaged?: number }>('cores').then((l) => {
+      if (!there) return
+      dumps.value = l.cores
+      damaged.value = l.damaged ?? 0
+      problem.value = ''
+    }, (e: Error) => there && (problem.value = e.message))
+    return () => void (there = false)
+  }, [turn])
+  if (problem.value) return <div class="notice"><h1>Crashes</h1><p class="error">{problem.value}</p></div>
+  if (!dumps.value) return <div class="notice" aria-busy="true" />
+  const groups = groupDumps(dumps.value)
+  const crashes = dumps.value.filter((d) => !d.kind).length
+  return (
+    <section class="crashes">
+      <div class="summary">
+        <h1 class="hidden">Crashes</h1>
+        <span><b>{crashes}</b> crashes</span><span><b>{dumps.value.length - crashes}</b> snapshots</span>
+        <span><b>{bytes(dumps.value.reduce((n, d) => n + d.storedBytes, 0))}</b> of memory kept</span>
+        {damaged.value > 0 && <span class="alarm">{damaged.value} records cannot be read</span>}
+      </div>
+      {!groups.length ? <p class="quiet pad">No process has crashed. <code>triton snapshot CONTAINER</code> takes a core of one that goes on.</p> : (
+        <div class="scroll" tabIndex={0} role="region" aria-label="Crashes, scrollable">
+          <table class="events">
+            <thead><tr>{['Where', 'What', 'Times', 'Last', 'First', 'Containers', 'Images'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
+            <tbody>{groups.map((g) => (
+              <tr key={g.key} data-group={g.key}>
+                <th scope="row"><Link path={'/crashes/' + g.dumps[0]!.id}>{plainText(g.title)}</Link></th>
+                <td class={g.dumps[0]!.kind ? '' : 'alarm'}>{g.what}</td>
+                <td>{g.dumps.length}</td>
+                <td title={clock(g.last)}>{ago(Date.now() - g.last)} ago</td>
+                <td title={clock(g.first)}>{ago(Date.now() - g.first)} ago</td>
+                <td>{[...new Set(g.dumps.map((d) => d.name))].slice(0, 5).join(', ')}</td>
+                <td>{g.images.join(', ')}</td>
+              </tr>
+            ))}</tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  )
+}
+
+/** One dump: what happened, stacks, the last minute before, and what can be taken away. */
+export function CrashView({ id }: { id: string }) {
+  const record = useSignal<DumpRecord | null>(null)
+  const stacks = useSignal<Backtrace | null>(null)
+  const problem = useSignal(''), noStacks = useSignal('')
+  useEffect(() => {
+    let there = true
+    const path = 'cores/' + encodeURIComponent(id)
+    ask<DumpRecord>(path).then((r) => there && (record.value = r), (e: Error) => there && (problem.value = e.message))
+    ask<Backtrace>(path + '/backtrace').then((b) => there && (stacks.value = b), (e: Error) => there && (noStacks.value = e.message))
+    viewKeys.value = (key) => key === 'Escape' && open('/crashes')
+    return () => {
+      there = false
+      viewKeys.value = null
+    }
+  }, [])
+  if (problem.value) return <div class="notice"><h1>{id}</h1><p class="error">{problem.value}</p><p><Link path="/crashes">All crashes</Link></p></div>
+  const r = record.value
+  if (!r) return <div class="notice" aria-busy="true" />
+  return (
+    <article class="crash scroll" tabIndex={0} role="region" aria-label="Crash, scrollable">
+      <div class="title">
+        <Link path="/crashes" class="back" label="All crashes">‹</Link>
+        <h1>{plainText(r.comm)}</h1>
+        <span class={'badge ' + (r.kind ? '' : 'alarm')}>{r.kind ?? r.signal}{r.fault !== undefined && ' at ' + hex(r.fault)}</span>
+        <span class="facts"><span>{clock(Date.parse(r.at))}</span><span>{r.image}</span><span class="mono">{r.id}</span></span>
+      </div>
+      {r.death && <p class="banner alarm">{plainText(r.death.reason)}</p>}
+      <Facts r={r} />
+      <Part title="Threads"><Threads r={r} stacks={stacks.value} why={noStacks.value} /></Part>
+      {r.telemetry && r.telemetry.length > 1 && <Part title="The last seconds of the container"><Last r={r} /></Part>}
+      {r.log && r.log.length > 0 && <Part title="Last output"><div class="lines">{r.log.map((l, i) => (
+        <div key={i} class={l.startsWith('stderr: ') ? 'err' : ''}><span>{plainText(l.replace(/^std(out|err): /, ''))}</span></div>
+      ))}</div></Part>}
+      {r.sockets && <Part title="Sockets"><Table heads={['FD', 'Protocol', 'Local', 'Peer', 'State']} rows={r.sockets.map((s) => [s.fd, s.proto, s.local, s.peer, s.state])} /></Part>}
+      {r.files && <Part title="Open files"><Table heads={['FD', 'File']} rows={r.files.map((f) => [f.fd, f.target])} /></Part>}
+      {r.modules && <Part title="Modules"><Table heads={['File', 'Build id', 'From']} rows={r.modules.map((m) => [m.path, m.buildID ?? '', hex(m.start)])} /></Part>}
+      {r.limits && <Part title="Limits"><pre>{r.limits}</pre></Part>}
+      {r.envNames && <Part title="Environment, names"><p class="mono">{plainText(r.envNames.join('  '))}</p></Part>}
+    </article>
+  )
+}
+
+function Part({ title, children }: { title: string; children: ComponentChildren }) {
+  return <details open={['Threads', 'Last output', 'The last seconds of the container'].includes(title)}><summary>{title}</summary>{children}</details>
+}
+
+function Facts({ r }: { r: DumpRecord }) {
+  const path = '/triton/v1/cores/' + r.id
+  const row = (name: string, value: ComponentChildren) => <div><dt>{name}</dt><dd>{value}</dd></div>
+  return (
+    <dl class="record">
+      {row('Container', <Link path={'/c/' + r.container.id}>{r.name}, run {r.run}</Link>)}
+      {row('Program', <span class="mono">{plainText(r.exe)}, pid {r.nsPid} ({r.pid} on the host), uid {r.uid}</span>)}
+      {row('Command', <span class="mono">{plainText((r.cmdline ?? []).join(' '))}</span>)}
+      {r.note && row('Note', r.note)}
+      {row('Memory', `${r.body}${r.cut ? ' (' + r.cut + ')' : ''}: ${bytes(r.memoryBytes)}, ${bytes(r.storedBytes)} kept`)}
+      {row(r.kind ? 'Pause' : 'Held for', duration((r.pauseNs ?? r.heldForNs) / 1e9))}
+      {(r.missing ?? []).map((m) => row('Not known', plainText(m)))}
+      {row('Downloads', <span class="downloads">
+        <a href={path + '/bundle'} download={`bundle.${r.id}.tar`}>Bundle for gdb</a>
+        {(r.body === 'full' || r.body === 'truncated') && <a href={path + '/core'} download={'core.' + r.id}>Core</a>}
+        <a href={path + '/mini'} download={`mini.${r.id}`}>Mini core</a>
+        <a href={path} download={r.id + '.json'}>Record</a>
+      </span>)}
+    </dl>
+  )
+}
+
+function Threads({ r, stacks, why }: { r: DumpRecord; stacks: Backtrace | null; why: string }) {
+  const comm = new Map((r.threads ?? []).map((t) => [t.tid, t]))
+  if (!stacks) {
+    return <>
+      {why && <p class="quiet pad">No backtrace: {plainText(why)}</p>}
+      <Table heads={['Thread', 'Name', 'At', 'System call']} rows={(r.threads ?? []).map((t) => [String(t.tid), t.comm ?? '', hex(t.pc), t.call ?? ''])} />
+    </>
+  }
+  return <>{stacks.threads.map((t, i) => (
+    <details key={t.tid} open={i === 0} class="stack">
+      <summary>{i === 0 && !r.kind ? <b class="alarm">Thread {t.tid}, crashed</b> : <>Thread {t.tid}</>} <span class="quiet">{plainText(t.comm ?? comm.get(t.tid)?.comm ?? '')} {comm.get(t.tid)?.call}</span></summary>
+      <ol class="mono" start={0}>{(t.frames ?? []).map((f, n) => <li key={n}>{plainText(frameText(f, stacks.modules ?? []))}</li>)}</ol>
+      {t.cut && <p class="quiet pad">{plainText(t.cut)}</p>}
+    </details>
+  ))}</>
+}
+
+function Last({ r }: { r: DumpRecord }) {
+  const rows = rates(r.telemetry ?? []).slice(-15).map((s) => [clock(s.t), cores(s.cpu), bytes(s.memory), whole(s.pids), rate(s.syscalls), rate(s.errors)])
+  return <Table heads={['Time', 'CPU, cores', 'Memory', 'Processes', 'Syscalls/s', 'Errors/s']} rows={rows} />
+}
+
+function Table({ heads, rows }: { heads: string[]; rows: string[][] }) {
+  return (
+    <table class="plain">
+      <thead><tr>{heads.map((h) => <th key={h} scope="col">{h}</th>)}</tr></thead>
+      <tbody>{rows.map((row, i) => <tr key={i}>{row.map((c, n) => <td key={n} class="mono">{plainText(c)}</td>)}</tr>)}</tbody>
+    </table>
+  )
+}

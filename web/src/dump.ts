@@ -1,0 +1,70 @@
+// What /triton/v1/cores answers, and how dumps form groups. Unlike the numbers of the other views it is asked for, not pushed.
+
+export interface Dump {
+  id: string; kind?: string; container: string; name: string; image: string; at: string; signal: string; note?: string; comm: string
+  threadCount: number; body: string; cut?: string; memoryBytes: number; storedBytes: number; place?: string; group?: string; top?: string; pauseNs?: number
+}
+export interface DumpThread { tid: number; comm?: string; pc: number; call?: string }
+export interface Reading { at: string; cpuNs: number; memory: number; pids: number; syscalls: number; errors: number }
+export interface DumpRecord {
+  id: string; kind?: string; container: { id: string }; name: string; image: string; imageID: string; run: number; at: string
+  pid: number; nsPid: number; uid: number; comm: string; exe: string; cmdline: string[] | null; cwd: string
+  signal: string; code: number; fault?: number; note?: string; body: string; cut?: string; memoryBytes: number; storedBytes: number
+  threads: DumpThread[] | null; modules?: { path: string; start: number; buildID?: string; deleted?: boolean }[]
+  files?: { fd: string; target: string }[]; sockets?: { fd: string; proto: string; local: string; peer: string; state: string }[]
+  limits?: string; envNames?: string[]; log?: string[]; telemetry?: Reading[]; missing?: string[]
+  heldForNs: number; pauseNs?: number; death?: { id: string; reason: string }
+}
+export interface Frame { pc: number; func?: string; file?: string; line?: number; inline?: boolean; module: number; offset?: number; kind?: string }
+export interface Backtrace { threads: { tid: number; comm?: string; frames: Frame[] | null; cut?: string }[]; modules: { path: string }[] | null; missing?: string[] }
+
+/** Asks for JSON; the error has the daemon's words. */
+export async function ask<T>(path: string): Promise<T> {
+  const r = await fetch('/triton/v1/' + path, { credentials: 'same-origin', headers: { Accept: 'application/json' } })
+  const body: unknown = await r.json().catch(() => null)
+  if (r.ok) return body as T
+  const message = body && typeof body === 'object' && 'message' in body ? String(body.message) : `the server answered ${r.status}`
+  throw new Error(message)
+}
+
+export interface Group { key: string; title: string; what: string; dumps: Dump[]; first: number; last: number; images: string[] }
+
+/** Dumps of one group, or else of one place in a program, are one row. Newest first. */
+export function groupDumps(dumps: Dump[]): Group[] {
+  const groups = new Map<string, Group>()
+  for (const d of dumps) {
+    const what = d.kind ?? d.signal
+    const key = d.kind ? d.id : d.group ? d.group : d.place ? what + ' ' + d.place : d.id
+    const at = Date.parse(d.at)
+    const g = groups.get(key)
+    if (!g) {
+      groups.set(key, { key, what, title: d.top || d.comm, dumps: [d], first: at, last: at, images: [d.image] })
+      continue
+    }
+    g.dumps.push(d)
+    g.first = Math.min(g.first, at)
+    g.last = Math.max(g.last, at)
+    if (!g.images.includes(d.image)) g.images.push(d.image)
+  }
+  return [...groups.values()].sort((a, b) => b.last - a.last)
+}
+
+export const hex = (n: number): string => '0x' + n.toString(16)
+
+/** A frame in a line: its function, or else where it is. */
+export function frameText(f: Frame, modules: { path: string }[]): string {
+  const file = modules[f.module]?.path.split('/').at(-1)
+  const where = f.file ? ` ${f.file.split('/').at(-1)}:${f.line}` : file ? ` ${file}+${hex(f.offset ?? 0)}` : ''
+  return (f.func ?? (f.kind === 'jit' ? '[jit]' : hex(f.pc))) + where + (f.inline ? ' (inlined)' : '')
+}
+
+/** Rates between readings; a counter that fell began anew. */
+export function rates(all: Reading[]): { t: number; cpu: number; memory: number; pids: number; syscalls: number; errors: number }[] {
+  return all.slice(1).map((s, i) => {
+    const b = all[i]!
+    const t = Date.parse(s.at)
+    const seconds = Math.max((t - Date.parse(b.at)) / 1000, 0.001)
+    const per = (now: number, then: number) => Math.max(0, now - then) / seconds
+    return { t, cpu: per(s.cpuNs, b.cpuNs) / 1e9, memory: s.memory, pids: s.pids, syscalls: per(s.syscalls, b.syscalls), errors: per(s.errors, b.errors) }
+  })
+}
