@@ -67,7 +67,7 @@ func ParseQuery(text string) (Query, error) {
 			return nil, fmt.Errorf("query %q: want FIELD=VALUE, !=, ~, !~, or mtime<AGE: %w", word, errdefs.ErrInvalidArgument)
 		}
 		t := term{field: word[:i], op: word[i : i+1], value: word[i+1:]}
-		if t.op == "!" && t.value != "" && strings.Contains("=~", t.value[:1]) {
+		if t.op == "!" && t.value != "" && strings.ContainsAny(t.value[:1], "=~") {
 			t.op, t.value = "!"+t.value[:1], t.value[1:]
 		}
 		_, known := queryFields[t.field]
