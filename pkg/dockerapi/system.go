@@ -114,7 +114,8 @@ func (s *Server) infoOf(n *triton.NodeInfo) system.Info {
 		Driver:       or(n.StorageDriver, s.StorageDriver),
 		DriverStatus: [][2]string{},
 		Plugins: system.PluginsInfo{
-			Volume: []string{triton.VolumeDriver}, Network: []string{"bridge", "host", "null"}, Authorization: nil, Log: []string{triton.LogJSONFile, triton.LogLocal, triton.LogNone},
+			Volume: []string{triton.VolumeDriver}, Network: []string{"bridge", "host", "null"},
+			Authorization: nil, Log: []string{triton.LogJSONFile, triton.LogLocal, triton.LogNone},
 		},
 		MemoryLimit: n.MemoryLimit, SwapLimit: n.SwapLimit, CPUCfsPeriod: n.CPULimit, CPUCfsQuota: n.CPULimit, CPUShares: n.CPULimit,
 		CPUSet: n.CPUSet, PidsLimit: n.PidsLimit,
