@@ -1,0 +1,185 @@
+package coredump
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tritond/triton/pkg/shim"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// helper returns the program that the kernel starts: from PATH, or built.
+func helper(t *testing.T) string {
+	t.Helper()
+	if path, err := exec.LookPath("triton-core"); err == nil {
+		return path
+	}
+	path := filepath.Join(t.TempDir(), "triton-core")
+	if out, err := exec.Command("go", "build", "-o", path, "../../cmd/triton-core").CombinedOutput(); err != nil {
+		t.Fatalf("build the helper: %v\n%s", err, out)
+	}
+	return path
+}
+
+// piped is a service in the pipe form with a keeper, in a folder of its own.
+type piped struct {
+	*Service
+	policy atomic.Value // of every process on the machine; "foreign": it is in no container
+	saved  chan Record
+}
+
+func newPiped(t *testing.T) *piped {
+	t.Helper()
+	for _, setting := range []string{patternFile, pipeLimitFile} {
+		before, err := readSysctl(setting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if now, err := readSysctl(setting); err != nil || now != before {
+				t.Errorf("%s is %q after the test, was %q (%v)", setting, now, before, err)
+				if err := writeSysctl(setting, before); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	dir, err := os.MkdirTemp("", "core") // the kernel takes 127 characters, and t.TempDir is long
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- shim.RunKeeper(ctx, shim.KeeperConfig{Socket: filepath.Join(dir, "keeper"), Version: "test", Logger: log})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("keeper: %v", err)
+		}
+	})
+	p := &piped{saved: make(chan Record, 8)}
+	keep := DefaultKeep
+	keep.Bytes = 1 << 30
+	p.Service, err = New(Config{
+		Dir: filepath.Join(dir, "store"), Socket: filepath.Join(dir, "core.sock"), Form: FormPipe, Helper: helper(t),
+		Keeper: func(ctx context.Context) (*shim.Keeper, error) {
+			k, _, err := shim.DialKeeper(ctx, filepath.Join(dir, "keeper"), shim.Hello{})
+			return k, err
+		},
+		Find: func(uint64, string) (Subject, bool) {
+			policy := p.policy.Load().(string)
+			key := triton.ContainerKey{Tenant: triton.DefaultTenant, ID: "c"}
+			return Subject{Key: key, Labels: map[string]string{PolicyLabel: policy}}, policy != "foreign"
+		},
+		Log:        func(context.Context, triton.ContainerKey, int) ([]string, error) { return nil, nil },
+		LastMinute: func(triton.ContainerKey) []triton.Sample { return nil },
+		Saved:      func(r Record) { p.saved <- r },
+		Quota:      1 << 30, MaxHold: time.Minute, Keep: keep, Logger: log, Now: time.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// crash starts a program that ends itself in dir by a SIGSEGV.
+func crash(t *testing.T, dir string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/bin/sh", "-c", "ulimit -c unlimited; kill -SEGV $$")
+	cmd.Dir = dir
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// ends waits for a program that crash started, and checks that it was its signal that ended it.
+func ends(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGSEGV {
+		t.Errorf("the program ended with %v, not by SIGSEGV", err)
+	}
+}
+
+func (p *piped) wait(t *testing.T) Record {
+	t.Helper()
+	select {
+	case r := <-p.saved:
+		return r
+	case <-time.After(time.Minute):
+		t.Fatal("no dump within a minute")
+	}
+	return Record{}
+}
+
+// TestKernelPipeHandsCoresOver: the kernel's helper brings a core as a socket would: a process is held until somebody
+// serves, its dump is a core with its thread, the policy decides how much is kept, and other crashes make the file that
+// the pattern named before.
+func TestKernelPipeHandsCoresOver(t *testing.T) {
+	p := newPiped(t)
+	p.policy.Store("full")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	pattern, err := p.Take(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := crash(t, t.TempDir()) // nobody serves yet
+	ran := make(chan error, 1)
+	go func() { ran <- p.Run(ctx) }()
+	r := p.wait(t)
+	ends(t, early)
+	if r.Pid != early.Process.Pid || r.Signal != "SIGSEGV" || r.Body != BodyFull || len(r.Threads) != 1 || len(r.Missing) > 0 {
+		t.Errorf("pid %d (want %d), %s, body %s, %d threads, missing %q", r.Pid, early.Process.Pid, r.Signal, r.Body, len(r.Threads), r.Missing)
+	}
+	core, err := p.Store().OpenCore(&r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer core.Close()
+	h, err := ReadHead(core)
+	if err != nil || len(h.Threads) != 1 || h.Threads[0].Regs.PC != r.Threads[0].PC {
+		t.Errorf("core %+v of %+v: %v", h, r.Threads, err)
+	}
+	if n, err := io.Copy(io.Discard, core); err != nil || n == 0 {
+		t.Errorf("%d bytes of memory: %v", n, err)
+	}
+
+	p.policy.Store("mini")
+	ends(t, crash(t, t.TempDir()))
+	if r := p.wait(t); r.Body != BodyMini || r.Cut != "" {
+		t.Errorf("policy mini leaves a body %s, cut %q", r.Body, r.Cut)
+	}
+	p.policy.Store("off")
+	ends(t, crash(t, t.TempDir()))
+	p.policy.Store("foreign")
+	if strings.HasPrefix(pattern.Previous, "core") {
+		dir := t.TempDir()
+		ends(t, crash(t, dir))
+		if files, err := filepath.Glob(dir + "/core*"); err != nil || len(files) != 1 {
+			t.Errorf("files %q of a crash in no container: %v", files, err)
+		}
+	}
+	cancel()
+	if err := <-ran; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if ids := dumpsOf(t, p.Store(), triton.DefaultTenant); len(ids) != 2 {
+		t.Errorf("dumps %q, the full one and the mini one are meant", ids)
+	}
+}
