@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: test-many peer compose test-clients test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-races test-e2e generate lint vet bench bench-services bench-cores fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: test-many peer compose test-clients test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-vm test-races test-e2e generate lint vet bench bench-services bench-cores fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ test-races: build ## the daemon under the race detector, 200 lives of containers
 	cp bin/triton bin/triton-shim bin/triton-init bin/triton-core bin/triton-backtrace .cache/race/
 	GORACE=halt_on_error=1 TRITON_E2E_BIN=$(CURDIR)/.cache/race TRITON_E2E_LONG=1 \
 		go test $(TAGS) -count=1 -timeout 12m -run 'RaceHunt|Restarting|OnFailure|TestHealth|TestUpdate|PoliciesSurvive' ./test/e2e
+
+test-vm: ## probes, control groups and core dumps on Debian 12's kernel (6.1) in qemu, by software emulation; a minute or two (root)
+	tools/vm/run
 
 test-e2e: build registry $(PEERDEP) ## the docker client against the built daemon (root)
 	go test $(TAGS) -count=1 -timeout 12m ./test/e2e/...

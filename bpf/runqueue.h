@@ -13,11 +13,13 @@
 
 static __always_inline void add_wait(struct slot *slot, u64 ns)
 {
-	u32 b = bucket2(schema2_index(ns));
+	u64 b = in_register(bucket2(schema2_index(ns)));
+	u64 *waits;
 
 	if (b >= BUCKETS2)
 		return;
-	ADD(slot->run_queue[b], 1);
+	waits = counter_at(slot->run_queue, b);
+	ADD(*waits, 1);
 	ADD(slot->run_queue_sum_ns, ns);
 }
 

@@ -113,6 +113,22 @@ u64 fresh_cells = 1; // index of the next cell never used
 			__sync_fetch_and_add(&(counter), n); \
 	} while (0)
 
+// Left to itself, the compiler keeps an index on the stack until it is needed, and older verifiers (6.1) do not know that
+// what is read back is what was checked: in_register gives a value to check, counter_at uses it at once.
+static __always_inline u64 in_register(u64 i)
+{
+	asm volatile("" : "+r"(i));
+	return i;
+}
+
+static __always_inline u64 *counter_at(u64 *counters, u64 i)
+{
+	u64 *p = counters + i;
+
+	asm volatile("" : "+r"(p));
+	return p;
+}
+
 static __always_inline u64 cgroup_id_of(struct task_struct *task)
 {
 	return task->cgroups->dfl_cgrp->kn->id;

@@ -52,19 +52,22 @@ static __always_inline void add_timed(u64 owner, u32 nr, u64 ns, s64 ret)
 	u32 i = slot_index(owner);
 	struct slot *slot = bpf_map_lookup_elem(&slots, &i);
 	struct cell *cell;
-	u32 b0, b2;
+	u64 *all, *bucket;
+	u64 b0, b2;
 
 	if (!slot)
 		return;
 	cell = cell_of(slot, i, nr);
 	if (!cell)
 		return;
-	b2 = bucket2(schema2_index(ns));
-	b0 = (b2 + 3) >> 2;
+	b2 = in_register(bucket2(schema2_index(ns)));
+	b0 = in_register((b2 + 3) >> 2);
 	if (b2 >= BUCKETS2 || b0 >= BUCKETS0) // never: schema2_index clamps; the verifier cannot know
 		return;
-	ADD(slot->all[b2], 1);
-	ADD(cell->buckets[b0], 1);
+	all = counter_at(slot->all, b2);
+	bucket = counter_at(cell->buckets, b0);
+	ADD(*all, 1);
+	ADD(*bucket, 1);
 	ADD(cell->sum_ns, ns);
 	if (is_error(nr, ret))
 		ADD(cell->errors, 1);

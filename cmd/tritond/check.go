@@ -13,6 +13,7 @@ import (
 
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/host"
+	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -35,11 +36,34 @@ func check(ctx context.Context, cfg config) error {
 		return err
 	}
 	fmt.Printf("%s, Linux %s, %d CPUs, %s\n", info.OperatingSystem, info.KernelVersion, info.NCPU, units.BytesSize(float64(info.MemTotal)))
-	ready, err := host.Write(os.Stdout, host.Check(ctx, hc))
+	ready, err := host.Write(os.Stdout, append(host.Check(ctx, hc), surveyed(probes.Survey())...))
 	if err == nil && !ready {
 		err = errNotReady
 	}
 	return err
+}
+
+// surveyed tells of each program of the probes whether it can be attached, what stands for it, or why it is left out.
+func surveyed(all []probes.Surveyed, err error) []host.Finding {
+	const group = "programs of the probes"
+	if err != nil {
+		return []host.Finding{{Group: group, Name: "all", Level: host.Missing, Got: err.Error()}}
+	}
+	findings := make([]host.Finding, len(all))
+	for i, s := range all {
+		f := host.Finding{Group: group, Name: s.Object + "/" + s.Program, Level: host.OK, Got: "attached"}
+		switch {
+		case s.As == "" && s.Optional:
+			f.Level, f.Got = host.Fallback, fmt.Sprintf("left out: %v", s.Reason)
+		case s.As == "":
+			f.Level, f.Got = host.Missing, s.Reason.Error()
+		case s.As != s.Program:
+			f.Level, f.Got = host.Fallback, fmt.Sprintf("%s is attached instead: %v", s.As, s.Reason)
+		}
+		f.Got = strings.ReplaceAll(f.Got, "\n", "; ")
+		findings[i] = f
+	}
+	return findings
 }
 
 // locked reports whether a daemon holds the data root. It makes nothing.
