@@ -40,6 +40,7 @@ type piped struct {
 
 func newPiped(t *testing.T) *piped {
 	t.Helper()
+	program := helper(t) // before the keeper, which changes the umask while it makes its socket
 	for _, setting := range []string{patternFile, pipeLimitFile} {
 		before, err := readSysctl(setting)
 		if err != nil {
@@ -75,7 +76,7 @@ func newPiped(t *testing.T) *piped {
 	keep := DefaultKeep
 	keep.Bytes = 1 << 30
 	p.Service, err = New(Config{
-		Dir: filepath.Join(dir, "store"), Socket: filepath.Join(dir, "core.sock"), Form: FormPipe, Helper: helper(t),
+		Dir: filepath.Join(dir, "store"), Socket: filepath.Join(dir, "core.sock"), Form: FormPipe, Helper: program,
 		Keeper: func(ctx context.Context) (*shim.Keeper, error) {
 			k, _, err := shim.DialKeeper(ctx, filepath.Join(dir, "keeper"), shim.Hello{})
 			return k, err
