@@ -72,6 +72,14 @@ func newPiped(t *testing.T) *piped {
 			t.Errorf("keeper: %v", err)
 		}
 	})
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if k, _, err := shim.DialKeeper(ctx, filepath.Join(dir, "keeper"), shim.Hello{}); err == nil {
+			k.Close()
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 	p := &piped{saved: make(chan Record, 8)}
 	keep := DefaultKeep
 	keep.Bytes = 1 << 30

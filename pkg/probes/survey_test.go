@@ -55,8 +55,12 @@ func TestKernelTakesEveryProgram(t *testing.T) {
 		}
 	}
 	golden, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		t.Logf("no counts were written down on this kernel: %v", err)
+		return
+	}
 	if err != nil {
-		t.Skipf("no counts of this kernel: %v", err)
+		t.Fatal(err)
 	}
 	compareVerified(t, string(golden), all)
 }
