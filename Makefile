@@ -82,7 +82,7 @@ test-vm: ## probes, control groups and core dumps on Debian 12's kernel (6.1) in
 	tools/vm/run
 
 test-e2e: build registry $(PEERDEP) ## the docker client against the built daemon (root)
-	go test $(TAGS) -count=1 -timeout 12m ./test/e2e/...
+	go test $(TAGS) -count=1 -timeout 20m ./test/e2e/...
 
 test-conformance: build registry compose $(PEERDEP) ## the scripts of each docker command; TRITON_E2E_HOST=moby runs them on a modern dockerd (root)
 	go test $(TAGS) -count=1 -timeout 10m -parallel 4 ./test/conformance
