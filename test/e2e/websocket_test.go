@@ -52,12 +52,15 @@ func TestWebsocketCarriesTheStreams(t *testing.T) {
 	u.ok(t, "create", "-i", "--name", name, images.Busybox, "sh", "-c", "read a; echo out $a; read b; echo err $b >&2; sleep 0.1; exit 3")
 	c := u.socket(t, name, "stream=1&stdin=1&stdout=1&stderr=1")
 	u.ok(t, "start", name)
-	for _, line := range []string{"first\n", "second\n"} {
-		if err := c.WriteMessage(websocket.BinaryMessage, []byte(line)); err != nil {
+	// One after the other: two pipes have no order between them.
+	var heard strings.Builder
+	for _, say := range []struct{ line, answer string }{{"first\n", "out first\n"}, {"second\n", ""}} {
+		if err := c.WriteMessage(websocket.BinaryMessage, []byte(say.line)); err != nil {
 			t.Fatal(err)
 		}
+		heard.WriteString(hear(t, c, say.answer))
 	}
-	equal(t, "live", hear(t, c, ""), "out first\nerr second\n")
+	equal(t, "live", heard.String(), "out first\nerr second\n")
 	equal(t, "exit code", u.ok(t, "wait", name), "3")
 	equal(t, "replayed", hear(t, u.socket(t, name, "logs=1"), ""), "out first\nerr second\n")
 }
