@@ -198,18 +198,9 @@ func (s *Service) read(ctx context.Context, r *Record) (*backtrace.Result, error
 }
 
 func (s *Store) backtrace(r *Record) (*backtrace.Result, error) {
-	dir, err := s.path(r.Container.Tenant, r.ID)
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(filepath.Join(dir, backtraceFile))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
 	var b backtrace.Result
-	if err := json.NewDecoder(io.LimitReader(f, maxBacktrace)).Decode(&b); err != nil {
-		return nil, fmt.Errorf("backtrace of dump %s: %w", r.ID, err)
+	if err := s.readDocument(r.Container.Tenant, r.ID, backtraceFile, maxBacktrace, &b); err != nil {
+		return nil, err
 	}
 	return &b, nil
 }

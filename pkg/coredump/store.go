@@ -201,23 +201,31 @@ func (s *Store) ids(tenant triton.Tenant) ([]string, error) {
 }
 
 func (s *Store) load(tenant triton.Tenant, id string) (*Record, error) {
-	dir, err := s.path(tenant, id)
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(filepath.Join(dir, recordFile))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
 	var r Record
-	if err := json.NewDecoder(io.LimitReader(f, maxRecord)).Decode(&r); err != nil {
-		return nil, fmt.Errorf("record of dump %s: %w", id, err)
+	if err := s.readDocument(tenant, id, recordFile, maxRecord, &r); err != nil {
+		return nil, err
 	}
 	if r.ID != id || r.Container.Tenant != tenant {
 		return nil, fmt.Errorf("record of dump %s is another's", id)
 	}
 	return &r, nil
+}
+
+// readDocument decodes a JSON file of a dump, of at most limit bytes.
+func (s *Store) readDocument(tenant triton.Tenant, id, name string, limit int64, into any) error {
+	dir, err := s.path(tenant, id)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := json.NewDecoder(io.LimitReader(f, limit)).Decode(into); err != nil {
+		return fmt.Errorf("%s of dump %s: %w", name, id, err)
+	}
+	return nil
 }
 
 // Remove deletes a dump.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/pkg/coredump/handover"
+	"github.com/tritond/triton/pkg/shim"
 )
 
 // stream is a core that the kernel offers, in whichever form.
@@ -59,7 +60,7 @@ func open(conn *net.UnixConn) (stream, *peer, error) {
 	if n == 0 {
 		return nil, nil, errProbe
 	}
-	files, ferr := filesOf(oob[:oobn])
+	files, ferr := shim.FilesOf(oob[:oobn])
 	if err = errors.Join(err, ferr); err == nil && n < len(first) {
 		_, err = io.ReadFull(conn, first[n:])
 	}
@@ -78,26 +79,6 @@ func open(conn *net.UnixConn) (stream, *peer, error) {
 		return nil, nil, err
 	}
 	return &socketStream{conn, first}, p, nil
-}
-
-// filesOf returns the descriptors of a control message.
-func filesOf(oob []byte) ([]*os.File, error) {
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var files []*os.File
-	for i := range messages {
-		fds, err := unix.ParseUnixRights(&messages[i])
-		if err != nil {
-			continue // another kind of message
-		}
-		for _, fd := range fds {
-			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "core"))
-		}
-	}
-	return files, nil
 }
 
 func closeAll(files []*os.File) error {

@@ -62,7 +62,7 @@ func (s *Server) attach(ctx context.Context, c *call, all bool, open func(tty, s
 		}
 		served = true
 		err := att.Serve(ctx, stdinOf(opt.Stdin, st, ctr.Spec.TTY, ctr.Spec.StdinOnce, keys), st)
-		if err == ErrDetached { //nolint:errorlint // errInputEnded is an ErrDetached, and none by keys
+		if leftByKeys(err) {
 			att.Left()
 		}
 		return err
@@ -101,6 +101,9 @@ func stdinOf(wanted bool, st io.Reader, tty, closes bool, keys []byte) io.Reader
 
 // errInputEnded is the ErrDetached of a client that has no more input.
 var errInputEnded = fmt.Errorf("%w: the input ended", ErrDetached)
+
+// leftByKeys tells the ErrDetached of who typed the detach keys.
+func leftByKeys(err error) bool { return errors.Is(err, ErrDetached) && !errors.Is(err, errInputEnded) }
 
 // endDetaches is a reader whose end is errInputEnded.
 type endDetaches struct{ io.Reader }

@@ -132,7 +132,7 @@ func (s *Server) attachExec(ctx context.Context, c *call, info *triton.Exec, siz
 		served = true
 		err := att.Serve(ctx, stdinOf(info.Spec.Stdin, st, info.Spec.TTY, true, keys), st)
 		switch {
-		case err == ErrDetached: //nolint:errorlint // errInputEnded is an ErrDetached, and none by keys
+		case leftByKeys(err):
 			att.Left()
 		case err != nil && !errors.Is(err, ErrDetached) && ctx.Err() == nil:
 			writeFailure(st, !info.Spec.TTY, err)

@@ -29,7 +29,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(maxRights*4))
 	n, oobn, flags, _, err := c.ReadMsgUnix(p, oob)
 	if oobn > 0 {
-		files, perr := parseRights(oob[:oobn])
+		files, perr := FilesOf(oob[:oobn])
 		c.files = append(c.files, files...)
 		if perr != nil || flags&unix.MSG_CTRUNC != 0 || len(c.files) > maxRights {
 			c.dropFiles()
@@ -42,7 +42,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func parseRights(oob []byte) ([]*os.File, error) {
+// FilesOf returns the descriptors in the control messages of a datagram or read of a Unix socket; the caller closes them.
+func FilesOf(oob []byte) ([]*os.File, error) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil, err
