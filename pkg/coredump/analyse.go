@@ -18,8 +18,9 @@ import (
 const (
 	backtraceFile = "backtrace.json"
 	maxBacktrace  = 64 << 20
-	// maxWaiting is how many dumps wait for their analysis; more are analysed when they are asked for, or at the next start.
-	maxWaiting = 1024
+	// maxWaiting is how many dumps of a tenant wait for their analysis; more are analysed when they are asked for, or at the
+	// next start. A store keeps no more of one tenant.
+	maxWaiting = 256
 )
 
 // Analysis is what a dump's stacks say in short; Store.Backtrace has them.
@@ -45,14 +46,12 @@ type waiting struct {
 
 // enqueue has a complete dump analysed.
 func (s *Service) enqueue(tenant triton.Tenant, id string) {
-	select {
-	case s.analyses <- waiting{tenant, id}:
-	default:
+	if s.cfg.Analyze != nil && !s.backlog.add(waiting{tenant, id}) {
 		s.log.Warn("dump is not analysed: too many wait", "tenant", tenant, "dump", id)
 	}
 }
 
-// analyseAll analyses dumps one at a time until ctx is done: first those that a former daemon left.
+// analyseAll analyses dumps until ctx is done, also those that a former daemon left.
 func (s *Service) analyseAll(ctx context.Context) {
 	if s.cfg.Analyze == nil {
 		return
@@ -62,16 +61,9 @@ func (s *Service) analyseAll(ctx context.Context) {
 		s.log.Error("look for dumps that are not analysed", "err", err)
 	}
 	for _, w := range left {
-		s.analyseOne(ctx, w)
+		s.enqueue(w.tenant, w.id)
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case w := <-s.analyses:
-			s.analyseOne(ctx, w)
-		}
-	}
+	s.backlog.run(ctx, s.analyseOne)
 }
 
 func (s *Service) analyseOne(ctx context.Context, w waiting) {
@@ -82,14 +74,13 @@ func (s *Service) analyseOne(ctx context.Context, w waiting) {
 	if _, err := s.Backtrace(ctx, r); err != nil && ctx.Err() == nil {
 		s.log.Warn("dump not analysed", "tenant", w.tenant, "dump", w.id, "err", err)
 	}
-	if s.store.objects.dropped.Swap(false) {
-		if err := s.store.sweep(w.tenant); err != nil {
-			s.log.Warn("files of dropped dumps not removed", "tenant", w.tenant, "err", err)
-		}
+	if err := s.store.tidy(w.tenant); err != nil {
+		s.log.Warn("files of dropped dumps not removed", "tenant", w.tenant, "err", err)
 	}
 }
 
-// Backtrace returns the stacks of a dump: those that are kept, or else it reads them, one dump at a time.
+// Backtrace returns the stacks of a dump: those that are kept, or else it reads them, one dump at a time and
+// the tenants in turn.
 func (s *Service) Backtrace(ctx context.Context, r *Record) (*backtrace.Result, error) {
 	if b, ok := s.stored(r); ok {
 		return b, nil
@@ -97,14 +88,13 @@ func (s *Service) Backtrace(ctx context.Context, r *Record) (*backtrace.Result, 
 	if s.cfg.Analyze == nil {
 		return nil, errors.New("this daemon has no analysis")
 	}
-	select {
-	case s.reading <- struct{}{}:
-		defer func() { <-s.reading }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	leave, err := s.reading.enter(ctx, r.Container.Tenant)
+	if err != nil {
+		return nil, err
 	}
+	defer leave()
 	id := r.ID
-	r, err := s.store.load(r.Container.Tenant, id)
+	r, err = s.store.load(r.Container.Tenant, id)
 	if err != nil {
 		return nil, noSuchDump(id)
 	}
@@ -147,7 +137,7 @@ func (s *Service) finish(r *Record, b *backtrace.Result, first bool) error {
 	if first && r.Kind == "" {
 		s.cfg.Analysed(*r)
 	}
-	return s.store.save(r)
+	return errors.Join(s.store.save(r), s.store.weigh(r))
 }
 
 // topOf is where a crash happened, in a line.
@@ -227,7 +217,7 @@ func (s *Store) unread() ([]waiting, error) {
 			continue // no tenant's
 		}
 		for _, id := range ids {
-			if r, err := s.load(tenant, id); err == nil && r.Analysis == nil && len(out) < maxWaiting {
+			if r, err := s.load(tenant, id); err == nil && r.Analysis == nil {
 				out = append(out, waiting{tenant, id})
 			}
 		}

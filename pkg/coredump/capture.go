@@ -106,13 +106,12 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 	until := c.begun.Add(c.cfg.MaxHold)
 	turn, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	select {
-	case c.bodies <- struct{}{}:
-		defer func() { <-c.bodies }()
-	case <-turn.Done():
+	leave, err := c.bodies.enter(turn, r.Container.Tenant)
+	if err != nil {
 		r.Cut = CutTime
 		return
 	}
+	defer leave()
 	if err := c.store.makeRoom(r.Container.Tenant); err != nil {
 		c.log.Error("retention of core dumps", "err", err)
 	}
@@ -121,7 +120,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 		r.Missing = append(r.Missing, "memory: the volume of the core dumps is full")
 		return
 	}
-	err := durable.WriteFile(filepath.Join(c.dir, headFile), func(w io.Writer) error {
+	err = durable.WriteFile(filepath.Join(c.dir, headFile), func(w io.Writer) error {
 		_, err := w.Write(h.encode())
 		return err
 	})

@@ -92,7 +92,7 @@ type objects struct {
 	known sync.Map     // identity: hash
 	count atomic.Int64 // of known, about
 
-	dropped atomic.Bool // dumps went since the last sweep
+	dropped sync.Map // tenant: true; dumps of it went since its last sweep
 
 	turns sync.Map // tenant: chan struct{}; a tenant whose file system does not answer stops no other's dumps
 }
@@ -146,7 +146,7 @@ func (s *Store) keep(ctx context.Context, tenant triton.Tenant, d *procDir, file
 	go func() {
 		defer func() { <-turn }()
 		defer dir.close()
-		out, left := slices.Clone(files), int64(maxKeptFiles)
+		out, left := slices.Clone(files), s.keptRoom()
 		for i := range out {
 			if err := s.keepFile(ctx, tenant, dir, &out[i], left, minFree); err != nil {
 				out[i].Skipped = strings.ToValidUTF8(err.Error(), "�")
@@ -162,6 +162,9 @@ func (s *Store) keep(ctx context.Context, tenant triton.Tenant, d *procDir, file
 		return skip("reading the files took too long")
 	}
 }
+
+// keptRoom is what the files of one dump may take: no more than half of what a tenant has.
+func (s *Store) keptRoom() int64 { return int64(min(maxKeptFiles, s.bounds.Bytes/2)) }
 
 func (s *Store) keepFile(ctx context.Context, tenant triton.Tenant, d *procDir, k *KeptFile, left int64, minFree uint64) error {
 	f, err := d.mapped(k.Ranges)
@@ -281,11 +284,20 @@ func (d *procDir) mapped(ranges []backtrace.Range) (*os.File, error) {
 	return nil, errors.New("the file is not mapped any more")
 }
 
+// tidy is sweep, if dumps of the tenant went since the last one.
+func (s *Store) tidy(tenant triton.Tenant) error {
+	if _, ok := s.objects.dropped.Load(tenant); !ok {
+		return nil
+	}
+	return s.sweep(tenant)
+}
+
 // sweep removes the objects of a tenant that no record names. One that is being kept puts it off to the next time.
 func (s *Store) sweep(tenant triton.Tenant) error {
 	if !s.objects.mu.TryLock() {
 		return nil
 	}
+	s.objects.dropped.Delete(tenant)
 	defer s.objects.mu.Unlock()
 	dir := filepath.Join(s.dir, string(tenant), objectsDir)
 	entries, err := os.ReadDir(dir)

@@ -20,7 +20,7 @@ import (
 // Keep bounds what a store holds of one tenant. The oldest dumps go first, whole.
 type Keep struct {
 	Age      time.Duration // since the crash
-	Bytes    uint64        // on disk
+	Bytes    uint64        // on disk, with the files that are kept beside dumps, each once
 	Dumps    int
 	PerPlace int // crashes at the same instruction of the same program
 }
@@ -41,27 +41,57 @@ type shelf struct {
 }
 
 type kept struct {
-	id    string
-	at    time.Time
-	place string
-	bytes uint64
+	id      string
+	at      time.Time
+	place   string
+	bytes   uint64            // of the dump's own files
+	objects map[string]uint64 // bytes of the files that are kept beside it, by Object
+}
+
+// weighed is what retention knows of a dump.
+func (s *Store) weighed(r *Record) (kept, error) {
+	dir, err := s.path(r.Container.Tenant, r.ID)
+	if err != nil {
+		return kept{}, err
+	}
+	k := kept{id: r.ID, at: r.At, place: r.Place, bytes: sizeOf(dir), objects: map[string]uint64{}}
+	for _, f := range r.Kept {
+		if f.Object != "" {
+			k.objects[f.Object] = uint64(f.Size)
+		}
+	}
+	return k, nil
 }
 
 // shelve makes a complete dump one that retention counts, and removes what there is no room for. It never removes r.
 func (s *Store) shelve(r *Record) error {
-	dir, err := s.path(r.Container.Tenant, r.ID)
+	k, err := s.weighed(r)
 	if err != nil {
 		return err
 	}
 	s.shelf.mu.Lock()
 	defer s.shelf.mu.Unlock()
-	k := kept{id: r.ID, at: r.At, place: r.Place, bytes: sizeOf(dir)}
 	tenant := r.Container.Tenant
 	dumps := s.shelf.dumps[tenant]
 	dumps = append(dumps, k)
 	slices.SortStableFunc(dumps, func(a, b kept) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.id, b.id)) })
 	s.shelf.dumps[tenant] = dumps
 	return errors.Join(s.prune(tenant, r.ID, 0), s.reserve())
+}
+
+// weigh counts again what a dump of the shelf takes, and removes what there is no room for, never r.
+func (s *Store) weigh(r *Record) error {
+	k, err := s.weighed(r)
+	if err != nil {
+		return err
+	}
+	s.shelf.mu.Lock()
+	defer s.shelf.mu.Unlock()
+	dumps := s.shelf.dumps[r.Container.Tenant]
+	if i := slices.IndexFunc(dumps, func(k kept) bool { return k.id == r.ID }); i >= 0 {
+		dumps[i] = k
+	}
+	return s.prune(r.Container.Tenant, r.ID, 0)
 }
 
 // makeRoom removes a tenant's oldest dumps until the volume has room, or none is left.
@@ -71,25 +101,35 @@ func (s *Store) makeRoom(tenant triton.Tenant) error {
 	return s.prune(tenant, "", s.minFree)
 }
 
-// Prune removes what has become too old. It is to be called now and then.
+// Prune removes what has become too old, and the files that no dump has any more. It is to be called now and then.
 func (s *Store) Prune() error {
-	s.shelf.mu.Lock()
-	defer s.shelf.mu.Unlock()
 	var errs []error
+	s.shelf.mu.Lock()
 	for tenant := range s.shelf.dumps {
 		errs = append(errs, s.prune(tenant, "", 0))
 	}
-	return errors.Join(append(errs, s.reserve())...)
+	errs = append(errs, s.reserve())
+	s.shelf.mu.Unlock()
+	s.objects.dropped.Range(func(tenant, _ any) bool {
+		errs = append(errs, s.tidy(tenant.(triton.Tenant)))
+		return true
+	})
+	return errors.Join(errs...)
 }
 
 // prune applies Keep to a tenant's dumps, except spared, and removes more until the volume has free bytes. The caller holds shelf.mu.
 func (s *Store) prune(tenant triton.Tenant, spared string, free uint64) error {
 	dumps := s.shelf.dumps[tenant]
 	var total uint64
-	perPlace := map[string]int{}
+	perPlace, users := map[string]int{}, map[string]int{}
 	for _, k := range dumps {
 		total += k.bytes
 		perPlace[k.place]++
+		for object, bytes := range k.objects {
+			if users[object]++; users[object] == 1 {
+				total += bytes
+			}
+		}
 	}
 	left, errs := len(dumps), []error(nil)
 	s.shelf.dumps[tenant] = slices.DeleteFunc(dumps, func(k kept) bool {
@@ -104,6 +144,11 @@ func (s *Store) prune(tenant triton.Tenant, spared string, free uint64) error {
 		}
 		total, left = total-k.bytes, left-1
 		perPlace[k.place]--
+		for object, bytes := range k.objects { // it goes with the last that names it
+			if users[object]--; users[object] == 0 {
+				total -= bytes
+			}
+		}
 		return true
 	})
 	return errors.Join(errs...)
@@ -122,7 +167,7 @@ func (s *Store) drop(tenant triton.Tenant, id string) error {
 	if err != nil {
 		return err
 	}
-	s.objects.dropped.Store(true)
+	s.objects.dropped.Store(tenant, true)
 	return errors.Join(durable.Remove(filepath.Join(dir, recordFile)), os.RemoveAll(dir))
 }
 
@@ -184,7 +229,11 @@ func (s *Store) fill(tenants []fs.DirEntry) error {
 		}
 		slices.Reverse(records)
 		for _, r := range records {
-			s.shelf.dumps[tenant] = append(s.shelf.dumps[tenant], kept{r.ID, r.At, r.Place, sizeOf(filepath.Join(s.dir, t.Name(), r.ID))})
+			k, err := s.weighed(r)
+			if err != nil {
+				return err
+			}
+			s.shelf.dumps[tenant] = append(s.shelf.dumps[tenant], k)
 		}
 	}
 	return nil

@@ -1,8 +1,11 @@
 package coredump
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,14 +35,30 @@ func dumpsOf(t *testing.T, s *Store, tenant triton.Tenant) []string {
 }
 
 // put adds a dump of size bytes, number n by age.
-func put(t *testing.T, s *Store, tenant triton.Tenant, n int, place string, size int64) string {
+func put(t *testing.T, s *Store, tenant triton.Tenant, n int, place string, size int64, files ...KeptFile) string {
 	t.Helper()
-	r := &Record{ID: fmt.Sprintf("%012x", n), Container: triton.ContainerKey{Tenant: tenant, ID: "c"}, At: testTime.Add(time.Duration(n) * time.Minute), Place: place}
+	r := &Record{
+		ID: fmt.Sprintf("%012x", n), Container: triton.ContainerKey{Tenant: tenant, ID: "c"}, At: testTime.Add(time.Duration(n) * time.Minute),
+		Place: place, Kept: files,
+	}
 	dir, err := s.begin(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := writeFile(filepath.Join(dir, bodyFile))
+	allocated(t, filepath.Join(dir, bodyFile), size)
+	if err := s.save(r); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.shelve(r); err != nil {
+		t.Fatal(err)
+	}
+	return r.ID
+}
+
+// allocated makes a file that takes size bytes on disk.
+func allocated(t *testing.T, path string, size int64) {
+	t.Helper()
+	f, err := writeFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,13 +68,114 @@ func put(t *testing.T, s *Store, tenant triton.Tenant, n int, place string, size
 			t.Fatal(err)
 		}
 	}
-	if err := s.save(r); err != nil {
+}
+
+// object makes a kept file of the tenant's, number n.
+func object(t *testing.T, s *Store, tenant triton.Tenant, n int, size int64) KeptFile {
+	t.Helper()
+	k := KeptFile{Path: "/lib/x", Object: fmt.Sprintf("%064x", n), Size: size}
+	path, err := s.objectPath(tenant, k.Object)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.shelve(r); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return r.ID
+	allocated(t, path, size)
+	return k
+}
+
+// TestKeptFilesCountOnce: the files beside dumps count towards the bound of bytes, those of several dumps once, and go
+// with the last dump that names them.
+func TestKeptFilesCountOnce(t *testing.T) {
+	keep := Keep{Age: time.Hour, Bytes: 10 << 20, Dumps: 99, PerPlace: 99}
+	s, err := OpenStore(t.TempDir(), keep, 0, func() time.Time { return testTime })
+	if err != nil {
+		t.Fatal(err)
+	}
+	libc, first, second := object(t, s, "acme", 1, 4<<20), object(t, s, "acme", 2, 3<<20), object(t, s, "acme", 3, 5<<20)
+	a := put(t, s, "acme", 1, "", 0, libc, first)
+	b := put(t, s, "acme", 2, "", 0, libc) // shares: 7 MiB and two records
+	if got := dumpsOf(t, s, "acme"); !slices.Equal(got, []string{a, b}) {
+		t.Fatalf("kept %q of what fits, want both", got)
+	}
+	c := put(t, s, "acme", 3, "", 0, libc, second) // 12 MiB: the oldest goes with the file that only it had
+	if got := dumpsOf(t, s, "acme"); !slices.Equal(got, []string{b, c}) {
+		t.Errorf("kept %q, want %q", got, []string{b, c})
+	}
+	if err := s.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []KeptFile{libc, second} {
+		f, err := s.OpenObject("acme", k.Object)
+		if err != nil {
+			t.Errorf("a file that a dump names is gone: %v", err)
+			continue
+		}
+		f.Close()
+	}
+	if _, err := s.OpenObject("acme", first.Object); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file of the dump that went: %v", err)
+	}
+	again, err := OpenStore(s.dir, Keep{Age: time.Hour, Bytes: 9<<20 + 256<<10, Dumps: 99, PerPlace: 99}, 0, s.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := dumpsOf(t, again, "acme"); !slices.Equal(got, []string{b, c}) {
+		t.Errorf("kept %q after a restart, want %q: the shared file counts once", got, []string{b, c})
+	}
+}
+
+// TestWhatIsAddedToADumpCounts: its stacks come when it is on the shelf already.
+func TestWhatIsAddedToADumpCounts(t *testing.T) {
+	s, err := OpenStore(t.TempDir(), Keep{Age: time.Hour, Bytes: 4 << 20, Dumps: 99, PerPlace: 99}, 0, func() time.Time { return testTime })
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "acme", 1, "", 1<<20)
+	last := put(t, s, "acme", 2, "", 1<<20)
+	allocated(t, filepath.Join(s.dir, "acme", last, backtraceFile), 3<<20)
+	r, err := s.load("acme", last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.weigh(r); err != nil {
+		t.Fatal(err)
+	}
+	if got := dumpsOf(t, s, "acme"); !slices.Equal(got, []string{last}) {
+		t.Errorf("kept %q, want %q", got, last)
+	}
+}
+
+// TestDumpsGrowOldWhileTheDaemonRuns: without a crash that makes it look, too.
+func TestDumpsGrowOldWhileTheDaemonRuns(t *testing.T) {
+	now := testTime
+	s, err := OpenStore(t.TempDir(), Keep{Age: time.Hour, Bytes: 1 << 40, Dumps: 99, PerPlace: 99}, 0, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	lib := object(t, s, "acme", 1, 1<<20)
+	put(t, s, "acme", 0, "", 0, lib)
+	put(t, s, "other", 0, "", 0)
+	young := put(t, s, "acme", 30, "", 0)
+	service := &Service{store: s, log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	ticks, done := make(chan time.Time), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { service.pruneAt(ctx, ticks); close(done) }()
+	ticks <- now
+	now = testTime.Add(61 * time.Minute)
+	ticks <- now
+	cancel() // the tick is seen to its end
+	<-done
+	if got := dumpsOf(t, s, "acme"); !slices.Equal(got, []string{young}) {
+		t.Errorf("kept %q, want %q", got, young)
+	}
+	if got := dumpsOf(t, s, "other"); len(got) > 0 {
+		t.Errorf("another tenant's %q are too old as well", got)
+	}
+	if _, err := s.OpenObject("acme", lib.Object); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file of the dump that went: %v", err)
+	}
 }
 
 func TestOldDumpsGoFirst(t *testing.T) {

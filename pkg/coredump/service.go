@@ -66,6 +66,8 @@ const (
 	handshakeBound = 10 * time.Second
 	// retryPause spaces the attempts to reach the keeper.
 	retryPause = 200 * time.Millisecond
+	// pruneEvery is how often is looked for dumps that have become too old; those that are too many go when one comes.
+	pruneEvery = 10 * time.Minute
 	// logLines is how much of a container's output a record has.
 	logLines = 200
 )
@@ -79,12 +81,12 @@ type Service struct {
 	pattern *Pattern // nil: never taken
 	now     *taken   // what Take made and Run has not begun to serve
 
-	bodies chan struct{} // a place for each body that is written
+	bodies *turns // a place for each body that is written
 	counts *tally
 	rate   rate
 
-	analyses chan waiting
-	reading  chan struct{} // the place of the one analysis that runs
+	backlog *backlog
+	reading *turns // the place of the one analysis that runs
 }
 
 // New opens the store; nothing is taken before Run.
@@ -94,9 +96,9 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		cfg: cfg, log: cfg.Logger, store: store, bodies: make(chan struct{}, bodiesAtOnce), counts: newTally(),
-		rate:     rate{seen: map[string][]time.Time{}},
-		analyses: make(chan waiting, maxWaiting), reading: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Logger, store: store, bodies: newTurns(bodiesAtOnce), counts: newTally(),
+		rate:    rate{seen: map[string][]time.Time{}},
+		backlog: newBacklog(), reading: newTurns(1),
 	}, nil
 }
 
@@ -148,6 +150,9 @@ func (s *Service) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	work.Go(func() { s.analyseAll(ctx) })
+	age := time.NewTicker(pruneEvery)
+	defer age.Stop()
+	work.Go(func() { s.pruneAt(ctx, age.C) })
 	for ctx.Err() == nil {
 		if s.now == nil {
 			if err := s.point(ctx); err != nil {
@@ -171,6 +176,20 @@ func (s *Service) Run(ctx context.Context) error {
 		t.keeper.Close()
 	}
 	return ctx.Err()
+}
+
+// pruneAt removes what has become too old at each tick, until ctx is done.
+func (s *Service) pruneAt(ctx context.Context, ticks <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks:
+			if err := s.store.Prune(); err != nil {
+				s.log.Error("retention of core dumps", "err", err)
+			}
+		}
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {

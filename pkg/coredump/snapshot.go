@@ -49,12 +49,11 @@ func (s *Service) Snapshot(ctx context.Context, sub Subject, pid int, o Snapshot
 	}
 	turn, cancel := context.WithTimeout(ctx, s.cfg.MaxHold)
 	defer cancel()
-	select { // before the process stands
-	case s.bodies <- struct{}{}:
-		defer func() { <-s.bodies }()
-	case <-turn.Done():
+	leave, err := s.bodies.enter(turn, sub.Key.Tenant) // before the process stands
+	if err != nil {
 		return nil, fmt.Errorf("other dumps are being written: %w", errdefs.ErrUnavailable)
 	}
+	defer leave()
 	s.store.objects.mu.RLock() // until the record names the files that are kept
 	defer s.store.objects.mu.RUnlock()
 	if o.MaxPause <= 0 {
