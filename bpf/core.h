@@ -98,8 +98,15 @@ struct k_sigaction {
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long orig_ax;
+	unsigned long di, si, dx, r10, r8, r9;
 };
 #define SYSCALL_NR(regs) ((s64)(regs)->orig_ax)
+#define SYSCALL_ARG0(regs) ((regs)->di)
+#define SYSCALL_ARG1(regs) ((regs)->si)
+#define SYSCALL_ARG2(regs) ((regs)->dx)
+#define SYSCALL_ARG3(regs) ((regs)->r10)
+#define SYSCALL_ARG4(regs) ((regs)->r8)
+#define SYSCALL_ARG5(regs) ((regs)->r9)
 #define NR_RT_SIGRETURN 15
 #define NR_CLONE 56
 #define NR_FORK 57
@@ -110,9 +117,16 @@ struct pt_regs {
 #define IS_COMPAT(task) ((task)->thread_info.status & TS_COMPAT)
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
+	u64 regs[31];
 	int syscallno;
 };
 #define SYSCALL_NR(regs) ((s64)(regs)->syscallno)
+#define SYSCALL_ARG0(regs) ((regs)->regs[0]) // the result, once there is one
+#define SYSCALL_ARG1(regs) ((regs)->regs[1])
+#define SYSCALL_ARG2(regs) ((regs)->regs[2])
+#define SYSCALL_ARG3(regs) ((regs)->regs[3])
+#define SYSCALL_ARG4(regs) ((regs)->regs[4])
+#define SYSCALL_ARG5(regs) ((regs)->regs[5])
 #define NR_RT_SIGRETURN 139
 #define NR_CLONE 220
 #define NR_FORK (-1)

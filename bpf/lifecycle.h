@@ -9,7 +9,7 @@
 #ifndef TRITON_LIFECYCLE_H
 #define TRITON_LIFECYCLE_H
 
-#include "slots.h"
+#include "recorder.h"
 
 enum event_kind {
 	EVENT_EXEC = 1,
@@ -68,6 +68,8 @@ static __always_inline void process_exec(struct task_struct *task)
 
 	if (st)
 		st->epoch = 0; // what was looked up for the runtime's setup does not hold for the program
+	if (st)
+		record_exec(task, st);
 	if (!slot)
 		return;
 	if (!st)

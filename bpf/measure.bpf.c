@@ -16,7 +16,7 @@ const struct event *unused_event __attribute__((unused)); // keeps the type in B
 SEC("tp_btf/sys_enter")
 int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
 {
-	enter(bpf_get_current_task_btf(), nr);
+	enter(bpf_get_current_task_btf(), regs, nr);
 	return 0;
 }
 
@@ -51,6 +51,7 @@ int BPF_PROG(process_forks, struct task_struct *parent, struct task_struct *chil
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(process_exits, struct task_struct *task, bool group_dead)
 {
+	record_end(task);
 	if (group_dead)
 		process_exit(task);
 	return 0;
@@ -60,6 +61,7 @@ int BPF_PROG(process_exits, struct task_struct *task, bool group_dead)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(process_exits_old, struct task_struct *task)
 {
+	record_end(task);
 	if (task->signal->live.counter == 0)
 		process_exit(task);
 	return 0;

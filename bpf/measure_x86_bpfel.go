@@ -13,6 +13,16 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type MeasureCall struct {
+	_    structs.HostLayout
+	AtNs uint64
+	Ns   uint64
+	Ret  int64
+	Args [6]uint64
+	Nr   uint32
+	Seq  uint32
+}
+
 type MeasureCell struct {
 	_       structs.HostLayout
 	SumNs   uint64
@@ -65,6 +75,18 @@ type MeasureExitRecord struct {
 	Ended    uint32
 }
 
+type MeasureRing struct {
+	_       structs.HostLayout
+	Owner   uint64
+	First   uint64
+	Head    uint64
+	EndedNs uint64
+	Pid     uint32
+	Tid     uint32
+	Comm    [16]int8
+	Calls   [64]MeasureCall
+}
+
 type MeasureSlot struct {
 	_               structs.HostLayout
 	All             [145]uint64
@@ -96,41 +118,47 @@ type MeasureTaskState struct {
 	StartNs    uint64
 	RunDelayNs uint64
 	CpuNs      uint64
-	Nr         uint64
+	Nr         uint32
+	Ring       uint32
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	MeasureMapCells            = "cells"
-	MeasureMapDelays           = "delays"
-	MeasureMapEvents           = "events"
-	MeasureMapExits            = "exits"
-	MeasureMapFreeCells        = "free_cells"
-	MeasureMapOwnersBlkio      = "owners_blkio"
-	MeasureMapOwnersV2         = "owners_v2"
-	MeasureMapRecentRuns       = "recent_runs"
-	MeasureMapSlots            = "slots"
-	MeasureMapTasks            = "tasks"
-	MeasureProgBlockIos        = "block_ios"
-	MeasureProgOomKills        = "oom_kills"
-	MeasureProgProcessExecs    = "process_execs"
-	MeasureProgProcessExits    = "process_exits"
-	MeasureProgProcessExitsOld = "process_exits_old"
-	MeasureProgProcessForks    = "process_forks"
-	MeasureProgSchedSwitch     = "sched_switch"
-	MeasureProgSignals         = "signals"
-	MeasureProgSysEnter        = "sys_enter"
-	MeasureProgSysExit         = "sys_exit"
-	MeasureVarArming           = "arming"
-	MeasureVarCellLimit        = "cell_limit"
-	MeasureVarDelaysDroppedNs  = "delays_dropped_ns"
-	MeasureVarEpoch            = "epoch"
-	MeasureVarExclusive        = "exclusive"
-	MeasureVarFreshCells       = "fresh_cells"
-	MeasureVarShards           = "shards"
-	MeasureVarUnusedEvent      = "unused_event"
+	MeasureMapCells             = "cells"
+	MeasureMapDelays            = "delays"
+	MeasureMapEvents            = "events"
+	MeasureMapExits             = "exits"
+	MeasureMapFreeCells         = "free_cells"
+	MeasureMapFreeRings         = "free_rings"
+	MeasureMapOwnersBlkio       = "owners_blkio"
+	MeasureMapOwnersV2          = "owners_v2"
+	MeasureMapRecentRuns        = "recent_runs"
+	MeasureMapRings             = "rings"
+	MeasureMapSlots             = "slots"
+	MeasureMapTasks             = "tasks"
+	MeasureProgBlockIos         = "block_ios"
+	MeasureProgOomKills         = "oom_kills"
+	MeasureProgProcessExecs     = "process_execs"
+	MeasureProgProcessExits     = "process_exits"
+	MeasureProgProcessExitsOld  = "process_exits_old"
+	MeasureProgProcessForks     = "process_forks"
+	MeasureProgSchedSwitch      = "sched_switch"
+	MeasureProgSignals          = "signals"
+	MeasureProgSysEnter         = "sys_enter"
+	MeasureProgSysExit          = "sys_exit"
+	MeasureVarArming            = "arming"
+	MeasureVarCellLimit         = "cell_limit"
+	MeasureVarDelaysDroppedNs   = "delays_dropped_ns"
+	MeasureVarEpoch             = "epoch"
+	MeasureVarExclusive         = "exclusive"
+	MeasureVarFreshCells        = "fresh_cells"
+	MeasureVarFreshRings        = "fresh_rings"
+	MeasureVarRingLimit         = "ring_limit"
+	MeasureVarShards            = "shards"
+	MeasureVarUnrecordedThreads = "unrecorded_threads"
+	MeasureVarUnusedEvent       = "unused_event"
 )
 
 // LoadMeasure returns the embedded CollectionSpec for Measure.
@@ -196,9 +224,11 @@ type MeasureMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Exits       *ebpf.MapSpec `ebpf:"exits"`
 	FreeCells   *ebpf.MapSpec `ebpf:"free_cells"`
+	FreeRings   *ebpf.MapSpec `ebpf:"free_rings"`
 	OwnersBlkio *ebpf.MapSpec `ebpf:"owners_blkio"`
 	OwnersV2    *ebpf.MapSpec `ebpf:"owners_v2"`
 	RecentRuns  *ebpf.MapSpec `ebpf:"recent_runs"`
+	Rings       *ebpf.MapSpec `ebpf:"rings"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Tasks       *ebpf.MapSpec `ebpf:"tasks"`
 }
@@ -207,14 +237,17 @@ type MeasureMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MeasureVariableSpecs struct {
-	Arming          *ebpf.VariableSpec `ebpf:"arming"`
-	CellLimit       *ebpf.VariableSpec `ebpf:"cell_limit"`
-	DelaysDroppedNs *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
-	Epoch           *ebpf.VariableSpec `ebpf:"epoch"`
-	Exclusive       *ebpf.VariableSpec `ebpf:"exclusive"`
-	FreshCells      *ebpf.VariableSpec `ebpf:"fresh_cells"`
-	Shards          *ebpf.VariableSpec `ebpf:"shards"`
-	UnusedEvent     *ebpf.VariableSpec `ebpf:"unused_event"`
+	Arming            *ebpf.VariableSpec `ebpf:"arming"`
+	CellLimit         *ebpf.VariableSpec `ebpf:"cell_limit"`
+	DelaysDroppedNs   *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
+	Epoch             *ebpf.VariableSpec `ebpf:"epoch"`
+	Exclusive         *ebpf.VariableSpec `ebpf:"exclusive"`
+	FreshCells        *ebpf.VariableSpec `ebpf:"fresh_cells"`
+	FreshRings        *ebpf.VariableSpec `ebpf:"fresh_rings"`
+	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
+	Shards            *ebpf.VariableSpec `ebpf:"shards"`
+	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
+	UnusedEvent       *ebpf.VariableSpec `ebpf:"unused_event"`
 }
 
 // MeasureObjects contains all objects after they have been loaded into the kernel.
@@ -242,9 +275,11 @@ type MeasureMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Exits       *ebpf.Map `ebpf:"exits"`
 	FreeCells   *ebpf.Map `ebpf:"free_cells"`
+	FreeRings   *ebpf.Map `ebpf:"free_rings"`
 	OwnersBlkio *ebpf.Map `ebpf:"owners_blkio"`
 	OwnersV2    *ebpf.Map `ebpf:"owners_v2"`
 	RecentRuns  *ebpf.Map `ebpf:"recent_runs"`
+	Rings       *ebpf.Map `ebpf:"rings"`
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Tasks       *ebpf.Map `ebpf:"tasks"`
 }
@@ -256,9 +291,11 @@ func (m *MeasureMaps) Close() error {
 		m.Events,
 		m.Exits,
 		m.FreeCells,
+		m.FreeRings,
 		m.OwnersBlkio,
 		m.OwnersV2,
 		m.RecentRuns,
+		m.Rings,
 		m.Slots,
 		m.Tasks,
 	)
@@ -268,14 +305,17 @@ func (m *MeasureMaps) Close() error {
 //
 // It can be passed to LoadMeasureObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MeasureVariables struct {
-	Arming          *ebpf.Variable `ebpf:"arming"`
-	CellLimit       *ebpf.Variable `ebpf:"cell_limit"`
-	DelaysDroppedNs *ebpf.Variable `ebpf:"delays_dropped_ns"`
-	Epoch           *ebpf.Variable `ebpf:"epoch"`
-	Exclusive       *ebpf.Variable `ebpf:"exclusive"`
-	FreshCells      *ebpf.Variable `ebpf:"fresh_cells"`
-	Shards          *ebpf.Variable `ebpf:"shards"`
-	UnusedEvent     *ebpf.Variable `ebpf:"unused_event"`
+	Arming            *ebpf.Variable `ebpf:"arming"`
+	CellLimit         *ebpf.Variable `ebpf:"cell_limit"`
+	DelaysDroppedNs   *ebpf.Variable `ebpf:"delays_dropped_ns"`
+	Epoch             *ebpf.Variable `ebpf:"epoch"`
+	Exclusive         *ebpf.Variable `ebpf:"exclusive"`
+	FreshCells        *ebpf.Variable `ebpf:"fresh_cells"`
+	FreshRings        *ebpf.Variable `ebpf:"fresh_rings"`
+	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
+	Shards            *ebpf.Variable `ebpf:"shards"`
+	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
+	UnusedEvent       *ebpf.Variable `ebpf:"unused_event"`
 }
 
 // MeasurePrograms contains all programs after they have been loaded into the kernel.

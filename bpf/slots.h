@@ -54,7 +54,8 @@ struct task_state {
 	u64 start_ns;  // 0: in no call
 	u64 run_delay_ns;
 	u64 cpu_ns;
-	u64 nr;
+	u32 nr;
+	u32 ring; // of the flight recorder; 0: none yet
 };
 
 struct {

@@ -8,7 +8,7 @@
 #ifndef TRITON_SYSCALLS_H
 #define TRITON_SYSCALLS_H
 
-#include "slots.h"
+#include "recorder.h"
 
 // take_cell gives call nr of a slot a cell of the pool, or the slot's shared cell when the pool is empty.
 static __noinline u32 take_cell(struct slot *slot, u32 shared, u32 nr)
@@ -119,7 +119,7 @@ static __always_inline bool is_birth(u32 nr, s64 ret)
 	return ret == 0 && (nr == NR_CLONE || nr == NR_CLONE3 || nr == NR_FORK || nr == NR_VFORK);
 }
 
-static __always_inline void enter(struct task_struct *task, s64 call)
+static __always_inline void enter(struct task_struct *task, struct pt_regs *regs, s64 call)
 {
 	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
 	u64 id = cgroup_id_of(task);
@@ -141,15 +141,17 @@ static __always_inline void enter(struct task_struct *task, s64 call)
 	nr = number_of(task, call);
 	if (never_returns(nr)) {
 		add_untimed(st->owner, nr, 0);
+		record(task, st, regs, nr, bpf_ktime_get_ns(), NS_IN_CALL, 0);
 		return;
 	}
 	st->nr = nr;
 	st->start_ns = bpf_ktime_get_ns();
+	record(task, st, regs, nr, st->start_ns, NS_IN_CALL, 0);
 }
 
 // leave_unpaired counts a return whose entry was not seen: seccomp refused the call before the entry hook, or it began
 // before the watch.
-static __noinline void leave_unpaired(struct task_struct *task, struct task_state *st, s64 call, s64 ret)
+static __noinline void leave_unpaired(struct task_struct *task, struct task_state *st, struct pt_regs *regs, s64 call, s64 ret)
 {
 	u32 nr = number_of(task, call);
 
@@ -162,24 +164,27 @@ static __noinline void leave_unpaired(struct task_struct *task, struct task_stat
 	}
 	if (st->cgroup_id != cgroup_id_of(task) || st->epoch != epoch)
 		refresh(task, st, cgroup_id_of(task));
-	if (st->owner && !is_birth(nr, ret))
-		add_untimed(st->owner, nr, ret);
+	if (!st->owner || is_birth(nr, ret))
+		return;
+	add_untimed(st->owner, nr, ret);
+	record(task, st, regs, nr, bpf_ktime_get_ns(), NS_UNKNOWN, ret);
 }
 
 static __always_inline void leave(struct task_struct *task, struct pt_regs *regs, s64 ret)
 {
 	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
-	u64 start;
+	u64 ns;
 
 	if (st && st->epoch != epoch)
 		refresh(task, st, cgroup_id_of(task)); // keeps start_ns when the owner is the same
 	if (!st || !st->start_ns) {
-		leave_unpaired(task, st, SYSCALL_NR(regs), ret);
+		leave_unpaired(task, st, regs, SYSCALL_NR(regs), ret);
 		return;
 	}
-	start = st->start_ns;
+	ns = bpf_ktime_get_ns() - st->start_ns;
 	st->start_ns = 0;
-	add_timed(st->owner, st->nr, bpf_ktime_get_ns() - start, ret);
+	record_return(st, ns, ret);
+	add_timed(st->owner, st->nr, ns, ret);
 }
 
 #endif

@@ -47,7 +47,7 @@ int test_add(struct call_args *args)
 SEC("syscall")
 int test_enter(struct call_args *args)
 {
-	enter(bpf_get_current_task_btf(), args->nr);
+	enter(bpf_get_current_task_btf(), 0, args->nr);
 	return 0;
 }
 
@@ -56,7 +56,7 @@ int test_leave_unpaired(struct call_args *args)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	leave_unpaired(task, bpf_task_storage_get(&tasks, task, 0, 0), args->nr, args->ret);
+	leave_unpaired(task, bpf_task_storage_get(&tasks, task, 0, 0), 0, args->nr, args->ret);
 	return 0;
 }
 

@@ -73,6 +73,26 @@ type FunctionsExitRecord struct {
 	Ended    uint32
 }
 
+type FunctionsRing struct {
+	_       structs.HostLayout
+	Owner   uint64
+	First   uint64
+	Head    uint64
+	EndedNs uint64
+	Pid     uint32
+	Tid     uint32
+	Comm    [16]int8
+	Calls   [64]struct {
+		_    structs.HostLayout
+		AtNs uint64
+		Ns   uint64
+		Ret  int64
+		Args [6]uint64
+		Nr   uint32
+		Seq  uint32
+	}
+}
+
 type FunctionsSender struct {
 	_        structs.HostLayout
 	AtNs     uint64
@@ -115,7 +135,8 @@ type FunctionsTaskState struct {
 	StartNs    uint64
 	RunDelayNs uint64
 	CpuNs      uint64
-	Nr         uint64
+	Nr         uint32
+	Ring       uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -127,9 +148,11 @@ const (
 	FunctionsMapExitCounts         = "exit_counts"
 	FunctionsMapExits              = "exits"
 	FunctionsMapFreeCells          = "free_cells"
+	FunctionsMapFreeRings          = "free_rings"
 	FunctionsMapOwnersV2           = "owners_v2"
 	FunctionsMapParents            = "parents"
 	FunctionsMapRecentRuns         = "recent_runs"
+	FunctionsMapRings              = "rings"
 	FunctionsMapSenders            = "senders"
 	FunctionsMapSlots              = "slots"
 	FunctionsMapTasks              = "tasks"
@@ -147,7 +170,10 @@ const (
 	FunctionsVarEpoch              = "epoch"
 	FunctionsVarExclusive          = "exclusive"
 	FunctionsVarFreshCells         = "fresh_cells"
+	FunctionsVarFreshRings         = "fresh_rings"
+	FunctionsVarRingLimit          = "ring_limit"
 	FunctionsVarShards             = "shards"
+	FunctionsVarUnrecordedThreads  = "unrecorded_threads"
 )
 
 // LoadFunctions returns the embedded CollectionSpec for Functions.
@@ -211,9 +237,11 @@ type FunctionsMapSpecs struct {
 	ExitCounts *ebpf.MapSpec `ebpf:"exit_counts"`
 	Exits      *ebpf.MapSpec `ebpf:"exits"`
 	FreeCells  *ebpf.MapSpec `ebpf:"free_cells"`
+	FreeRings  *ebpf.MapSpec `ebpf:"free_rings"`
 	OwnersV2   *ebpf.MapSpec `ebpf:"owners_v2"`
 	Parents    *ebpf.MapSpec `ebpf:"parents"`
 	RecentRuns *ebpf.MapSpec `ebpf:"recent_runs"`
+	Rings      *ebpf.MapSpec `ebpf:"rings"`
 	Senders    *ebpf.MapSpec `ebpf:"senders"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Tasks      *ebpf.MapSpec `ebpf:"tasks"`
@@ -223,13 +251,16 @@ type FunctionsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FunctionsVariableSpecs struct {
-	Arming          *ebpf.VariableSpec `ebpf:"arming"`
-	CellLimit       *ebpf.VariableSpec `ebpf:"cell_limit"`
-	DelaysDroppedNs *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
-	Epoch           *ebpf.VariableSpec `ebpf:"epoch"`
-	Exclusive       *ebpf.VariableSpec `ebpf:"exclusive"`
-	FreshCells      *ebpf.VariableSpec `ebpf:"fresh_cells"`
-	Shards          *ebpf.VariableSpec `ebpf:"shards"`
+	Arming            *ebpf.VariableSpec `ebpf:"arming"`
+	CellLimit         *ebpf.VariableSpec `ebpf:"cell_limit"`
+	DelaysDroppedNs   *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
+	Epoch             *ebpf.VariableSpec `ebpf:"epoch"`
+	Exclusive         *ebpf.VariableSpec `ebpf:"exclusive"`
+	FreshCells        *ebpf.VariableSpec `ebpf:"fresh_cells"`
+	FreshRings        *ebpf.VariableSpec `ebpf:"fresh_rings"`
+	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
+	Shards            *ebpf.VariableSpec `ebpf:"shards"`
+	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
 }
 
 // FunctionsObjects contains all objects after they have been loaded into the kernel.
@@ -257,9 +288,11 @@ type FunctionsMaps struct {
 	ExitCounts *ebpf.Map `ebpf:"exit_counts"`
 	Exits      *ebpf.Map `ebpf:"exits"`
 	FreeCells  *ebpf.Map `ebpf:"free_cells"`
+	FreeRings  *ebpf.Map `ebpf:"free_rings"`
 	OwnersV2   *ebpf.Map `ebpf:"owners_v2"`
 	Parents    *ebpf.Map `ebpf:"parents"`
 	RecentRuns *ebpf.Map `ebpf:"recent_runs"`
+	Rings      *ebpf.Map `ebpf:"rings"`
 	Senders    *ebpf.Map `ebpf:"senders"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Tasks      *ebpf.Map `ebpf:"tasks"`
@@ -272,9 +305,11 @@ func (m *FunctionsMaps) Close() error {
 		m.ExitCounts,
 		m.Exits,
 		m.FreeCells,
+		m.FreeRings,
 		m.OwnersV2,
 		m.Parents,
 		m.RecentRuns,
+		m.Rings,
 		m.Senders,
 		m.Slots,
 		m.Tasks,
@@ -285,13 +320,16 @@ func (m *FunctionsMaps) Close() error {
 //
 // It can be passed to LoadFunctionsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FunctionsVariables struct {
-	Arming          *ebpf.Variable `ebpf:"arming"`
-	CellLimit       *ebpf.Variable `ebpf:"cell_limit"`
-	DelaysDroppedNs *ebpf.Variable `ebpf:"delays_dropped_ns"`
-	Epoch           *ebpf.Variable `ebpf:"epoch"`
-	Exclusive       *ebpf.Variable `ebpf:"exclusive"`
-	FreshCells      *ebpf.Variable `ebpf:"fresh_cells"`
-	Shards          *ebpf.Variable `ebpf:"shards"`
+	Arming            *ebpf.Variable `ebpf:"arming"`
+	CellLimit         *ebpf.Variable `ebpf:"cell_limit"`
+	DelaysDroppedNs   *ebpf.Variable `ebpf:"delays_dropped_ns"`
+	Epoch             *ebpf.Variable `ebpf:"epoch"`
+	Exclusive         *ebpf.Variable `ebpf:"exclusive"`
+	FreshCells        *ebpf.Variable `ebpf:"fresh_cells"`
+	FreshRings        *ebpf.Variable `ebpf:"fresh_rings"`
+	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
+	Shards            *ebpf.Variable `ebpf:"shards"`
+	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
 }
 
 // FunctionsPrograms contains all programs after they have been loaded into the kernel.

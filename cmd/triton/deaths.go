@@ -106,6 +106,10 @@ func printDeath(out io.Writer, r *death.Record) error {
 	if r.Panic != nil {
 		printPanic(out, r.Panic)
 	}
+	if len(r.Threads) > 0 {
+		fmt.Fprintln(out, "\nlast system calls:")
+		printRecordings(out, r.Threads)
+	}
 	lines := r.Log[max(0, len(r.Log)-shownLines):]
 	fmt.Fprintf(out, "\nlast %d lines of output:\n", len(lines))
 	for _, l := range lines {

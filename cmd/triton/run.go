@@ -25,6 +25,7 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   syscalls CONTAINER   what a container asked of the kernel: calls, errors, latency (also 10 minutes after its end)
   explain CONTAINER    why it was placed where it is, and what it was expected to use (--json)
   delays [CONTAINER]   who had the CPU while containers waited for it, in seconds per second (-d TIME: how long to look)
+  recorder CONTAINER   the last 64 system calls of each of its threads (--json)
   login                print a link that logs the browser in that opens it first
   tenant VERB …        tenants, their certificates and tokens: add, ls, token, revoke, rm
   deaths ls            abnormal ends of containers, newest first, each with its reason
@@ -110,6 +111,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return showSyscalls(ctx, c, args[1], out)
 	case len(args) > 1 && args[0] == "explain":
 		return explain(ctx, c, args[1:], out)
+	case len(args) > 1 && args[0] == "recorder":
+		return recorder(ctx, c, args[1:], out)
 	case len(args) > 0 && args[0] == "delays":
 		return delays(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "cores":

@@ -57,6 +57,8 @@ type config struct {
 	// MaxContainers bounds the containers that run at a time: the slots of the probes.
 	MaxContainers containerCount
 	CoreMaxHold   span
+	// RecorderThreads bounds the threads whose last system calls are kept.
+	RecorderThreads threadCount
 
 	InsecureRegistries hostList
 	RegistryCerts      string
@@ -115,6 +117,22 @@ func (n *containerCount) Set(s string) error {
 	return nil
 }
 
+// threadCount is a number of threads that the flight recorder has room for.
+type threadCount int
+
+// String is the number in decimal.
+func (n *threadCount) String() string { return strconv.Itoa(int(*n)) }
+
+// Set reads a number.
+func (n *threadCount) Set(s string) error {
+	v, err := strconv.Atoi(s)
+	if err != nil || v < 0 || v > probes.RecorderThreadsMax {
+		return fmt.Errorf("must be a number from 0 to %d", probes.RecorderThreadsMax)
+	}
+	*n = threadCount(v)
+	return nil
+}
+
 // Values of --core-pattern.
 const (
 	corePatternTake = "take"
@@ -135,11 +153,13 @@ const (
 	defaultCoreMaxHold = span(2 * time.Minute)
 	// defaultMaxContainers is what one network takes, about.
 	defaultMaxContainers = 1024
+	// defaultRecorderThreads take 20 MiB of kernel memory.
+	defaultRecorderThreads = 4096
 )
 
 // flags declares every flag on fs.
 func (c *config) flags(fs *flag.FlagSet) {
-	c.MinFree, c.MaxContainers = defaultMinFree, defaultMaxContainers
+	c.MinFree, c.MaxContainers, c.RecorderThreads = defaultMinFree, defaultMaxContainers, defaultRecorderThreads
 	c.CoreQuota, c.CoreKeep, c.CoreMaxHold = defaultCoreQuota, defaultCoreKeep, defaultCoreMaxHold
 	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
@@ -178,6 +198,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.Var(&c.CoreQuota, "core-quota", "bytes on disk that the memory of one dump may take, compressed")
 	fs.Var(&c.MaxContainers, "max-containers",
 		"containers that may run at a time, at most 4096; each takes 15 KiB of kernel memory per CPU of up to four, from the start on")
+	fs.Var(&c.RecorderThreads, "recorder-threads",
+		"threads whose last 64 system calls are kept, at --probes detail; each takes 5.1 KiB of kernel memory, from the start on; 0: none")
 	fs.Var(&c.CoreKeep, "core-keep", "bytes on disk that all core dumps of one tenant may take; the oldest go first")
 	fs.Var(&c.CoreMaxHold, "core-max-hold", "how long a crashed process may be held while its memory is saved")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")

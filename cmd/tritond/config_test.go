@@ -30,6 +30,7 @@ var badValues = map[string][][2]string{
 	"log-level":           {{"loud", `--log-level "loud"`}},
 	"insecure-tcp":        {{"maybe", "insecure-tcp"}},
 	"min-free":            {{"lots", "min-free"}, {"-1", "min-free"}, {"256x", "a number of bytes"}},
+	"recorder-threads":    {{"-1", "recorder-threads"}, {"65537", "recorder-threads"}, {"all", "recorder-threads"}},
 	"metrics-per-peer":    {{"maybe", "metrics-per-peer"}},
 	"metrics-network":     {{"maybe", "metrics-network"}},
 	"metrics-per-syscall": {{"maybe", "metrics-per-syscall"}},

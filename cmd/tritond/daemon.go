@@ -173,7 +173,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		}
 		d.probes, err = probes.Open(ctx, probes.Config{
 			Peers: peers, Network: cfg.Network, PinDir: d.roots.pinDir, MaxContainers: int(cfg.MaxContainers),
-			Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
+			RecorderThreads: int(cfg.RecorderThreads), Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
 		})
 		return err
 	})

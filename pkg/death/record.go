@@ -36,6 +36,8 @@ type Record struct {
 	Limits    triton.Resources `json:"limits,omitzero"`
 	Log       []string         `json:"log,omitempty"`       // last lines, oldest first, with their stream
 	Telemetry []triton.Sample  `json:"telemetry,omitempty"` // of the last minute, oldest first
+	// Threads are the last system calls of the threads that made some last, that one first: at most MaxThreads.
+	Threads []triton.Recording `json:"threads,omitempty"`
 	// Missing says what could not be read, and why.
 	Missing []string `json:"missing,omitempty"`
 }
@@ -87,6 +89,9 @@ type Memory struct {
 	Kills   uint64   `json:"kills,omitempty"`   // by the kernel for want of memory, in this run
 	Victims []Victim `json:"victims,omitempty"` // those of Kills that were seen as they happened, at most MaxVictims
 }
+
+// MaxThreads bounds Record.Threads.
+const MaxThreads = 16
 
 // MaxVictims bounds Memory.Victims.
 const MaxVictims = 16

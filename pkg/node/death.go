@@ -32,7 +32,7 @@ const (
 // removed by force. nil: it is not. It is written before the state is, so that a daemon that dies in between finds the end
 // again at its start and records it again, under the same id. last is the telemetry before the end. Call it before the
 // state tells of the end, and before the control group is removed.
-func (n *Node) recordDeath(ctx context.Context, c *container, exit triton.ExitRecord, last []telemetry.Sample) *death.Record {
+func (n *Node) recordDeath(ctx context.Context, c *container, exit triton.ExitRecord, last lastMinute) *death.Record {
 	c.mu.Lock()
 	s, spec := c.state, c.rec.Spec
 	r := &death.Record{
@@ -57,7 +57,8 @@ func (n *Node) recordDeath(ctx context.Context, c *container, exit triton.ExitRe
 	missing(err)
 	r.Memory.Limit = cmp.Or(uint64(max(0, spec.Resources.Memory)), usage.MemoryLimit)
 	r.Memory.Peak, r.Memory.Kills = usage.MemoryPeak, usage.OOMKills
-	for _, sample := range last {
+	r.Threads = last.threads
+	for _, sample := range last.samples {
 		r.Telemetry = append(r.Telemetry, sampleInShort(sample))
 	}
 	r.Sender, err = n.sender(exit, &s, ordered)

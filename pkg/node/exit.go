@@ -35,7 +35,7 @@ func (n *Node) supervise(c *container, task *runtime.Task) {
 func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec triton.ExitRecord) {
 	c.life.Lock()
 	defer c.life.Unlock()
-	last := n.cfg.Telemetry.Newest(c.key, deathSeconds) // unwatch forgets it
+	last := n.lastMinute(c) // unwatch forgets it
 	n.unwatch(c)
 	end := n.endOf(c, rec)
 	n.unpublishPorts(ctx, c)

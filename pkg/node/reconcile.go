@@ -205,7 +205,7 @@ func (n *Node) endedMeanwhile(ctx context.Context, c *container, found runtime.F
 	c.mu.Unlock()
 	var d *death.Record
 	if !known {
-		d = n.recordDeath(ctx, c, rec, nil)
+		d = n.recordDeath(ctx, c, rec, lastMinute{})
 	}
 	if !known && !n.dieJournalled(ctx, c, rec) {
 		if rec.OOMKilled {

@@ -12,7 +12,8 @@ import (
 
 // BenchmarkKernelWatchedSyscall compares what observation adds to a getppid with what an empty pair of hooks adds:
 // the price of the slow system call path, which no program can go below. One iteration is one round of all variants,
-// interleaved; reported are the minima in nanoseconds of CPU time per call. The goal is a ratio of at most 3.
+// interleaved; reported are the minima in nanoseconds of CPU time per call. recorded is with the
+// flight recorder. The goal is a ratio of at most 3.
 func BenchmarkKernelWatchedSyscall(b *testing.B) {
 	const callsPerRound = 100_000
 	p := open(b, Config{Linger: -1})
@@ -20,6 +21,7 @@ func BenchmarkKernelWatchedSyscall(b *testing.B) {
 	watched := clockedActor(b, cg, callsPerRound)
 	other := clockedActor(b, newCgroup(b), callsPerRound)
 	empty := emptyPair(b)
+	recorder := open(b, Config{Linger: -1, RecorderThreads: 64})
 
 	best := map[string]float64{}
 	round := func(name string, proc *process) {
@@ -42,14 +44,23 @@ func BenchmarkKernelWatchedSyscall(b *testing.B) {
 		if _, err := p.Unwatch(key); err != nil {
 			b.Fatal(err)
 		}
+		if _, err := recorder.Watch(key, CgroupIDs{V2: cg.id}); err != nil {
+			b.Fatal(err)
+		}
+		watched.clock(b)
+		round("recorded", watched)
+		if _, err := recorder.Unwatch(key); err != nil {
+			b.Fatal(err)
+		}
 	}
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(best["none"], "none-ns")
 	added := func(name string) float64 { return best[name] - best["none"] }
-	for _, name := range []string{"empty", "watched", "unwatched"} {
+	for _, name := range []string{"empty", "watched", "recorded", "unwatched"} {
 		b.ReportMetric(added(name), name+"-added-ns")
 	}
 	b.ReportMetric(math.Round(100*added("watched")/added("empty"))/100, "watched/empty")
+	b.ReportMetric(math.Round(100*added("recorded")/added("empty"))/100, "recorded/empty")
 }
 
 // BenchmarkKernelRunQueuePingPong tells what run-queue accounting, delays included, costs two processes that pass a byte to

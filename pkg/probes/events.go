@@ -206,7 +206,7 @@ func bootTime() time.Time {
 // cells (calls counted under SyscallOther because the pool was empty), storage (calls counted without duration),
 // delay_ns (nanoseconds of waiting, the matrix of delays was full),
 // exits (exit statuses, the map was full), missed (program runs skipped by the kernel), peers (changes of connections,
-// the map was full), sockets (connections whose times are not counted: the kernel gave no storage).
+// the map was full), threads (found no room in the flight recorder), sockets (connections whose times are not counted: the kernel gave no storage).
 func (p *Probes) Drops() map[string]uint64 {
 	d := map[string]uint64{
 		"ring": p.events.droppedRing.Load(), "queue": p.events.droppedQueue.Load(),
@@ -229,6 +229,10 @@ func (p *Probes) Drops() map[string]uint64 {
 	var lost uint64
 	if err := p.kernel.variables[bpf.MeasureVarDelaysDroppedNs].Get(&lost); err == nil { // a variable of a loaded program can be read
 		d["delay_ns"] = lost
+	}
+	var unrecorded uint64
+	if err := p.kernel.variables[bpf.MeasureVarUnrecordedThreads].Get(&unrecorded); err == nil { // the same
+		d["threads"] = unrecorded
 	}
 	if p.peers != nil {
 		var n uint64

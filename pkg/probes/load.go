@@ -62,6 +62,7 @@ type measurePrograms struct {
 	shards int
 	slots  mapped[bpf.MeasureSlot]
 	cells  mapped[bpf.MeasureCell]
+	rings  mapped[bpf.MeasureRing]
 }
 
 // loadMeasure sizes and loads the maps, then the programs.
@@ -94,6 +95,9 @@ func loadMeasure(cfg Config, first *ebpf.Map) (_ *measurePrograms, err error) {
 	if k.cells, err = mapMemory[bpf.MeasureCell](k.maps[bpf.MeasureMapCells]); err != nil {
 		return nil, err
 	}
+	if k.rings, err = mapMemory[bpf.MeasureRing](k.maps[bpf.MeasureMapRings]); err != nil {
+		return nil, err
+	}
 	return k, nil
 }
 
@@ -112,7 +116,14 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 	spec.Maps[bpf.MeasureMapOwnersV2].MaxEntries = uint32(cfg.MaxContainers)
 	spec.Maps[bpf.MeasureMapDelays].MaxEntries = uint32(cfg.MaxContainers * delaysPerContainer)
 	spec.Maps[bpf.MeasureMapOwnersBlkio].MaxEntries = uint32(cfg.MaxContainers)
+	rings := uint32(cfg.RecorderThreads)
+	if rings > 0 {
+		rings++ // 0 is no ring
+	}
+	spec.Maps[bpf.MeasureMapRings].MaxEntries = max(1, rings)
+	spec.Maps[bpf.MeasureMapFreeRings].MaxEntries = max(1, rings)
 	for name, value := range map[string]any{
+		bpf.MeasureVarRingLimit:  rings,
 		bpf.MeasureVarShards:     uint32(k.shards),
 		bpf.MeasureVarExclusive:  cpus <= k.shards,
 		bpf.MeasureVarCellLimit:  uint64(cells),
@@ -202,7 +213,7 @@ func (k *measurePrograms) nextEpoch() error {
 }
 
 func (k *measurePrograms) close() error {
-	return errors.Join(k.slots.unmap(), k.cells.unmap(), k.loaded.close())
+	return errors.Join(k.slots.unmap(), k.cells.unmap(), k.rings.unmap(), k.loaded.close())
 }
 
 func (k *loaded) close() error {

@@ -38,6 +38,9 @@ type Config struct {
 	Peers int
 	// Network counts how containers' networks fare: 4 KiB for each of MaxContainers, and a hook per TCP segment received.
 	Network bool
+	// RecorderThreads bounds the threads whose last system calls are kept; 0: none are. Each takes 5.1 KiB of kernel memory,
+	// all of it at Open; threads beyond find no room until others end, and are counted.
+	RecorderThreads int
 	// Linger is how long the system call hooks stay attached after the last container; 0: 5 s, negative: not at all.
 	Linger time.Duration
 	Log    *slog.Logger
@@ -116,6 +119,9 @@ func (c Config) Validate() error {
 	}
 	if c.Peers < 0 || c.Peers > 1<<20 {
 		errs = append(errs, fmt.Errorf("peers %d: must be 0 to 1048576", c.Peers))
+	}
+	if c.RecorderThreads < 0 || c.RecorderThreads > RecorderThreadsMax {
+		errs = append(errs, fmt.Errorf("recorder threads %d: must be 0 to %d", c.RecorderThreads, RecorderThreadsMax))
 	}
 	if c.MaxExits < 0 || c.MaxExits > 1<<20 {
 		errs = append(errs, fmt.Errorf("max exits %d: must be 0 to 1048576", c.MaxExits))

@@ -24,6 +24,7 @@ type Node interface {
 	LiveProcess(ctx context.Context, tenant triton.Tenant, ref string, pid int) (coredump.Subject, int, error)
 	Delays(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (node.Delayed, error)
 	AllDelays() ([]node.Delayed, error)
+	Recorder(ctx context.Context, tenant triton.Tenant, ref string) (node.Recorded, error)
 }
 
 // Config is what the API shows.
@@ -80,7 +81,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), deathRoutes(), delayRoutes())...)
+	}, slices.Concat(tenantRoutes(), coreRoutes(), deathRoutes(), delayRoutes(), recorderRoutes())...)
 }
 
 // Handler serves every path.

@@ -57,6 +57,13 @@ func (oneContainer) Delays(_ context.Context, tenant triton.Tenant, ref string, 
 	return node.Delayed{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
 }
 
+func (oneContainer) Recorder(_ context.Context, tenant triton.Tenant, ref string) (node.Recorded, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return node.Recorded{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil
+	}
+	return node.Recorded{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
 func (oneContainer) AllDelays() ([]node.Delayed, error) {
 	return []node.Delayed{{Key: triton.ContainerKey{Tenant: "acme", ID: acmesID}, Name: acmesName}}, nil
 }

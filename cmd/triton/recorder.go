@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/tritond/triton/pkg/triton"
+	"github.com/tritond/triton/pkg/tritonapi/wire"
+)
+
+// recorder is `triton recorder [-json] CONTAINER`.
+func recorder(ctx context.Context, c *client, args []string, out io.Writer) error {
+	fs := flag.NewFlagSet("recorder", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	raw := fs.Bool("json", false, "")
+	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+		return usageError("recorder [-json] CONTAINER")
+	}
+	var r wire.Recorder
+	if err := c.get(ctx, wire.RecorderPath(fs.Arg(0)), &r); err != nil {
+		return err
+	}
+	if *raw {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(r)
+	}
+	printRecordings(out, r.Threads)
+	if r.More > 0 {
+		fmt.Fprintf(out, "%d threads more, whose last calls are older\n", r.More)
+	}
+	return nil
+}
+
+// printRecordings prints the calls of each thread as strace does, with the time of their entry.
+func printRecordings(out io.Writer, threads []triton.Recording) {
+	for i := range threads {
+		t := &threads[i]
+		fmt.Fprintf(out, "%s, pid %d, thread %d", oneLine(t.Comm), t.Pid, t.Tid)
+		if !t.Ended.IsZero() {
+			fmt.Fprintf(out, ", ended %s", t.Ended.Local().Format("15:04:05.000000"))
+		}
+		fmt.Fprintln(out)
+		for j := range t.Calls {
+			fmt.Fprintln(out, "  "+callLine(&t.Calls[j]))
+		}
+	}
+}
+
+func callLine(c *triton.Call) string {
+	line := c.At.Local().Format("15:04:05.000000") + "  " + oneLine(c.Text) + " "
+	switch {
+	case c.InCall:
+		return line + "has not returned"
+	case c.Error != "":
+		line += "= -1 " + oneLine(c.Error)
+	case c.Result > 1<<32:
+		line += fmt.Sprintf("= %#x", c.Result)
+	default:
+		line += fmt.Sprintf("= %d", c.Result)
+	}
+	if c.Duration == 0 {
+		return line
+	}
+	return line + fmt.Sprintf(" <%s>", c.Duration.Round(10*time.Nanosecond))
+}

@@ -1,0 +1,74 @@
+package node
+
+import (
+	"context"
+	"slices"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/tritond/triton/pkg/death"
+	"github.com/tritond/triton/pkg/telemetry"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// MaxRecordings bounds what one reading of a flight recorder returns.
+const MaxRecordings = 256
+
+// Recorded is what the threads of a container asked of the kernel last.
+type Recorded struct {
+	Key     triton.ContainerKey
+	Name    string
+	Threads []triton.Recording // that with the youngest call first, at most MaxRecordings
+	More    int                // threads left out, whose last calls are older
+}
+
+// Recorder reads the flight recorder of a running container. One that does not run, and a machine that records nothing, are
+// errdefs.ErrFailedPrecondition.
+func (n *Node) Recorder(ctx context.Context, tenant triton.Tenant, ref string) (Recorded, error) {
+	key, err := n.ResolveContainer(ctx, tenant, ref)
+	if err != nil {
+		return Recorded{}, err
+	}
+	c, err := n.get(key)
+	if err != nil {
+		return Recorded{}, err
+	}
+	c.mu.Lock()
+	name, running := c.rec.Name, c.running()
+	c.mu.Unlock()
+	if !running {
+		return Recorded{}, kindf(errdefs.ErrFailedPrecondition, "container %s is not running; its death record, if it has one, has its last system calls", ref)
+	}
+	all, err := n.cfg.Probes.Recordings(key)
+	if err != nil {
+		return Recorded{}, err
+	}
+	threads, more := youngest(all, MaxRecordings)
+	return Recorded{Key: key, Name: name, Threads: threads, More: more}, nil
+}
+
+// youngest returns the n recordings with the youngest calls, youngest first, and how many there are beyond.
+func youngest(all []triton.Recording, n int) ([]triton.Recording, int) {
+	slices.SortStableFunc(all, func(a, b triton.Recording) int { return b.Last().Compare(a.Last()) })
+	if len(all) <= n {
+		return all, 0
+	}
+	return all[:n], len(all) - n
+}
+
+// lastMinute is what was measured before a run's end.
+type lastMinute struct {
+	samples []telemetry.Sample
+	threads []triton.Recording
+}
+
+// lastMinute reads it; call it while the container is still watched. Without a flight recorder there are no threads.
+func (n *Node) lastMinute(c *container) lastMinute {
+	last := lastMinute{samples: n.cfg.Telemetry.Newest(c.key, deathSeconds)}
+	all, err := n.cfg.Probes.Recordings(c.key)
+	if err != nil && !errdefs.IsFailedPrecondition(err) {
+		n.log.Error("flight recorder not read", "container", c.key, "err", err)
+	}
+	last.threads, _ = youngest(all, death.MaxThreads)
+	return last
+}

@@ -1,0 +1,104 @@
+package probes
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/bpf"
+	"github.com/tritond/triton/pkg/telemetry"
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// RecordedCalls is how many calls of each thread the flight recorder keeps.
+const RecordedCalls = len(bpf.MeasureRing{}.Calls)
+
+// RecorderThreadsMax bounds Config.RecorderThreads: 340 MB of kernel memory.
+const RecorderThreadsMax = 1 << 16
+
+// Durations that are none: bpf/recorder.h.
+const (
+	nsInCall  = ^uint64(0)
+	nsUnknown = ^uint64(0) - 1
+)
+
+// Recordings returns the last system calls of every thread of a container, at most RecordedCalls each; threads that ended
+// are among them as long as no younger thread needed their place. Not watched is errdefs.ErrNotFound. No recorder, because
+// it was not wanted or because the level leaves system calls out, is errdefs.ErrFailedPrecondition.
+func (p *Probes) Recordings(key triton.ContainerKey) ([]triton.Recording, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	w, err := p.find(key)
+	if err != nil {
+		return nil, fmt.Errorf("read flight recorder of %s: %w", key, err)
+	}
+	switch {
+	case p.cfg.RecorderThreads == 0:
+		return nil, fmt.Errorf("there is no flight recorder: it is switched off: %w", errdefs.ErrFailedPrecondition)
+	case p.cfg.Level != Detail:
+		return nil, fmt.Errorf("the flight recorder is empty: level %s observes no system calls: %w", p.cfg.Level, errdefs.ErrFailedPrecondition)
+	}
+	boot := monotonicZero()
+	var out []triton.Recording
+	for i := range p.kernel.rings.vals {
+		if r, ok := copyRing(&p.kernel.rings.vals[i], w.owner(), boot); ok {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// copyRing copies a ring that programs may be writing to. False: it is not owner's, or became another's meanwhile.
+func copyRing(r *bpf.MeasureRing, owner uint64, zero time.Time) (triton.Recording, bool) {
+	if load64(&r.Owner) != owner {
+		return triton.Recording{}, false
+	}
+	first, head, ended := load64(&r.First), load64(&r.Head), load64(&r.EndedNs)
+	out := triton.Recording{Pid: int(atomic.LoadUint32(&r.Pid)), Tid: int(atomic.LoadUint32(&r.Tid)), Comm: text(r.Comm)}
+	if ended != 0 {
+		out.Ended = zero.Add(time.Duration(ended))
+	}
+	if head-first > uint64(RecordedCalls) {
+		first = head - uint64(RecordedCalls)
+	}
+	for n := first; n != head; n++ {
+		if c, ok := readCall(&r.Calls[n%uint64(RecordedCalls)], n, zero); ok {
+			out.Calls = append(out.Calls, c)
+		}
+	}
+	return out, load64(&r.Owner) == owner && load64(&r.First) <= first
+}
+
+// readCall copies call number n. False: it was overwritten by a younger one.
+func readCall(c *bpf.MeasureCall, n uint64, zero time.Time) (triton.Call, bool) {
+	want := uint32(n + 1)
+	if atomic.LoadUint32(&c.Seq) != want {
+		return triton.Call{}, false
+	}
+	ns := load64(&c.Ns) // before the result, which is written before it
+	call := triton.Call{At: zero.Add(time.Duration(load64(&c.AtNs))), Number: int(c.Nr), InCall: ns == nsInCall}
+	for i := range call.Args {
+		call.Args[i] = load64(&c.Args[i])
+	}
+	if !call.InCall {
+		call.Result = atomic.LoadInt64(&c.Ret)
+		call.Error = telemetry.CallError(call.Number, call.Result)
+	}
+	if ns < nsUnknown {
+		call.Duration = time.Duration(ns)
+	}
+	call.Name, call.Text = telemetry.SyscallName(call.Number), telemetry.FormatCall(call.Number, call.Args)
+	return call, atomic.LoadUint32(&c.Seq) == want
+}
+
+// monotonicZero is the wall clock's reading when CLOCK_MONOTONIC was 0, leaving out the time that the machine slept.
+func monotonicZero() time.Time {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return time.Time{} // impossible
+	}
+	return time.Now().Add(-time.Duration(ts.Nano()))
+}
