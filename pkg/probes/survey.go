@@ -52,7 +52,7 @@ func Survey() ([]Surveyed, error) {
 		}
 		if o.name == "measure" {
 			k := &measurePrograms{loaded: newLoaded()}
-			if err := k.size(spec, Config{MaxContainers: 1}.withDefaults()); err != nil {
+			if err := k.size(spec, Config{MaxContainers: 1, RecorderThreads: 1}.withDefaults()); err != nil {
 				return nil, err
 			}
 		}
