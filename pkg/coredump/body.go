@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
 	"time"
@@ -14,7 +15,7 @@ import (
 )
 
 // A body file is a sequence of chunks: a header of 32 bytes, little endian (magic, size of the data that follow, address,
-// length in memory, number of the codec), then the data. No chunk depends on another, a chunk cut short at the end counts
+// length in memory, number of the codec), then the data. A chunk is a window at most, or any number of zero pages. No chunk depends on another, a chunk cut short at the end counts
 // as not there, and walking over the headers is the index.
 const (
 	chunkMagic  = 0x31435254 // "TRC1"
@@ -49,55 +50,104 @@ type bodyLimits struct {
 	free  func() bool // whether the disk may take more
 }
 
+// bodyWriter writes chunks, and zero windows that follow each other as one.
+type bodyWriter struct {
+	out    *bufio.Writer
+	stored uint64 // bytes in the file, with those of zeroes
+	zeroes Run    // not written yet
+}
+
+// add writes a window's data.
+func (b *bodyWriter) add(r Run, data []byte, codec uint32) error {
+	if codec == codecZero {
+		if b.zeroes.End == r.Start && b.zeroes.Start < b.zeroes.End {
+			b.zeroes.End = r.End
+			return nil
+		}
+		err := b.flushZeroes()
+		b.zeroes = r
+		b.stored += chunkHeader
+		return err
+	}
+	if err := b.flushZeroes(); err != nil {
+		return err
+	}
+	b.stored += chunkHeader + uint64(len(data))
+	return b.chunk(r, data, codec)
+}
+
+func (b *bodyWriter) flushZeroes() error {
+	r := b.zeroes
+	if r.Start == r.End {
+		return nil
+	}
+	b.zeroes = Run{}
+	return b.chunk(r, nil, codecZero)
+}
+
+func (b *bodyWriter) chunk(r Run, data []byte, codec uint32) error {
+	var head [chunkHeader]byte
+	le := binary.LittleEndian
+	le.PutUint32(head[:], chunkMagic)
+	le.PutUint32(head[4:], uint32(len(data)))
+	le.PutUint64(head[8:], r.Start)
+	le.PutUint64(head[16:], r.End-r.Start)
+	le.PutUint32(head[24:], codec)
+	if _, err := b.out.Write(head[:]); err != nil {
+		return err
+	}
+	_, err := b.out.Write(data)
+	return err
+}
+
 // writeBody saves windows in order until all are, or a limit is met; cut says which. It allocates two windows.
-func writeBody(w io.Writer, h *Head, m *memory, windows []Run, lim bodyLimits) (stored uint64, cut string, err error) {
-	out := bufio.NewWriterSize(w, 256<<10)
+func writeBody(w io.Writer, h *Head, m *memory, windows iter.Seq[Run], lim bodyLimits) (stored uint64, cut string, err error) {
+	out := &bodyWriter{out: bufio.NewWriterSize(w, 256<<10)}
 	buf, packed := make([]byte, window), make([]byte, s2.MaxEncodedLen(window))
 	bits := make([]bool, window/pageSize)
-	for i, r := range windows {
-		switch {
-		case stored >= lim.quota:
-			cut = CutQuota
-		case lim.now().After(lim.until):
-			cut = CutTime
-		case i%64 == 0 && !lim.free():
-			cut = CutDisk
-		}
-		if cut != "" {
+	i := 0
+	for r := range windows {
+		if cut = lim.met(out.stored, i); cut != "" {
 			break
 		}
+		i++
 		data, codec, err := pack(h, m, r, buf, packed, bits)
 		if errors.Is(err, errGone) {
 			cut = CutGone
 			break
 		}
 		if err != nil {
-			return stored, cut, errors.Join(err, out.Flush())
+			return out.stored, cut, errors.Join(err, out.flushZeroes(), out.out.Flush())
 		}
-		if stored+uint64(len(data))+chunkHeader > lim.quota {
+		if out.stored+uint64(len(data))+chunkHeader > lim.quota {
 			cut = CutQuota
 			break
 		}
-		var head [chunkHeader]byte
-		le := binary.LittleEndian
-		le.PutUint32(head[:], chunkMagic)
-		le.PutUint32(head[4:], uint32(len(data)))
-		le.PutUint64(head[8:], r.Start)
-		le.PutUint64(head[16:], r.End-r.Start)
-		le.PutUint32(head[24:], codec)
-		if _, err := out.Write(head[:]); err != nil {
-			return stored, CutDisk, err
+		if err := out.add(r, data, codec); err != nil {
+			return out.stored, CutDisk, err
 		}
-		if _, err := out.Write(data); err != nil {
-			return stored, CutDisk, err
-		}
-		stored += chunkHeader + uint64(len(data))
 	}
-	return stored, cut, out.Flush()
+	return out.stored, cut, errors.Join(out.flushZeroes(), out.out.Flush())
+}
+
+// met tells which limit ends a body before its window number i; "": none.
+func (l *bodyLimits) met(stored uint64, i int) string {
+	switch {
+	case stored >= l.quota:
+		return CutQuota
+	case l.now().After(l.until):
+		return CutTime
+	case i%64 == 0 && !l.free():
+		return CutDisk
+	}
+	return ""
 }
 
 // pack reads one window and compresses it. Windows that were never touched are not read.
 func pack(h *Head, m *memory, r Run, buf, packed []byte, bits []bool) ([]byte, uint32, error) {
+	if r.End-r.Start > window { // body lists only what has no contents so
+		return nil, codecZero, nil
+	}
 	n := int(r.End - r.Start)
 	buf, bits = buf[:n], bits[:n/pageSize]
 	if h.fromFile(r) {
@@ -140,7 +190,7 @@ func readChunks(f io.ReaderAt, size int64, h *Head) []chunk {
 		c := chunk{codec: le.Uint32(head[24:]), off: at + chunkHeader, size: le.Uint32(head[4:])}
 		length := le.Uint64(head[16:])
 		c.Start, c.End = le.Uint64(head[8:]), le.Uint64(head[8:])+length
-		if le.Uint32(head[:]) != chunkMagic || length == 0 || length > window || length%pageSize != 0 || c.codec > codecS2 ||
+		if le.Uint32(head[:]) != chunkMagic || length == 0 || length > window && c.codec != codecZero || length%pageSize != 0 || c.codec > codecS2 ||
 			c.off+int64(c.size) > size || !h.within(c.Run) {
 			break
 		}

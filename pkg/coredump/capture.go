@@ -140,7 +140,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 	if err := c.store.save(r); err != nil {
 		r.Missing = append(r.Missing, err.Error())
 	}
-	stored, cut, err := writeBody(f, h, m, h.body(), bodyLimits{
+	stored, cut, err := writeBody(f, h, m, h.body(m.absent), bodyLimits{
 		quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.free() >= c.cfg.MinFree },
 	})
 	err = errors.Join(err, f.Close())

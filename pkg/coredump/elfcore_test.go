@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,12 +54,40 @@ func TestHeadSurvivesEncoding(t *testing.T) {
 	}
 }
 
+// nothingAbsent is the memory of a process that has touched all.
+func nothingAbsent(from, _ uint64) uint64 { return from }
+
 func TestBodyBeginsWithTheStack(t *testing.T) {
 	h := sample(t)
 	want := []Run{
 		{0x10000000 + window, 0x10000000 + 2*window}, {0x10000000 + 2*window, 0x10000000 + 3*window}, {0x10000000, 0x10000000 + window},
 	}
-	if diff := cmp.Diff(want, h.body()); diff != "" {
+	if diff := cmp.Diff(want, slices.Collect(h.body(nothingAbsent))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestBodyListsWhatIsAbsentAtOnce: but for what was listed before, and after all that is smaller.
+func TestBodyListsWhatIsAbsentAtOnce(t *testing.T) {
+	h := sample(t)
+	const big, end = 0x200000000000, 0x200000000000 + 100<<40
+	h.Segments = append(h.Segments,
+		Segment{Start: big, End: end, Dumped: end - big}, Segment{Start: end + window, End: end + 2*window + pageSize, Dumped: window + pageSize})
+	h.Threads = append(h.Threads, CoreThread{Regs: Regs{SP: big + 5*window + 0x800}})
+	got := slices.Collect(h.body(func(from, to uint64) uint64 {
+		if touched := uint64(big + 9*window + pageSize); from <= touched {
+			return min(to, touched)
+		}
+		return to
+	}))
+	want := []Run{
+		{0x10000000 + window, 0x10000000 + 2*window}, {0x10000000 + 2*window, 0x10000000 + 3*window}, // stacks
+		{big + 5*window, big + 6*window}, {big + 6*window, big + 7*window},
+		{end + window, end + 2*window}, {end + 2*window, end + 2*window + pageSize},
+		{0x10000000, 0x10000000 + window},
+		{big, big + 5*window}, {big + 7*window, big + 9*window}, {big + 9*window, big + 10*window}, {big + 10*window, end},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -31,14 +31,15 @@ func helper(t *testing.T) string {
 	return path
 }
 
-// piped is a service in the pipe form with a keeper, in a folder of its own.
-type piped struct {
+// tried is a service with a keeper, in a folder of its own.
+type tried struct {
 	*Service
 	policy atomic.Value // of every process on the machine; "foreign": it is in no container
 	saved  chan Record
+	window func() // called before each window of a body, if it is not nil
 }
 
-func newPiped(t *testing.T) *piped {
+func newTried(t *testing.T, form string) *tried {
 	t.Helper()
 	program := helper(t) // before the keeper, which changes the umask while it makes its socket
 	for _, setting := range []string{patternFile, pipeLimitFile} {
@@ -80,11 +81,11 @@ func newPiped(t *testing.T) *piped {
 			t.Fatal(err)
 		}
 	}
-	p := &piped{saved: make(chan Record, 8)}
+	p := &tried{saved: make(chan Record, 8)}
 	keep := DefaultKeep
 	keep.Bytes = 1 << 30
 	p.Service, err = New(Config{
-		Dir: filepath.Join(dir, "store"), Socket: filepath.Join(dir, "core.sock"), Form: FormPipe, Helper: program,
+		Dir: filepath.Join(dir, "store"), Socket: filepath.Join(dir, "core.sock"), Form: form, Helper: program,
 		Keeper: func(ctx context.Context) (*shim.Keeper, error) {
 			k, _, err := shim.DialKeeper(ctx, filepath.Join(dir, "keeper"), shim.Hello{})
 			return k, err
@@ -97,7 +98,13 @@ func newPiped(t *testing.T) *piped {
 		Log:        func(context.Context, triton.ContainerKey, int) ([]string, error) { return nil, nil },
 		LastMinute: func(triton.ContainerKey) []triton.Sample { return nil },
 		Saved:      func(r Record) { p.saved <- r },
-		Quota:      1 << 30, MaxHold: time.Minute, Keep: keep, Logger: log, Now: time.Now,
+		Quota:      1 << 30, MaxHold: time.Minute, Keep: keep, Logger: log,
+		Now: func() time.Time {
+			if p.window != nil {
+				p.window()
+			}
+			return time.Now()
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +132,7 @@ func ends(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-func (p *piped) wait(t *testing.T) Record {
+func (p *tried) wait(t *testing.T) Record {
 	t.Helper()
 	select {
 	case r := <-p.saved:
@@ -140,7 +147,7 @@ func (p *piped) wait(t *testing.T) Record {
 // serves, its dump is a core with its thread, the policy decides how much is kept, and other crashes make the file that
 // the pattern named before.
 func TestKernelPipeHandsCoresOver(t *testing.T) {
-	p := newPiped(t)
+	p := newTried(t, FormPipe)
 	p.policy.Store("full")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +21,7 @@ type memory struct {
 	peer    *peer
 	mem     *os.File
 	pagemap *os.File
+	raw     []byte // of pagemap
 	// hidden is the text of the environment, which is never stored: it reads as zeroes.
 	hidden Run
 }
@@ -54,7 +57,9 @@ func (m *memory) read(b []byte, addr uint64) error {
 		if err == nil && n > 0 || done == len(b) {
 			continue
 		}
-		if m.peer.gone() {
+		// The kernel reads nothing, and calls that no error, of one whose memory is being taken apart: that begins before
+		// the pidfd tells of the end, and takes long where there is much.
+		if err == io.EOF || m.peer.gone() {
 			return errGone
 		}
 		next := min(len(b), done+int(pageSize-(addr+uint64(done))%pageSize))
@@ -72,7 +77,10 @@ func (m *memory) read(b []byte, addr uint64) error {
 
 // present marks in bits which pages from addr have contents of their own: in memory or swapped out, or not told.
 func (m *memory) present(addr uint64, bits []bool) error {
-	raw := make([]byte, 8*len(bits))
+	if len(m.raw) < 8*len(bits) {
+		m.raw = make([]byte, 8*len(bits))
+	}
+	raw := m.raw[:8*len(bits)]
 	if _, err := m.pagemap.ReadAt(raw, int64(addr/pageSize*8)); err != nil {
 		if m.peer.gone() {
 			return errGone
@@ -86,6 +94,39 @@ func (m *memory) present(addr uint64, bits []bool) error {
 		bits[i] = binary.NativeEndian.Uint64(raw[8*i:])>>62 != 0 // bit 63: present, 62: swapped
 	}
 	return nil
+}
+
+// What PAGEMAP_SCAN takes (include/uapi/linux/fs.h, Linux 6.7).
+const (
+	pagemapScan   = 3<<30 | uint(unsafe.Sizeof(scanArgs{}))<<16 | 'f'<<8 | 16
+	pageIsPresent = 1 << 3
+	pageIsSwapped = 1 << 4
+)
+
+// scanArgs is struct pm_scan_arg.
+type scanArgs struct {
+	size, flags, start, end, walkEnd, vec, vecLen, maxPages         uint64
+	categoryInverted, categoryMask, categoryAnyofMask, categoryBack uint64
+}
+
+// absent returns up to where from an address to another nothing is in memory or swapped out; from, where it cannot be
+// told. It is quick where present takes an hour: it walks over the page tables that there are.
+func (m *memory) absent(from, to uint64) uint64 {
+	var region struct{ start, end, categories uint64 }
+	args := scanArgs{
+		start: from, end: to, vec: uint64(uintptr(unsafe.Pointer(&region))), vecLen: 1, maxPages: 1,
+		categoryAnyofMask: pageIsPresent | pageIsSwapped, categoryBack: pageIsPresent,
+	}
+	args.size = uint64(unsafe.Sizeof(args))
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, m.pagemap.Fd(), uintptr(pagemapScan), uintptr(unsafe.Pointer(&args)))
+	runtime.KeepAlive(&region)
+	switch {
+	case errno != 0:
+		return from
+	case n == 0:
+		return to
+	}
+	return min(max(region.start, from), to)
 }
 
 // procDir is /proc/PID of a process that is known to live.

@@ -2,6 +2,7 @@ package coredump
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 )
 
@@ -98,31 +99,63 @@ func (h *Head) merge(runs []Run) []Run {
 const window = 1 << 20
 
 // body lists all memory that the kernel would dump in the order in which it is saved: stacks, small segments, and the
-// rest by address. Each window is listed once.
-func (h *Head) body() []Run {
-	seen := map[uint64]bool{}
-	var out []Run
-	add := func(s Segment, from, to uint64) {
-		end := s.Start + (s.Dumped &^ (pageSize - 1))
-		for at := s.Start + (from-s.Start)/window*window; at < min(to, end); at += window {
-			if !seen[at] {
+// rest from the smallest on: what a process reserved by the terabyte comes last. Each window is listed once. A process
+// may have a hundred million windows: they are made up one by one, and several without contents are one run. absent
+// returns up to where from an address to another there are none.
+func (h *Head) body(absent func(from, to uint64) uint64) iter.Seq[Run] {
+	return func(yield func(Run) bool) {
+		seen := map[uint64]bool{} // windows of stacks and small segments
+		urgent := func(s Segment, from, to uint64) bool {
+			for at := s.Start + (from-s.Start)/window*window; at < min(to, s.dumpedEnd()); at += window {
+				if seen[at] {
+					continue
+				}
 				seen[at] = true
-				out = append(out, Run{at, min(at+window, end)})
+				if !yield(Run{at, min(at+window, s.dumpedEnd())}) {
+					return false
+				}
+			}
+			return true
+		}
+		for _, r := range h.stacks() {
+			if !urgent(h.Segments[h.segment(r.Start)], r.Start, r.End) {
+				return
+			}
+		}
+		bySize := slices.SortedStableFunc(slices.Values(h.Segments), func(a, b Segment) int { return cmp.Compare(a.Dumped, b.Dumped) })
+		for _, s := range bySize {
+			if s.End-s.Start <= miniSegment && !urgent(s, s.Start, s.End) {
+				return
+			}
+		}
+		for _, s := range bySize {
+			for at, n := s.Start, uint64(0); at < s.dumpedEnd(); at += n {
+				if n = min(window, s.dumpedEnd()-at); seen[at] {
+					continue
+				}
+				if !h.fromFile(Run{s.Start, s.End}) {
+					n = max(n, untilSeen(seen, at, absent(at, s.dumpedEnd()))-at)
+				}
+				if !yield(Run{at, at + n}) {
+					return
+				}
 			}
 		}
 	}
-	for _, r := range h.stacks() {
-		add(h.Segments[h.segment(r.Start)], r.Start, r.End)
-	}
-	for _, s := range h.Segments {
-		if s.End-s.Start <= miniSegment {
-			add(s, s.Start, s.End)
+}
+
+// dumpedEnd is where the memory ends that the kernel would dump.
+func (s Segment) dumpedEnd() uint64 { return s.Start + s.Dumped&^(pageSize-1) }
+
+// untilSeen is the last end of a window at or before to, counted from at, so that none of seen lies before it.
+func untilSeen(seen map[uint64]bool, at, to uint64) uint64 {
+	to = at + (to-at)/window*window
+	for k := range seen {
+		if at <= k && k < to {
+			to = k
 		}
 	}
-	for _, s := range h.Segments {
-		add(s, s.Start, s.End)
-	}
-	return out
+	return to
 }
 
 // fromFile reports whether pages of r may come from a file: then an absent page is not a zero page.

@@ -144,7 +144,7 @@ func (c *capture) snapshot(ctx context.Context, maxPause time.Duration) error {
 			return err
 		}
 		var err error
-		r.StoredBytes, r.Cut, err = writeBody(body, h, m, h.body(), bodyLimits{
+		r.StoredBytes, r.Cut, err = writeBody(body, h, m, h.body(m.absent), bodyLimits{
 			quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.free() >= c.cfg.MinFree },
 		})
 		return err
