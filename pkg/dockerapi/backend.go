@@ -36,6 +36,8 @@ type Containers interface {
 	KillContainer(ctx context.Context, key triton.ContainerKey, signal string) error
 	// RemoveContainer removes the anonymous volumes that only it mounts as well, if volumes is set.
 	RemoveContainer(ctx context.Context, key triton.ContainerKey, force, volumes bool) error
+	// RemoveLink takes a link of the default network away by its alias; NotFound for none.
+	RemoveLink(ctx context.Context, key triton.ContainerKey, alias string) error
 	// WaitContainer subscribes at once and returns a function that blocks until the condition holds.
 	WaitContainer(ctx context.Context, key triton.ContainerKey, until triton.WaitCondition) (func(context.Context) (triton.ExitRecord, error), error)
 	InspectContainer(ctx context.Context, key triton.ContainerKey) (triton.Container, error)

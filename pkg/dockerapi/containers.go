@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 
@@ -82,13 +83,29 @@ func (s *Server) killContainer(ctx context.Context, c *call) error {
 
 func (s *Server) removeContainer(ctx context.Context, c *call) error {
 	if c.query.bool("link") {
-		return invalid("link: links are not supported by this version of triton")
+		return s.removeLink(ctx, c)
 	}
 	key, err := s.key(ctx, c)
 	if err != nil {
 		return err
 	}
 	if err := s.Backend.RemoveContainer(context.WithoutCancel(ctx), key, c.query.bool("force"), c.query.bool("v")); err != nil {
+		return err
+	}
+	return c.noContent()
+}
+
+// removeLink takes a link of the default network away: container/alias, as docker ps --no-trunc and inspect show it.
+func (s *Server) removeLink(ctx context.Context, c *call) error {
+	name, alias, ok := strings.Cut(strings.TrimPrefix(c.vars["id"], "/"), "/")
+	if !ok {
+		return invalid("Conflict, cannot remove the default link name of the container")
+	}
+	key, err := s.Backend.ResolveContainer(ctx, c.tenant, name)
+	if err != nil {
+		return err
+	}
+	if err := s.Backend.RemoveLink(ctx, key, alias); err != nil {
 		return err
 	}
 	return c.noContent()

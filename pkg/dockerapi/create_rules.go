@@ -184,7 +184,7 @@ func endpointRules(at string) ruleTable {
 		at + "Aliases":                 {kind: mapped},
 		at + "GwPriority":              {kind: mapped},
 		at + "MacAddress":              {kind: mapped},
-		at + "DriverOpts":              {kind: refused},
+		at + "DriverOpts":              {kind: mapped},
 		at + "NetworkID":               {kind: harmless, why: operational},
 		at + "EndpointID":              {kind: harmless, why: operational},
 		at + "Gateway":                 {kind: harmless, why: operational},

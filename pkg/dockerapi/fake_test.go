@@ -249,6 +249,21 @@ func (b *fakeBackend) RemoveContainer(ctx context.Context, key triton.ContainerK
 	return nil
 }
 
+func (b *fakeBackend) RemoveLink(_ context.Context, key triton.ContainerKey, alias string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c, err := b.get(key)
+	if err != nil {
+		return err
+	}
+	left := slices.DeleteFunc(slices.Clone(c.c.Spec.Links), func(link string) bool { return strings.HasSuffix(link, ":"+alias) })
+	if len(left) == len(c.c.Spec.Links) {
+		return fmt.Errorf("cannot get link %s: %w", alias, errdefs.ErrNotFound)
+	}
+	c.c.Spec.Links = left
+	return nil
+}
+
 func (b *fakeBackend) WaitContainer(
 	_ context.Context, key triton.ContainerKey, until triton.WaitCondition,
 ) (func(context.Context) (triton.ExitRecord, error), error) {

@@ -27,6 +27,9 @@ func (s *Server) inspectContainer(ctx context.Context, c *call) error {
 		return err
 	}
 	resp := s.inspectOf(&ctr)
+	if resp.HostConfig.Links, err = s.linksOf(ctx, &ctr); err != nil {
+		return err
+	}
 	if c.query.bool("size") {
 		images, err := s.Backend.ListImages(ctx, c.tenant)
 		if err != nil {
@@ -172,7 +175,7 @@ func hostConfigOf(c *triton.Container) *container.HostConfig {
 		AutoRemove: spec.AutoRemove, ContainerIDFile: spec.ContainerIDFile, ConsoleSize: spec.ConsoleSize,
 		CapAdd: spec.CapAdd, CapDrop: spec.CapDrop, SecurityOpt: spec.SecurityOpt,
 		DNS: []netip.Addr{}, DNSOptions: nonNil(spec.DNSOptions), DNSSearch: nonNil(spec.DNSSearch),
-		ExtraHosts: spec.ExtraHosts, Links: linksOf(c), GroupAdd: spec.GroupAdd, OomScoreAdj: spec.OomScoreAdj,
+		ExtraHosts: spec.ExtraHosts, GroupAdd: spec.GroupAdd, OomScoreAdj: spec.OomScoreAdj,
 		Privileged: spec.Privileged, ReadonlyRootfs: spec.ReadonlyRootfs,
 		VolumesFrom: spec.VolumesFrom, ShmSize: spec.ShmSize, Sysctls: spec.Sysctls, Runtime: runtimeName,
 		Annotations: spec.Annotations, Resources: resourcesOf(spec),

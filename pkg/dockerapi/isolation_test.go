@@ -85,7 +85,7 @@ var routeReach = map[string]struct {
 	"POST /containers/{id}/attach":     {reach: reachContainer, query: "stream=1&stdout=1"},
 	"GET /containers/{id}/attach/ws":   {reach: reachContainer, query: "stream=1&stdout=1"},
 	"POST /containers/{id}/wait":       {reach: reachContainer},
-	"DELETE /containers/{id}":          {reach: reachContainer},
+	"DELETE /containers/{id...}":       {reach: reachContainer},
 	"POST /containers/{id}/exec":       {reach: reachContainer, body: `{"Cmd":["true"]}`},
 	"POST /exec/{id}/start":            {reach: reachExec, body: `{"Detach":true}`},
 	"POST /exec/{id}/resize":           {reach: reachExec, query: "h=1&w=1"},
@@ -108,7 +108,7 @@ func reachOf(t *testing.T, s *testServer, r route) (of reach, query, body string
 	if row, ok := routeReach[name]; ok {
 		return row.reach, row.query, row.body
 	}
-	path := strings.NewReplacer("{name...}", "a/b", "{path...}", "x", "{", "", "}", "").Replace(r.path)
+	path := strings.NewReplacer("{name...}", "a/b", "{id...}", "id", "{path...}", "x", "{", "", "}", "").Replace(r.path)
 	got := s.do(t, r.method, path, "", "X-Tenant", "globex")
 	if got.status == http.StatusNotImplemented || got.status == http.StatusServiceUnavailable {
 		return reachUnbuilt, "", ""
@@ -248,7 +248,7 @@ func objectIsHidden(t *testing.T, r route, of reach, query, body string) {
 		s.made(t, tenant, "/containers/create?name=own", `{"Image":"busybox"}`)
 	}
 	at := func(name string) string {
-		path := strings.NewReplacer("{id}", name, "{name...}", name, "{name}", name).Replace(r.path)
+		path := strings.NewReplacer("{id}", name, "{id...}", name, "{name...}", name, "{name}", name).Replace(r.path)
 		return strings.ReplaceAll(path, "//", "/%2F") + "?" + query
 	}
 	for _, name := range theirs[of] {

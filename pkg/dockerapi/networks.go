@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/tritond/triton/pkg/triton"
@@ -83,7 +84,7 @@ func builtInEndpoint(c *triton.Container, name string) *network.EndpointSettings
 
 // memberEndpoint is the place in a network that the container has joined.
 func memberEndpoint(c *triton.Container, m *triton.Membership) *network.EndpointSettings {
-	ep := &network.EndpointSettings{Links: m.Links, Aliases: m.Aliases, GwPriority: m.Priority, NetworkID: m.Network}
+	ep := &network.EndpointSettings{Links: m.Links, Aliases: m.Aliases, GwPriority: m.Priority, NetworkID: m.Network, DriverOpts: endpointOptions(m)}
 	if m.Address.IsValid() {
 		ep.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: m.Address}
 	}
@@ -115,7 +116,7 @@ func memberEndpoint(c *triton.Container, m *triton.Membership) *network.Endpoint
 func networksKey(c *triton.Container) string {
 	var b strings.Builder
 	for _, m := range c.Networks {
-		fmt.Fprintf(&b, "%s %s %v %v %s %s %d\n", m.Network, m.Name, m.Aliases, m.Links, m.Address, m.MAC, m.Priority)
+		fmt.Fprintf(&b, "%s %s %v %v %s %s %d %s %v\n", m.Network, m.Name, m.Aliases, m.Links, m.Address, m.MAC, m.Priority, m.Interface, m.Sysctls)
 	}
 	for _, a := range c.Attached {
 		fmt.Fprintf(&b, "%s %s %s %s\n", a.Network, a.Address, a.Gateway, a.MAC)
@@ -123,14 +124,20 @@ func networksKey(c *triton.Container) string {
 	return b.String()
 }
 
-// linksOf shows the links of the default network as docker does: /db:/web/alias, by id for want of the name.
-func linksOf(c *triton.Container) []string {
+// linksOf shows the links of the default network as docker does: /db:/web/alias. A removed container is shown by its id.
+func (s *Server) linksOf(ctx context.Context, c *triton.Container) ([]string, error) {
 	var links []string
 	for _, link := range c.Spec.Links {
 		id, alias, _ := strings.Cut(link, ":")
-		links = append(links, "/"+triton.ShortID(id)+":/"+c.Name+"/"+alias)
+		other, err := s.Backend.InspectContainer(ctx, triton.ContainerKey{Tenant: c.Key.Tenant, ID: id})
+		if errdefs.IsNotFound(err) {
+			other.Name = triton.ShortID(id)
+		} else if err != nil {
+			return nil, err
+		}
+		links = append(links, "/"+other.Name+":/"+c.Name+"/"+alias)
 	}
-	return links
+	return links, nil
 }
 
 func inspectNetworkOf(c *triton.Container) legacyNetwork {

@@ -206,6 +206,9 @@ func (s *Server) connectNetwork(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := admitMembership(key.Tenant, &m); err != nil {
+		return err
+	}
 	if err := s.Backend.ConnectNetwork(ctx, key, m); err != nil {
 		return err
 	}
@@ -280,6 +283,9 @@ func membershipOf(ref string, ep *network.EndpointSettings) (triton.Membership, 
 		if m.Address.IsValid() && !m.Address.Is4() {
 			return m, invalid("invalid IPv4 address: %s", m.Address)
 		}
+	}
+	if err := mapEndpointOptions(&m, ep.DriverOpts); err != nil {
+		return m, err
 	}
 	if ref == triton.ModeBridge {
 		switch {

@@ -88,6 +88,9 @@ func admitSpec(t triton.Tenant, s *triton.Spec) error {
 	for _, name := range sortedKeys(s.Sysctls) {
 		d.deny(true, "HostConfig.Sysctls %s", brief(name))
 	}
+	for i := range s.Networks {
+		d.membership(&s.Networks[i])
+	}
 	d.deny(s.OomScoreAdj < 0, "HostConfig.OomScoreAdj below 0")
 	d.deny(s.Resources.OomKillDisable, "HostConfig.OomKillDisable")
 	for _, u := range s.Ulimits {
@@ -97,6 +100,23 @@ func admitSpec(t triton.Tenant, s *triton.Spec) error {
 	for _, p := range s.Ports {
 		d.deny(p.HostFirst != 0 && p.HostFirst < firstTenantPort, "HostConfig.PortBindings %d/%s: host ports below %d", p.HostFirst, p.Proto, firstTenantPort)
 	}
+	return d.err(t)
+}
+
+// membership denies settings of an interface that a tenant may not make with --sysctl either.
+func (d *denials) membership(m *triton.Membership) {
+	for _, text := range m.Sysctls {
+		d.deny(true, "%s %s", endpointSysctls, brief(text))
+	}
+}
+
+// admitMembership refuses a tenant what it may not have in a network that it joins.
+func admitMembership(t triton.Tenant, m *triton.Membership) error {
+	if ownsHost(t) {
+		return nil
+	}
+	var d denials
+	d.membership(m)
 	return d.err(t)
 }
 

@@ -140,6 +140,7 @@ func TestEverySpecFieldIsJudged(t *testing.T) {
 			"CpusetCPUs CpusetMems PidsLimit BlkioWeight",
 		reflect.TypeFor[triton.Mount](): "Type Source Target ReadOnly Propagation NonRecursive ReadOnlyTop ReadOnlyAll CreateSource Options Bind Asked " +
 			"Anonymous NoCopy Subpath Volume Inherited Declared",
+		reflect.TypeFor[triton.Membership](): "Network Name Aliases Links Address MAC Priority Interface Sysctls",
 		reflect.TypeFor[triton.VolumeSpec](): "Options Labels",
 		reflect.TypeFor[triton.ExecSpec]():   "Argv Env WorkingDir User TTY Privileged Stdin Stdout Stderr DetachKeys ConsoleSize",
 		reflect.TypeFor[triton.NetworkSpec](): "Name Subnet IPRange Gateway Aux Chosen MTU Internal Attachable NoICC NoMasquerade HostIP " +

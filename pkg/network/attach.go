@@ -22,6 +22,7 @@ type AttachRequest struct {
 	Address   netip.Addr // zero: any
 	MAC       string     // "": derived from the address
 	Interface string     // in the container
+	Sysctls   []string   // of the interface: net.ipv4.conf.IFNAME.forwarding=1, with that word for its name
 }
 
 // addressPatience is how long Attach waits for an address that a container gives back just now: its link takes 30 ms to go.
@@ -51,7 +52,11 @@ func (n *Network) Attach(ctx context.Context, key triton.ContainerKey, ep triton
 	if att.MAC == "" {
 		att.MAC = hardwareAddr(addr).String()
 	}
-	if err := n.joinSegment(s, ep, att); err != nil {
+	err = n.joinSegment(s, ep, att)
+	if err == nil {
+		err = setInterface(ep, att.Interface, req.Sysctls)
+	}
+	if err != nil {
 		return att, errors.Join(fmt.Errorf("attach %s to network %s: %w", key, triton.ShortID(s.id), err), n.Detach(context.WithoutCancel(ctx), att))
 	}
 	return att, nil

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // Files below /proc/sys/net show the values of the network namespace of the thread that opens them.
@@ -40,6 +42,33 @@ func writeSysctlIfPresent(name, value string) error {
 		return err
 	}
 	return nil
+}
+
+// setInterface writes sysctls of an interface in a container's namespace, in docker's form: net.ipv4.conf.IFNAME.name=value.
+func setInterface(ep triton.Endpoint, name string, sysctls []string) error {
+	if len(sysctls) == 0 {
+		return nil
+	}
+	ns, err := os.Open(ep.NetNS)
+	if err != nil {
+		return fmt.Errorf("open the namespace of slot %d: %w", ep.Slot, err)
+	}
+	defer ns.Close()
+	return inNetNS(ns, func() error {
+		for _, text := range sysctls {
+			key, value, _ := strings.Cut(text, "=")
+			words := strings.Split(strings.TrimPrefix(key, "net."), ".")
+			for i, w := range words {
+				if w == "IFNAME" {
+					words[i] = name
+				}
+			}
+			if err := writeSysctl(strings.Join(words, "/"), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // forwarding is what turning on ip_forward overwrites (inet_forward_change in net/ipv4/devinet.c): the switch itself, the

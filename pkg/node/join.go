@@ -140,7 +140,13 @@ func (n *Node) attachOne(ctx context.Context, c *container, m triton.Membership)
 	c.mu.Lock()
 	ep, have := c.rec.Endpoint, c.attached
 	c.mu.Unlock()
-	att, err := n.cfg.Network.Attach(ctx, c.key, ep, network.AttachRequest{Network: id, Address: m.Address, MAC: m.MAC, Interface: freeInterface(ep, have)})
+	req := network.AttachRequest{Network: id, Address: m.Address, MAC: m.MAC, Interface: m.Interface, Sysctls: m.Sysctls}
+	if req.Interface == "" {
+		req.Interface = freeInterface(ep, have)
+	} else if err := interfaceFree(ep, have, req.Interface); err != nil {
+		return err
+	}
+	att, err := n.cfg.Network.Attach(ctx, c.key, ep, req)
 	if err != nil {
 		return err
 	}
@@ -167,6 +173,14 @@ func freeInterface(ep triton.Endpoint, have []triton.Attachment) string {
 		}
 		return name
 	}
+}
+
+// interfaceFree refuses a name that the container has an interface of already.
+func interfaceFree(ep triton.Endpoint, have []triton.Attachment, name string) error {
+	if name == "eth0" && ep.HostLink != "" || slices.ContainsFunc(have, func(a triton.Attachment) bool { return a.Interface == name }) {
+		return kindf(errdefs.ErrAlreadyExists, "the container has an interface %s already", name)
+	}
+	return nil
 }
 
 // detachAll takes all interfaces in users' networks away. What fails is reported, and done by the next reconciliation.

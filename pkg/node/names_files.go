@@ -1,8 +1,10 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -62,13 +64,14 @@ func (n *Node) linkedHosts(rec *Record) ([]network.Host, error) {
 	var hosts []network.Host
 	for _, link := range rec.Spec.Links {
 		id, alias, _ := strings.Cut(link, ":")
-		other, err := n.get(triton.ContainerKey{Tenant: rec.Key.Tenant, ID: id})
-		if err != nil {
+		name, running, address := triton.ShortID(id), false, ""
+		if other, err := n.get(triton.ContainerKey{Tenant: rec.Key.Tenant, ID: id}); err == nil {
+			other.mu.Lock()
+			name, running, address = other.rec.Name, other.running(), other.rec.Endpoint.Address
+			other.mu.Unlock()
+		} else if !errdefs.IsNotFound(err) {
 			return nil, err
 		}
-		other.mu.Lock()
-		name, running, address := other.rec.Name, other.running(), other.rec.Endpoint.Address
-		other.mu.Unlock()
 		p, err := netip.ParsePrefix(address)
 		if !running || err != nil {
 			return nil, kindf(errdefs.ErrFailedPrecondition, "Cannot link to a non running container: /%s AS /%s/%s", name, rec.Name, alias)
@@ -76,4 +79,25 @@ func (n *Node) linkedHosts(rec *Record) ([]network.Host, error) {
 		hosts = append(hosts, network.Host{Address: p.Addr(), Names: []string{alias, triton.ShortID(id), name}})
 	}
 	return hosts, nil
+}
+
+// RemoveLink takes a link of the default network away, by its alias. The lines in hosts stay until the next start.
+func (n *Node) RemoveLink(ctx context.Context, key triton.ContainerKey, alias string) error {
+	c, err := n.get(key)
+	if err != nil {
+		return err
+	}
+	c.life.Lock()
+	defer c.life.Unlock()
+	c.mu.Lock()
+	links, name := c.rec.Spec.Links, c.rec.Name
+	c.mu.Unlock()
+	left := slices.DeleteFunc(slices.Clone(links), func(link string) bool {
+		_, a, _ := strings.Cut(link, ":")
+		return a == alias
+	})
+	if len(left) == len(links) {
+		return kindf(errdefs.ErrNotFound, "cannot get link /%s/%s: no such link", name, alias)
+	}
+	return n.amend(context.WithoutCancel(ctx), c, func(r *Record) { r.Spec.Links = left })
 }

@@ -26,7 +26,7 @@ func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, for
 	}
 	if c.isRestarting() && !force {
 		return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is restarting: "+
-			"stop the container before removing or force remove", "/"+c.name())
+			"stop the container before removing or force remove", c.name())
 	}
 	next := (*ending)(nil)
 	if force {
@@ -36,11 +36,11 @@ func (n *Node) RemoveContainer(ctx context.Context, key triton.ContainerKey, for
 	}
 	if task != nil {
 		if c.paused() && !force {
-			return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is paused and must be unpaused first", "/"+c.name())
+			return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is paused and must be unpaused first", c.name())
 		}
 		if !force {
 			return kindf(errdefs.ErrFailedPrecondition, "cannot remove container %q: container is running: "+
-				"stop the container before removing or force remove", "/"+c.name())
+				"stop the container before removing or force remove", c.name())
 		}
 		c.mu.Lock()
 		c.forced = true

@@ -77,6 +77,10 @@ type Membership struct {
 	Address  netip.Addr `json:"address,omitzero"`   // zero: any
 	MAC      string     `json:"mac,omitempty"`      // "": derived from the address
 	Priority int        `json:"priority,omitempty"` // the highest gives the default route
+	// Interface is what the container's end is called; "": the first of eth0, eth1, … that is free.
+	Interface string `json:"interface,omitempty"`
+	// Sysctls are settings of the interface: net.ipv4.conf.IFNAME.log_martians=1, with that word for its name.
+	Sysctls []string `json:"sysctls,omitempty"`
 }
 
 // NetworkLeft is Endpoint.Network of a container that was made in the default network and has left it.
