@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -22,6 +23,8 @@ func cores(c *client, verb string, args []string, out io.Writer) error {
 	switch {
 	case verb == "ls" && len(args) < 2:
 		return listCores(ctx, c, strings.Join(args, ""), out)
+	case verb == "groups":
+		return coreGroups(ctx, c, args, out)
 	case verb == "show":
 		return showCore(ctx, c, args, out)
 	case verb == "bt":
@@ -50,14 +53,14 @@ func listCores(ctx context.Context, c *client, query string, out io.Writer) erro
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "DUMP\tTIME\tCONTAINER\tIMAGE\tPROGRAM\tSIGNAL\tTHREADS\tBODY\tMEMORY\tSTORED")
+	fmt.Fprintln(w, "DUMP\tTIME\tCONTAINER\tIMAGE\tPROGRAM\tSIGNAL\tTHREADS\tBODY\tMEMORY\tSTORED\tGROUP")
 	for _, k := range l.Cores {
 		what := k.Signal
 		if k.Kind != "" {
 			what = k.Kind
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%q\t%s\t%d\t%s\t%s\t%s\n", k.ID, k.At.Local().Format(time.DateTime), k.Name, k.Image,
-			k.Comm, what, k.ThreadCount, bodyOf(k), mebibytes(k.MemoryBytes), mebibytes(k.StoredBytes))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%q\t%s\t%d\t%s\t%s\t%s\t%s\n", k.ID, k.At.Local().Format(time.DateTime), k.Name, k.Image,
+			k.Comm, what, k.ThreadCount, bodyOf(k), mebibytes(k.MemoryBytes), mebibytes(k.StoredBytes), cmp.Or(k.Group, "-"))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -37,6 +37,9 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   cores bt DUMP        the stack of the thread that crashed (-all: of all threads; -json)
   cores gdb DUMP ARG…  open the bundle in gdb, or dlv for Go programs
   cores rm DUMP...     delete dumps
+  cores groups         crashes that are one bug: how often, since when, new, known, resolved or regressed (-json);
+                       show GROUP has the images and dumps of one; resolve GROUP... says that it is no more in images
+                       beyond those that crashed so far, reopen GROUP... takes that back
   snapshot CONTAINER   core of its first process, which goes on (-pid N another; -mini stacks only; -max-pause 10s)
   probes               what is measured, what this kernel refused, what was dropped
 

@@ -9,6 +9,7 @@ import (
 	"github.com/tritond/triton/pkg/backtrace"
 	"github.com/tritond/triton/pkg/backtrace/jail"
 	"github.com/tritond/triton/pkg/coredump"
+	"github.com/tritond/triton/pkg/crashgroup"
 )
 
 // coreSocket is what kernel.core_pattern names while a daemon of these roots takes core dumps.
@@ -16,6 +17,14 @@ func coreSocket(cfg config) string { return filepath.Join(cfg.RunRoot, "core.soc
 
 // openCores opens the store of dumps. It is there with --core-pattern=keep too: what was taken before can be read.
 func (d *daemon) openCores() (err error) {
+	var damaged int
+	d.groups, damaged, err = crashgroup.Open(filepath.Join(d.cfg.DataRoot, "crash-groups"), crashgroup.DefaultKeep, time.Now)
+	if err != nil {
+		return err
+	}
+	if damaged > 0 {
+		d.log.Error("crash groups cannot be read", "files", damaged)
+	}
 	keep := coredump.DefaultKeep
 	keep.Bytes = uint64(d.cfg.CoreKeep)
 	d.cores, err = coredump.New(coredump.Config{
@@ -23,13 +32,44 @@ func (d *daemon) openCores() (err error) {
 		Helper: filepath.Join(filepath.Dir(d.cfg.ShimPath), "triton-core"), Keeper: d.runtime.Keeper,
 		Find: d.node.CrashSubject, Log: d.node.LastLines, LastMinute: d.node.LastMinute, Saved: d.node.CoreSaved,
 		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), MinFree: uint64(d.cfg.MinFree), Keep: keep,
-		Analyze: d.analyze, Analysed: d.node.CoreAnalysed,
+		Analyze: d.analyze, Group: groupOf, Count: d.countCrash, Analysed: d.node.CoreAnalysed,
 		Logger: d.log.With("part", "cores"), Now: time.Now,
 	})
 	if err != nil {
 		return err
 	}
-	return d.telemetry.Register(coreMetrics{d.cores})
+	return d.telemetry.Register(coreMetrics{d.cores}, groupMetrics{d.groups, d.node})
+}
+
+// crashOf is what a dump's group is told of it.
+func crashOf(r *coredump.Record, s *backtrace.Signature) *crashgroup.Crash {
+	c := &crashgroup.Crash{
+		Dump: r.ID, Container: r.Container, Name: r.Name, Image: r.Image, ImageID: r.ImageID, At: r.At, Signal: r.Signal, Comm: r.Comm,
+		Fuzzy: s.Fuzzy, Exact: s.Exact, Frames: s.Frames, OperatorOnly: r.OperatorOnly,
+	}
+	if r.Analysis != nil {
+		c.Top = r.Analysis.Top
+	}
+	return c
+}
+
+// groupOf names the group of a dump. Without a signature there is none.
+func groupOf(r *coredump.Record, s *backtrace.Signature) string {
+	if s.Fuzzy == "" {
+		return ""
+	}
+	return crashOf(r, s).ID()
+}
+
+// countCrash counts a dump in its group, and returns the group's state.
+func (d *daemon) countCrash(r *coredump.Record, s *backtrace.Signature) (string, error) {
+	c := crashOf(r, s)
+	c.Node = d.static.Name
+	g, err := d.groups.Count(c)
+	if err != nil {
+		return "", err
+	}
+	return string(g.State), nil
 }
 
 // analyze reads the stacks of a process that crashed, in a process that has nothing to lose.

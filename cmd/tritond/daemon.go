@@ -21,6 +21,7 @@ import (
 	"github.com/tritond/triton/pkg/cgroup"
 	"github.com/tritond/triton/pkg/cluster"
 	"github.com/tritond/triton/pkg/coredump"
+	"github.com/tritond/triton/pkg/crashgroup"
 	"github.com/tritond/triton/pkg/dashboard"
 	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/dockerapi"
@@ -66,6 +67,7 @@ type daemon struct {
 	page        *dashboard.Hub // nil: no --http
 	ca          *auth.CA
 	deaths      *death.Store
+	groups      *crashgroup.Store
 	cores       *coredump.Service
 	corePattern *coredump.Pattern // nil: kernel.core_pattern was not taken
 }

@@ -30,7 +30,10 @@ type Analysis struct {
 	// Group is the group of like crashes: the fuzzy signature. Empty: there is none.
 	Group string `json:"group,omitempty"`
 	Exact string `json:"exact,omitempty"` // the exact signature
-	Top   string `json:"top,omitempty"`   // the function that the group begins with, with its place in the source
+	// State is what the group was when this crash had been counted: new, known, resolved or regressed. Empty with a group:
+	// it was not counted yet.
+	State string `json:"state,omitempty"`
+	Top   string `json:"top,omitempty"` // the function that the group begins with, with its place in the source
 	// Error is why there are no stacks.
 	Error string `json:"error,omitempty"`
 }
@@ -68,10 +71,19 @@ func (s *Service) analyseAll(ctx context.Context) {
 
 func (s *Service) analyseOne(ctx context.Context, w waiting) {
 	r, err := s.store.load(w.tenant, w.id)
-	if err != nil || r.Analysis != nil || ctx.Err() != nil {
-		return // removed, or done meanwhile
+	if err != nil || ctx.Err() != nil {
+		return // removed meanwhile
 	}
-	if _, err := s.Backtrace(ctx, r); err != nil && ctx.Err() == nil {
+	b, known := s.stored(r)
+	switch {
+	case r.Analysis == nil || r.uncounted() && !known:
+		_, err = s.Backtrace(ctx, r)
+	case r.uncounted():
+		err = s.finish(r, b, false)
+	default: // somebody asked for them before it was shelved
+		err = s.store.weigh(r)
+	}
+	if err != nil && ctx.Err() == nil {
 		s.log.Warn("dump not analysed", "tenant", w.tenant, "dump", w.id, "err", err)
 	}
 	if err := s.store.tidy(w.tenant); err != nil {
@@ -110,9 +122,12 @@ func (s *Service) Backtrace(ctx context.Context, r *Record) (*backtrace.Result, 
 	if err != nil {
 		a.Error = err.Error()
 	} else {
-		a.Group, a.Exact, a.Top = b.Signature.Fuzzy, b.Signature.Exact, topOf(b)
+		a.Group, a.Exact, a.Top = s.cfg.Group(r, &b.Signature), b.Signature.Exact, topOf(b)
 	}
 	first := r.Analysis == nil
+	if !first && r.Analysis.State != "" { // where it is counted it stays, whatever is read out of it later
+		a.Group, a.State = r.Analysis.Group, r.Analysis.State
+	}
 	r.Analysis = a
 	return b, errors.Join(err, s.finish(r, b, first))
 }
@@ -134,10 +149,21 @@ func (s *Service) finish(r *Record, b *backtrace.Result, first bool) error {
 			return err
 		}
 	}
+	if b != nil && r.uncounted() {
+		var err error
+		if r.Analysis.State, err = s.cfg.Count(r, &b.Signature); err != nil { // the next start tries again
+			s.log.Error("crash not counted in its group", "tenant", r.Container.Tenant, "dump", r.ID, "group", r.Analysis.Group, "err", err)
+		}
+	}
 	if first && r.Kind == "" {
 		s.cfg.Analysed(*r)
 	}
 	return errors.Join(s.store.save(r), s.store.weigh(r))
+}
+
+// uncounted: the stacks were read, and the group does not have the crash.
+func (r *Record) uncounted() bool {
+	return r.Kind == "" && r.Analysis != nil && r.Analysis.Group != "" && r.Analysis.State == ""
 }
 
 // topOf is where a crash happened, in a line.
@@ -203,7 +229,7 @@ func (s *Store) saveBacktrace(r *Record, b *backtrace.Result) error {
 	return durable.WriteFile(filepath.Join(dir, backtraceFile), func(w io.Writer) error { return json.NewEncoder(w).Encode(b) })
 }
 
-// unread lists the dumps of all tenants that were not analysed.
+// unread lists the dumps of all tenants that were not analysed, or not counted.
 func (s *Store) unread() ([]waiting, error) {
 	tenants, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -217,7 +243,7 @@ func (s *Store) unread() ([]waiting, error) {
 			continue // no tenant's
 		}
 		for _, id := range ids {
-			if r, err := s.load(tenant, id); err == nil && r.Analysis == nil {
+			if r, err := s.load(tenant, id); err == nil && (r.Analysis == nil || r.uncounted()) {
 				out = append(out, waiting{tenant, id})
 			}
 		}

@@ -28,6 +28,7 @@ var queryFields = map[string]func(r *Record, frames func() []string) []string{
 	"exe":       func(r *Record, _ func() []string) []string { return []string{r.Exe} },
 	"body":      func(r *Record, _ func() []string) []string { return []string{r.Body} },
 	"kind":      func(r *Record, _ func() []string) []string { return []string{kindOf(r)} },
+	"group":     func(r *Record, _ func() []string) []string { return []string{groupOf(r)} },
 	"place":     func(r *Record, _ func() []string) []string { return []string{r.Place} },
 	"buildid": func(r *Record, _ func() []string) []string {
 		var ids []string
@@ -38,6 +39,13 @@ var queryFields = map[string]func(r *Record, frames func() []string) []string{
 	},
 	"frame": func(_ *Record, frames func() []string) []string { return frames() },
 	"mtime": nil,
+}
+
+func groupOf(r *Record) string {
+	if r.Analysis == nil {
+		return ""
+	}
+	return r.Analysis.Group
 }
 
 func kindOf(r *Record) string {

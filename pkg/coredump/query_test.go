@@ -12,7 +12,7 @@ import (
 func TestQueriesChooseDumps(t *testing.T) {
 	r := &Record{
 		ID: "0123456789ab", Container: triton.ContainerKey{ID: "cafe"}, Name: "shop-web", Image: "reg:5000/web:1.2", Signal: "SIGSEGV", Comm: "nginx",
-		Body: BodyMini, At: testTime, Modules: []Module{{BuildID: "aa11"}, {BuildID: "bb22"}},
+		Body: BodyMini, At: testTime, Analysis: &Analysis{Group: "feed00000001"}, Modules: []Module{{BuildID: "aa11"}, {BuildID: "bb22"}},
 	}
 	now := testTime.Add(36 * time.Hour)
 	for query, want := range map[string]bool{
@@ -32,6 +32,8 @@ func TestQueriesChooseDumps(t *testing.T) {
 		"buildid=bb22":                      true,
 		"buildid!=bb22":                     false,
 		"kind=crash body=mini":              true,
+		"group=feed00000001":                true,
+		"group!=feed00000001":               false,
 		"frame~parse_":                      true,
 		"frame~render":                      false,
 		"signal=SIGSEGV image~web mtime<2d frame~parse_": true,

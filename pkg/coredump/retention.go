@@ -23,6 +23,8 @@ type Keep struct {
 	Bytes    uint64        // on disk, with the files that are kept beside dumps, each once
 	Dumps    int
 	PerPlace int // crashes at the same instruction of the same program
+	// untilRead spares crashes from PerPlace whose stacks are still to be read: what happens often is counted before it goes.
+	untilRead bool
 }
 
 // DefaultKeep is what a daemon keeps; Bytes is a flag's.
@@ -46,6 +48,7 @@ type kept struct {
 	place   string
 	bytes   uint64            // of the dump's own files
 	objects map[string]uint64 // bytes of the files that are kept beside it, by Object
+	unread  bool              // a crash whose stacks are to be read
 }
 
 // weighed is what retention knows of a dump.
@@ -54,7 +57,7 @@ func (s *Store) weighed(r *Record) (kept, error) {
 	if err != nil {
 		return kept{}, err
 	}
-	k := kept{id: r.ID, at: r.At, place: r.Place, bytes: sizeOf(dir), objects: map[string]uint64{}}
+	k := kept{id: r.ID, at: r.At, place: r.Place, bytes: sizeOf(dir), objects: map[string]uint64{}, unread: r.Kind == "" && r.Analysis == nil}
 	for _, f := range r.Kept {
 		if f.Object != "" {
 			k.objects[f.Object] = uint64(f.Size)
@@ -134,7 +137,7 @@ func (s *Store) prune(tenant triton.Tenant, spared string, free uint64) error {
 	left, errs := len(dumps), []error(nil)
 	s.shelf.dumps[tenant] = slices.DeleteFunc(dumps, func(k kept) bool {
 		over := s.now().Sub(k.at) > s.bounds.Age || total > s.bounds.Bytes || left > s.bounds.Dumps ||
-			k.place != "" && perPlace[k.place] > s.bounds.PerPlace || s.free() < free
+			k.place != "" && !(s.bounds.untilRead && k.unread) && perPlace[k.place] > s.bounds.PerPlace || s.free() < free
 		if !over || k.id == spared {
 			return false
 		}

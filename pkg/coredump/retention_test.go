@@ -219,6 +219,42 @@ func TestOldDumpsGoFirst(t *testing.T) {
 	}
 }
 
+// TestCrashesAreReadBeforeTheyAreTooMany: of a place that crashes faster than stacks are read, none goes uncounted.
+func TestCrashesAreReadBeforeTheyAreTooMany(t *testing.T) {
+	keep := Keep{Age: time.Hour, Bytes: 1 << 40, Dumps: 5, PerPlace: 1, untilRead: true}
+	s, err := OpenStore(t.TempDir(), keep, 0, func() time.Time { return testTime })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for i := range 6 {
+		all = append(all, put(t, s, "acme", i, "x", 0))
+	}
+	if got := dumpsOf(t, s, "acme"); !slices.Equal(got, all[1:]) {
+		t.Errorf("kept %q unread, want %q: other bounds hold", got, all[1:])
+	}
+	again, err := OpenStore(s.dir, keep, 0, s.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := dumpsOf(t, again, "acme"); !slices.Equal(got, all[1:]) {
+		t.Errorf("kept %q after a restart, want %q", got, all[1:])
+	}
+	for _, id := range all[1:] {
+		r, err := again.load("acme", id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Analysis = &Analysis{}
+		if err := again.weigh(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := dumpsOf(t, again, "acme"); !slices.Equal(got, all[5:]) {
+		t.Errorf("kept %q when all were read, want %q", got, all[5:])
+	}
+}
+
 // TestKernelAFullVolumeTakesARecord: the reserve's room is for what explains most.
 func TestKernelAFullVolumeTakesARecord(t *testing.T) {
 	dir := t.TempDir()

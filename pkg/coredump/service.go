@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tritond/triton/pkg/backtrace"
 	"github.com/tritond/triton/pkg/shim"
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -48,6 +49,10 @@ type Config struct {
 	Saved func(Record)
 	// Analyze reads stacks; nil: they are not read.
 	Analyze Analyzer
+	// Group names the group of a crash with that signature; Count counts it there and returns the group's state, once
+	// however often it is called. Neither may be nil where Analyze is not.
+	Group func(*Record, *backtrace.Signature) string
+	Count func(*Record, *backtrace.Signature) (state string, err error)
 	// Analysed is told of each dump when its stacks were read, or could not be: at least once.
 	Analysed func(Record)
 
@@ -91,7 +96,9 @@ type Service struct {
 
 // New opens the store; nothing is taken before Run.
 func New(cfg Config) (*Service, error) {
-	store, err := OpenStore(cfg.Dir, cfg.Keep, cfg.MinFree, cfg.Now)
+	keep := cfg.Keep
+	keep.untilRead = cfg.Analyze != nil
+	store, err := OpenStore(cfg.Dir, keep, cfg.MinFree, cfg.Now)
 	if err != nil {
 		return nil, err
 	}

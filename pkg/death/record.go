@@ -53,6 +53,28 @@ const (
 	KindLost   Kind = "lost"   // nobody knows
 )
 
+// Cause is what an end is counted as: as Kind has it, but for what is more telling.
+func (r *Record) Cause() Kind {
+	switch {
+	case r.Kind == KindOOM || r.Kind == KindLost:
+		return r.Kind
+	case r.Panic != nil:
+		return CausePanic
+	case r.Core != nil && (r.Core.First || r.Code == 128+r.Core.Number):
+		return CauseCore
+	case r.Sender != nil && r.Sender.Ordered:
+		return CauseStopped
+	}
+	return r.Kind
+}
+
+// What Cause says beyond the kinds.
+const (
+	CauseCore    Kind = "core"    // the process whose end it was left a core dump
+	CausePanic   Kind = "panic"   // a Go program panicked
+	CauseStopped Kind = "stopped" // a client of the daemon asked for it
+)
+
 // Sender is who sent the first process a signal that is to end it.
 type Sender struct {
 	Signal string    `json:"signal"`

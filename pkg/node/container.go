@@ -34,6 +34,7 @@ type container struct {
 	last     triton.ExitRecord
 	oomKills int            // published of this run
 	victims  []death.Victim // of these, the first few
+	toll     Toll           // since the daemon started
 	forced   bool           // it is removed while it runs: its end says nothing
 	stays    bool           // an end does not remove it, whatever AutoRemove says: a restart is under way
 	removing bool

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -109,7 +110,11 @@ func (n *Node) CoreSaved(r coredump.Record) {
 // read or could not be.
 func (n *Node) CoreAnalysed(r coredump.Record) {
 	c, err := n.get(r.Container)
-	if err == nil {
+	if err != nil {
+		c = nil // removed meanwhile
+	}
+	n.count(r.Container.Tenant, c, func(t *Toll) { t.countCrash(cmp.Or(r.Analysis.State, CrashAlone)) })
+	if c != nil {
 		c.mu.Lock()
 		if k := c.state.Core; k != nil && k.ID == r.ID {
 			named := *k
@@ -121,6 +126,7 @@ func (n *Node) CoreAnalysed(r coredump.Record) {
 		attributes := map[string]string{"triton.core": r.ID, "signal": r.Signal, "comm": r.Comm, "body": r.Body}
 		if r.Analysis.Group != "" {
 			attributes["triton.group"], attributes["triton.frame"] = r.Analysis.Group, r.Analysis.Top
+			attributes["triton.group.state"] = r.Analysis.State
 		}
 		n.publish(c.event("coredump", r.At, attributes))
 	}

@@ -69,6 +69,7 @@ func (n *Node) recordDeath(ctx context.Context, c *container, exit triton.ExitRe
 		n.log.Error("death record not kept", "container", c.key, "reason", r.Reason, "err", err)
 	}
 	n.nameCore(c, r)
+	n.countDeath(c, r)
 	return r
 }
 

@@ -87,6 +87,7 @@ type Node struct {
 	agenda   *agenda
 	restarts chan struct{} // a place for each restart under way
 	observed observedRing
+	tolls    tolls
 	changes  atomic.Uint64
 
 	// background counts supervisors and clean-ups; ctx ends them without touching a container.

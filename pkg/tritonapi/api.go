@@ -36,6 +36,7 @@ type Config struct {
 	Snapshot func(ctx context.Context, sub coredump.Subject, pid int, o coredump.SnapshotOptions) (*coredump.Record, error)
 	Stacks   Stacks
 	Deaths   Deaths
+	Groups   Groups
 	Probes   func() wire.Probes
 	Vars     func() wire.Vars
 	// LoginLink makes a link to the page that logs its first user in as c.
@@ -81,7 +82,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), deathRoutes(), delayRoutes(), recorderRoutes())...)
+	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), recorderRoutes())...)
 }
 
 // Handler serves every path.

@@ -17,6 +17,7 @@ import (
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/backtrace"
 	"github.com/tritond/triton/pkg/coredump"
+	"github.com/tritond/triton/pkg/crashgroup"
 	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/sched"
@@ -125,6 +126,31 @@ func (s oneDeath) Get(tenant triton.Tenant, ref string) (*death.Record, error) {
 	return nil, fmt.Errorf("no such death record: %s: %w", ref, errdefs.ErrNotFound)
 }
 
+// oneGroup is a store with a group of acme's crashes.
+type oneGroup struct{}
+
+func (oneGroup) List(tenant triton.Tenant, _ bool) ([]*crashgroup.Group, int, error) {
+	if tenant != "acme" {
+		return nil, 0, nil
+	}
+	return []*crashgroup.Group{{ID: acmesID, Tenant: tenant, Top: acmesName}}, 0, nil
+}
+
+func (s oneGroup) Get(tenant triton.Tenant, ref string, operator bool) (*crashgroup.Group, error) {
+	if all, _, _ := s.List(tenant, operator); len(all) == 1 && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return all[0], nil
+	}
+	return nil, fmt.Errorf("no such crash group: %s: %w", ref, errdefs.ErrNotFound)
+}
+
+func (s oneGroup) Resolve(tenant triton.Tenant, ref, _ string, operator bool) (*crashgroup.Group, error) {
+	return s.Get(tenant, ref, operator)
+}
+
+func (s oneGroup) Reopen(tenant triton.Tenant, ref string, operator bool) (*crashgroup.Group, error) {
+	return s.Get(tenant, ref, operator)
+}
+
 // memory is an auth.Store in memory.
 type memory map[string][]byte
 
@@ -159,7 +185,7 @@ func (m memory) Delete(_ context.Context, key string) error {
 
 func newAPI() http.Handler {
 	return New(Config{
-		Node: oneContainer{}, Cores: oneDump{}, Stacks: oneDump{}, Deaths: oneDeath{}, Log: slog.New(slog.DiscardHandler),
+		Node: oneContainer{}, Cores: oneDump{}, Stacks: oneDump{}, Deaths: oneDeath{}, Groups: oneGroup{}, Log: slog.New(slog.DiscardHandler),
 		Probes: func() wire.Probes { return wire.Probes{} },
 		Vars:   func() wire.Vars { return wire.Vars{} },
 		Snapshot: func(_ context.Context, sub coredump.Subject, _ int, _ coredump.SnapshotOptions) (*coredump.Record, error) {

@@ -90,9 +90,15 @@ func build(t *testing.T, name string, command ...string) string {
 // crash runs a program of the host as the child of a shell in a container until it dumps core.
 func (u *under) crash(t *testing.T, exe string, args ...string) (name string) {
 	t.Helper()
+	return u.crashIn(t, images.Busybox, "full", exe, args...)
+}
+
+// crashIn is crash in a container of an image, with as much of a dump as policy says.
+func (u *under) crashIn(t *testing.T, image, policy, exe string, args ...string) (name string) {
+	t.Helper()
 	name = u.name(t)
-	run := slices.Concat([]string{"run", "--name", name, "-e", "GOTRACEBACK=crash", "-v", exe + ":" + exe + ":ro"}, withHostLibraries,
-		[]string{images.Busybox, "/bin/busybox", "sh", "-c", strings.Join(append([]string{exe}, args...), " ") + "; exit 7"})
+	run := slices.Concat([]string{"run", "--name", name, "--label", "triton.core=" + policy, "-e", "GOTRACEBACK=crash", "-v", exe + ":" + exe + ":ro"},
+		withHostLibraries, []string{image, "/bin/busybox", "sh", "-c", strings.Join(append([]string{exe}, args...), " ") + "; exit 7"})
 	u.fails(t, 7, "", run...)
 	return name
 }
