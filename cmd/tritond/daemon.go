@@ -298,7 +298,7 @@ func (d *daemon) imageRunning(ctx context.Context, tenant triton.Tenant, id stri
 // bridge describes the default network to the API.
 func (d *daemon) bridge() dockerapi.Bridge {
 	info := d.network.Describe()
-	return dockerapi.Bridge{Link: info.Bridge, Subnet: info.Subnet, Gateway: info.Gateway}
+	return dockerapi.Bridge{Link: info.Bridge, Subnet: info.Subnet, Gateway: info.Gateway, MTU: info.MTU}
 }
 
 // imageEvent journals what happens to images.

@@ -160,7 +160,7 @@ func (s *Server) commitContainer(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	key, err := s.Backend.ResolveContainer(ctx, c.tenant, c.query.Get("container"))
+	key, err := s.named(ctx, c, c.query.Get("container"))
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,14 @@ func (s *Server) key(ctx context.Context, c *call) (triton.ContainerKey, error) 
 	return s.Backend.ResolveContainer(ctx, c.tenant, c.vars["id"])
 }
 
+// named finds the container that a query or body names.
+func (s *Server) named(ctx context.Context, c *call, ref string) (triton.ContainerKey, error) {
+	if ref == "" {
+		return triton.ContainerKey{}, invalid("invalid name or ID supplied: %q", ref)
+	}
+	return s.Backend.ResolveContainer(ctx, c.tenant, ref)
+}
+
 func (s *Server) startContainer(ctx context.Context, c *call) error {
 	const emptyObject = 7 // as docker: shorter bodies are "{}" or white space
 	if c.r.ContentLength > emptyObject || c.r.ContentLength == -1 {

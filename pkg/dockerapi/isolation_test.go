@@ -271,6 +271,7 @@ func TestBodiesNameOwnObjectsOnly(t *testing.T) {
 			body := `{"Image":"busybox","HostConfig":{"` + field + `":"container:` + ref + `"}}`
 			s.do(t, "POST", "/containers/create", body, "X-Tenant", "globex").want(t, 400, "HostConfig."+field+": No such container: "+ref)
 		}
+		s.do(t, "POST", "/commit", "", "X-Tenant", "globex").want(t, 400, `invalid name or ID supplied: ""`)
 		s.do(t, "POST", "/commit?container="+ref, "", "X-Tenant", "globex").want(t, 404, "No such container: "+ref)
 		r := s.do(t, "POST", "/containers/create", `{"Image":"busybox","HostConfig":{"VolumesFrom":["`+ref+`"]}}`, "X-Tenant", "globex")
 		r.want(t, 400, "HostConfig.VolumesFrom: No such container: "+ref)

@@ -276,6 +276,7 @@ func TestNetworks(t *testing.T) {
 		t.Errorf("joined: got %+v, want the id each time", got)
 	}
 	s.do(t, "POST", "/networks/x/connect", `{"Container":"nope"}`).want(t, 404, "No such container: nope")
+	s.do(t, "POST", "/networks/x/connect", `{}`).want(t, 400, `invalid name or ID supplied: ""`)
 	s.do(t, "DELETE", "/networks/nope", "").want(t, 404, "network nope not found")
 	if r := s.do(t, "DELETE", "/networks/"+networkID("host"), ""); r.status != 204 || s.Backend.(*fakeBackend).nets.removed[0] != "host" {
 		t.Errorf("remove host by id: got %d, %v", r.status, s.Backend.(*fakeBackend).nets.removed)

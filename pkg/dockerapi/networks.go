@@ -23,6 +23,7 @@ type Bridge struct {
 	Link    string // name of the bridge
 	Subnet  netip.Prefix
 	Gateway netip.Addr
+	MTU     int // bytes; 0: not shown
 }
 
 // builtIn are the networks that there always are, with their drivers.
@@ -165,7 +166,13 @@ func (s *Server) networkOf(name, driver string) network.Network {
 		if s.Bridge.Subnet.IsValid() {
 			n.IPAM.Config = append(n.IPAM.Config, network.IPAMConfig{Subnet: s.Bridge.Subnet, Gateway: s.Bridge.Gateway})
 		}
-		n.Options["com.docker.network.bridge.default_bridge"] = "true"
+		n.Options = map[string]string{
+			"com.docker.network.bridge.default_bridge": "true", "com.docker.network.bridge.enable_icc": "true",
+			"com.docker.network.bridge.enable_ip_masquerade": "true", "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+		}
+		if s.Bridge.MTU != 0 {
+			n.Options["com.docker.network.driver.mtu"] = strconv.Itoa(s.Bridge.MTU)
+		}
 		if s.Bridge.Link != "" {
 			n.Options["com.docker.network.bridge.name"] = s.Bridge.Link
 		}

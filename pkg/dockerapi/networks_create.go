@@ -221,7 +221,7 @@ func (s *Server) networkAndContainer(ctx context.Context, c *call, container str
 	if ref, err = s.networkRef(ctx, c.tenant, c.vars["id"]); err != nil {
 		return "", key, err
 	}
-	key, err = s.Backend.ResolveContainer(ctx, c.tenant, container)
+	key, err = s.named(ctx, c, container)
 	return ref, key, err
 }
 
