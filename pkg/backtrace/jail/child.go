@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"runtime/debug"
+	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +27,9 @@ const (
 
 // Child is the process that Run starts: it locks itself in, reads its job from stdin and writes the result to stdout.
 func Child() error {
+	if err := closeOthers(os.Args); err != nil {
+		return err
+	}
 	if err := lock(); err != nil {
 		return err
 	}
@@ -44,14 +50,33 @@ func Child() error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
+// closeOthers closes what the daemon may have inherited itself: the second argument says how many descriptors are meant
+// for this process, beside the first three. Nothing may have been opened yet.
+func closeOthers(args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("%d arguments, the number of descriptors is wanted", len(args)-1)
+	}
+	given, err := strconv.ParseUint(args[1], 10, 16)
+	if err != nil {
+		return fmt.Errorf("number of descriptors: %w", err)
+	}
+	if err := unix.CloseRange(memoryFD+uint(given), math.MaxInt32, 0); err != nil {
+		return fmt.Errorf("close what is not meant for the analysis: %w", err)
+	}
+	return nil
+}
+
 // lock gives up all that the analysis does not need, before it reads anything foreign.
-func lock() error {
+func lock() error { return lockFor(MaxTime) }
+
+// lockFor is lock with another bound of processor time, in whole seconds.
+func lockFor(cpu time.Duration) error {
 	debug.SetMemoryLimit(memoryGoal)
 	for _, l := range []struct {
 		resource int
 		value    uint64
 	}{
-		{unix.RLIMIT_AS, maxAddress}, {unix.RLIMIT_CPU, uint64(MaxTime.Seconds())}, {unix.RLIMIT_FSIZE, 0}, {unix.RLIMIT_CORE, 0},
+		{unix.RLIMIT_AS, maxAddress}, {unix.RLIMIT_CPU, uint64(cpu.Seconds())}, {unix.RLIMIT_FSIZE, 0}, {unix.RLIMIT_CORE, 0},
 	} {
 		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.value, Max: l.value}); err != nil {
 			return fmt.Errorf("limit of the analysis: %w", err)

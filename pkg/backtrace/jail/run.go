@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -76,7 +77,7 @@ func Run(ctx context.Context, program string, p *backtrace.Process, mem backtrac
 		return nil, err
 	}
 	answer, complaint := &limited{most: maxAnswer}, &limited{most: maxErrors}
-	cmd := exec.CommandContext(ctx, program)
+	cmd := exec.CommandContext(ctx, program, strconv.Itoa(len(extra)))
 	cmd.Env = []string{"GOTRACEBACK=none"}
 	cmd.Dir = "/"
 	cmd.ExtraFiles = extra
@@ -113,7 +114,11 @@ func start(ctx context.Context, cmd *exec.Cmd, ours, theirs *os.File, mem backtr
 	}
 	theirs.Close()
 	served := make(chan error, 1)
-	go func() { served <- serve(ours, mem) }()
+	go func() {
+		err := serve(ours, mem)
+		ours.Close() // a process that asks for nonsense waits for no answer
+		served <- err
+	}()
 	stop := context.AfterFunc(ctx, func() { ours.Close() })
 	defer stop()
 	err := cmd.Wait()
