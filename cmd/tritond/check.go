@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/pkg/auth"
+	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/host"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/triton"
@@ -108,6 +109,9 @@ func (d *daemon) welcome(after string) (string, error) {
 	}
 	if p := d.corePattern; p != nil {
 		line("sysctl", "kernel.core_pattern=%s, was %s", p.Ours, p.Previous)
+		if !coredump.Honours(p.Previous) {
+			line("", "that names a socket: crashes of no container end without a core meanwhile")
+		}
 	}
 	return b.String(), nil
 }

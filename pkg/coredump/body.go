@@ -15,8 +15,8 @@ import (
 )
 
 // A body file is a sequence of chunks: a header of 32 bytes, little endian (magic, size of the data that follow, address,
-// length in memory, number of the codec), then the data. A chunk is a window at most, or any number of zero pages. No chunk depends on another, a chunk cut short at the end counts
-// as not there, and walking over the headers is the index.
+// length in memory, number of the codec), then the data. A chunk is a window at most, or any number of zero pages. None
+// depends on another, one cut short at the end counts as not there, and walking over the headers is the index.
 const (
 	chunkMagic  = 0x31435254 // "TRC1"
 	chunkHeader = 32
@@ -105,12 +105,10 @@ func writeBody(w io.Writer, h *Head, m *memory, windows iter.Seq[Run], lim bodyL
 	out := &bodyWriter{out: bufio.NewWriterSize(w, 256<<10)}
 	buf, packed := make([]byte, window), make([]byte, s2.MaxEncodedLen(window))
 	bits := make([]bool, window/pageSize)
-	i := 0
 	for r := range windows {
-		if cut = lim.met(out.stored, i); cut != "" {
+		if cut = lim.met(out.stored); cut != "" {
 			break
 		}
-		i++
 		data, codec, err := pack(h, m, r, buf, packed, bits)
 		if errors.Is(err, errGone) {
 			cut = CutGone
@@ -130,14 +128,14 @@ func writeBody(w io.Writer, h *Head, m *memory, windows iter.Seq[Run], lim bodyL
 	return out.stored, cut, errors.Join(out.flushZeroes(), out.out.Flush())
 }
 
-// met tells which limit ends a body before its window number i; "": none.
-func (l *bodyLimits) met(stored uint64, i int) string {
+// met tells which limit ends a body of so many bytes; "": none.
+func (l *bodyLimits) met(stored uint64) string {
 	switch {
 	case stored >= l.quota:
 		return CutQuota
 	case l.now().After(l.until):
 		return CutTime
-	case i%64 == 0 && !l.free():
+	case !l.free():
 		return CutDisk
 	}
 	return ""

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tritond/triton/pkg/durable"
 )
 
@@ -66,10 +64,10 @@ func (c *capture) run(ctx context.Context, src stream) error {
 		full, r.Cut = false, CutRate
 	}
 	if full {
-		r.Body, r.Cut = BodyMini, CutKill
+		r.Cut = CutKill
 	}
-	if err := c.store.save(r); err != nil {
-		return err
+	if err := c.store.save(r); err != nil { // without a record it is no dump
+		return errors.Join(err, c.store.drop(r.Container.Tenant, r.ID))
 	}
 	if full {
 		c.saveBody(ctx, h, m)
@@ -90,7 +88,7 @@ func (c *capture) run(ctx context.Context, src stream) error {
 
 func (c *capture) saveMini(h *Head, m *memory) {
 	r := c.record
-	err := c.store.insist(func() error {
+	err := c.store.insist(r.Container.Tenant, func() error {
 		return durable.WriteFile(filepath.Join(c.dir, miniFile), func(w io.Writer) error { return commitTo(w, h, m, h.mini()) })
 	})
 	if err != nil {
@@ -112,7 +110,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 		return
 	}
 	defer leave()
-	if err := c.store.makeRoom(r.Container.Tenant); err != nil {
+	if err := c.store.makeRoom(r.Container.Tenant, c.cfg.MinFree); err != nil {
 		c.log.Error("retention of core dumps", "err", err)
 	}
 	if c.store.free() < c.cfg.MinFree {
@@ -147,7 +145,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 	r.StoredBytes, r.Cut = stored, cut
 	if err != nil {
 		r.Missing = append(r.Missing, "body: "+err.Error())
-		if errors.Is(err, unix.ENOSPC) {
+		if full(err) {
 			r.Cut = CutDisk
 		}
 	}

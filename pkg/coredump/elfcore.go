@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Sizes of ELF's 64-bit structures, and bounds of what a core's head may have.
@@ -58,6 +59,8 @@ type Head struct {
 	Code     int    // si_code
 	Fault    uint64 // si_addr of SIGSEGV, SIGBUS, SIGILL, SIGFPE
 	Auxv     []byte
+	Comm     string // the process's name
+	Pid      int    // in its own namespace
 	ehdr     [ehdrSize]byte
 }
 
@@ -113,6 +116,7 @@ func ReadHead(r io.Reader) (*Head, error) {
 // Types of notes (include/uapi/linux/elf.h).
 const (
 	ntPrstatus = 1
+	ntPrpsinfo = 3
 	ntAuxv     = 6
 	ntSiginfo  = 0x53494749
 	ntFile     = 0x46494c45
@@ -136,6 +140,8 @@ func (h *Head) parseNotes() error {
 		switch typ {
 		case ntPrstatus:
 			h.prstatus(d)
+		case ntPrpsinfo:
+			h.prpsinfo(d)
 		case ntAuxv:
 			h.Auxv = d
 		case ntSiginfo:
@@ -150,6 +156,16 @@ func (h *Head) parseNotes() error {
 		return fmt.Errorf("%w: no thread in its notes", errNotCore)
 	}
 	return nil
+}
+
+// prpsinfo takes struct elf_prpsinfo: pid at 24, name at 40.
+func (h *Head) prpsinfo(d []byte) {
+	const pidAt, nameAt, nameSize = 24, 40, 16
+	if len(d) < nameAt+nameSize {
+		return
+	}
+	name, _, _ := bytes.Cut(d[nameAt:nameAt+nameSize], []byte{0})
+	h.Comm, h.Pid = strings.ToValidUTF8(string(name), "�"), int(binary.LittleEndian.Uint32(d[pidAt:]))
 }
 
 // prstatus takes struct elf_prstatus: pid at 32, registers at 112.

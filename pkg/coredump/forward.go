@@ -15,12 +15,13 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // forward does with a crash that is not ours what the previous pattern says: it writes a file as the process, or starts
-// the program, as the kernel would, but for the daemon's control group. Only a core for another socket ends here.
+// the program, as the kernel would, but for the daemon's control group. Only a core for another socket ends here: Honours.
 func forward(ctx context.Context, src stream, p *peer, proc *procDir, pattern string) error {
 	limit, err := coreLimit(proc)
 	if err != nil {
@@ -28,13 +29,13 @@ func forward(ctx context.Context, src stream, p *peer, proc *procDir, pattern st
 	}
 	program, piped := strings.CutPrefix(pattern, pipeMark)
 	switch {
-	case strings.HasPrefix(pattern, "@"):
+	case !Honours(pattern):
 		return errors.Join(fmt.Errorf("a crash outside containers (pid %d): the previous pattern %q names a socket", p.pid, pattern), src.reject())
 	case piped && limit == 1: // the kernel's rule: a handler does not handle itself
 		return src.reject()
 	case piped:
 		return pipeTo(ctx, src, p, proc, program, limit)
-	case limit == 0 || pattern == "" || p.rootOnly || strings.HasPrefix(pattern, "/"):
+	case limit == 0 || pattern == "" || p.rootOnly: // the last would be root's file: the kernel makes it with suid_dumpable 2 only
 		return src.reject()
 	}
 	name := expand(pattern, specifiers(p, proc, limit))
@@ -159,13 +160,22 @@ func usesPid() bool {
 	return err == nil && strings.TrimSpace(string(b)) != "0"
 }
 
-// createAs makes a file in the process's working directory with the process's rights, never through a link.
+// createAs makes a file with the process's rights, never through a link: in its working directory, or, by a name that
+// begins with a slash, below its own root.
 func createAs(p *peer, proc *procDir, name string) (*os.File, error) {
-	dir, err := unix.Openat(int(proc.dir.Fd()), "cwd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	from, resolve, rest := "cwd", uint64(unix.RESOLVE_BENEATH), name
+	if strings.HasPrefix(name, "/") {
+		from, resolve, rest = "root", unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS, strings.TrimLeft(name, "/")
+	}
+	dir, err := unix.Openat(int(proc.dir.Fd()), from, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("working directory: %w", err)
+		return nil, fmt.Errorf("%s of the process: %w", from, err)
 	}
 	defer unix.Close(dir)
+	groups, err := proc.groups()
+	if err != nil {
+		return nil, err
+	}
 	type result struct {
 		fd  int
 		err error
@@ -173,12 +183,12 @@ func createAs(p *peer, proc *procDir, name string) (*os.File, error) {
 	done := make(chan result)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, and its ids with it
-		if err := errors.Join(unix.Setfsgid(p.gid), unix.Setfsuid(p.uid)); err != nil {
+		if err := errors.Join(setThreadGroups(groups), unix.Setfsgid(p.gid), unix.Setfsuid(p.uid)); err != nil {
 			done <- result{-1, err}
 			return
 		}
-		how := &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC, Mode: 0o600, Resolve: unix.RESOLVE_BENEATH}
-		fd, err := unix.Openat2(dir, name, how)
+		how := &unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC, Mode: 0o600, Resolve: resolve}
+		fd, err := unix.Openat2(dir, rest, how)
 		done <- result{fd, err}
 	}()
 	r := <-done
@@ -186,4 +196,33 @@ func createAs(p *peer, proc *procDir, name string) (*os.File, error) {
 		return nil, fmt.Errorf("create %s: %w", name, r.err)
 	}
 	return os.NewFile(uintptr(r.fd), name), nil
+}
+
+// groups are the process's supplementary groups.
+func (d *procDir) groups() ([]uint32, error) {
+	status, err := d.read("status")
+	if err != nil {
+		return nil, err
+	}
+	var groups []uint32
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "Groups:"); ok {
+			for _, f := range strings.Fields(rest) {
+				g, err := strconv.ParseUint(f, 10, 32)
+				if err != nil {
+					return nil, fmt.Errorf("groups of the crashed process: %w", err)
+				}
+				groups = append(groups, uint32(g))
+			}
+		}
+	}
+	return groups, nil
+}
+
+// setThreadGroups sets the supplementary groups of this thread alone; the library's function sets those of all.
+func setThreadGroups(groups []uint32) error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0); errno != 0 {
+		return fmt.Errorf("groups of the crashed process: %w", errno)
+	}
+	return nil
 }

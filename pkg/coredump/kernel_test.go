@@ -1,6 +1,7 @@
 package coredump
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -197,5 +198,99 @@ func TestKernelPipeHandsCoresOver(t *testing.T) {
 	}
 	if ids := dumpsOf(t, p.Store(), triton.DefaultTenant); len(ids) != 2 {
 		t.Errorf("dumps %q, the full one and the mini one are meant", ids)
+	}
+}
+
+// TestKernelCoreOfNoContainerByItsPath: a previous pattern with a whole path is honoured as the process: its own rights,
+// its own groups, no links, and nothing that is there already.
+func TestKernelCoreOfNoContainerByItsPath(t *testing.T) {
+	for _, setting := range []string{patternFile} {
+		before, err := readSysctl(setting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := writeSysctl(setting, before); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	dir, err := os.MkdirTemp("/tmp", "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	const nobody = 65534
+	for name, mode := range map[string]os.FileMode{"": 0o755, "open": 0o777, "group": 0o770, "linked": 0o777} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, name), 0o700), os.Chmod(filepath.Join(dir, name), mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(dir, "open", "elsewhere"), filepath.Join(dir, "linked", "core")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		pattern string
+		made    bool
+	}{{"open/core", true}, {"open/core", true}, {"group/core", false}, {"linked/core", false}} {
+		if err := writeSysctl(patternFile, filepath.Join(dir, c.pattern)); err != nil {
+			t.Fatal(err)
+		}
+		t.Run(c.pattern, func(t *testing.T) {
+			p := newTried(t, FormSocket)
+			p.serving(t)
+			p.policy.Store("foreign")
+			cmd := exec.Command("/bin/sh", "-c", "ulimit -c unlimited; kill -SEGV $$")
+			cmd.Dir = "/"
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ends(t, cmd)
+			st, err := os.Lstat(filepath.Join(dir, c.pattern))
+			if made := err == nil && st.Mode().IsRegular(); made != c.made {
+				t.Fatalf("a core is made: %t, want %t (%v)", made, c.made, err)
+			}
+			if !c.made {
+				return
+			}
+			if owner := st.Sys().(*syscall.Stat_t).Uid; owner != nobody || st.Mode().Perm() != 0o600 {
+				t.Errorf("uid %d, mode %s", owner, st.Mode())
+			}
+			f, err := os.Open(filepath.Join(dir, c.pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if h, err := ReadHead(f); err != nil || len(h.Threads) != 1 {
+				t.Errorf("%+v, %v", h, err)
+			}
+		})
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "open", "elsewhere")); err == nil {
+		t.Error("a link was followed")
+	}
+}
+
+// TestKernelSocketBeforeIsNamed: what cannot be honoured is said.
+func TestKernelSocketBeforeIsNamed(t *testing.T) {
+	before, err := readSysctl(patternFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := writeSysctl(patternFile, before); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := writeSysctl(patternFile, "@/run/another.sock"); err != nil {
+		t.Fatal(err)
+	}
+	p := newTried(t, FormSocket)
+	var said bytes.Buffer
+	p.log = slog.New(slog.NewTextHandler(&said, nil))
+	p.serving(t)
+	if !strings.Contains(said.String(), "crashes of no container end without a core") || !strings.Contains(said.String(), "@/run/another.sock") {
+		t.Errorf("it says %q", said.String())
 	}
 }

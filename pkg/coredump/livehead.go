@@ -13,7 +13,6 @@ import (
 
 const (
 	ntFpregset = 2
-	ntPrpsinfo = 3
 	// maxMaps bounds the mappings of a process that is read while it lives; a core has at most as many segments.
 	maxMaps = 65_000
 )

@@ -1,6 +1,7 @@
 package coredump
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -25,11 +26,11 @@ func (r *Record) describe(d *procDir, h *Head) {
 		}
 		return strings.ToValidUTF8(string(b), "�")
 	}
-	r.Comm = strings.TrimSuffix(text("comm"), "\n")
+	r.Comm = cmp.Or(strings.TrimSuffix(text("comm"), "\n"), h.Comm) // of one that was killed meanwhile, procfs knows nothing
 	r.Cmdline = strings.Split(strings.TrimSuffix(text("cmdline"), "\x00"), "\x00")
 	r.Status, r.Limits, r.Maps = text("status"), text("limits"), text("maps")
 	r.Exe, r.Cwd = d.link("exe"), d.link("cwd")
-	r.NSPid = lastNumber(r.Status, "NSpid:")
+	r.NSPid = cmp.Or(lastNumber(r.Status, "NSpid:"), h.Pid)
 	r.EnvNames = envNames(text("environ"))
 	r.readThreads(d, h)
 	r.readFiles(d, text)

@@ -80,6 +80,10 @@ type Pattern struct {
 	limit string
 }
 
+// Honours reports whether crashes of no container can go where a pattern says while it is replaced. A socket's cannot:
+// it would take the daemon for the process that crashed.
+func Honours(pattern string) bool { return !strings.HasPrefix(pattern, "@") }
+
 // takePattern points kernel.core_pattern at our socket, where somebody listens already. What it was before is written
 // beside the socket first, so that RestorePattern works after a kill. A pattern of a dead daemon is replaced.
 func (s *Service) takePattern(form string) (*Pattern, error) {

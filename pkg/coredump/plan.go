@@ -129,14 +129,17 @@ func (h *Head) body(absent func(from, to uint64) uint64) iter.Seq[Run] {
 			}
 		}
 		for _, s := range bySize {
-			for at, n := s.Start, uint64(0); at < s.dumpedEnd(); at += n {
-				if n = min(window, s.dumpedEnd()-at); seen[at] {
+			for at := s.Start; at < s.dumpedEnd(); {
+				r := Run{at, min(at+window, s.dumpedEnd())}
+				at = r.End
+				if seen[r.Start] {
 					continue
 				}
 				if !h.fromFile(Run{s.Start, s.End}) {
-					n = max(n, untilSeen(seen, at, absent(at, s.dumpedEnd()))-at)
+					r.End = max(r.End, untilSeen(seen, r.Start, absent(r.Start, s.dumpedEnd())))
+					at = r.End
 				}
-				if !yield(Run{at, at + n}) {
+				if !yield(r) {
 					return
 				}
 			}

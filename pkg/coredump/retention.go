@@ -97,11 +97,11 @@ func (s *Store) weigh(r *Record) error {
 	return s.prune(r.Container.Tenant, r.ID, 0)
 }
 
-// makeRoom removes a tenant's oldest dumps until the volume has room, or none is left.
-func (s *Store) makeRoom(tenant triton.Tenant) error {
+// makeRoom removes a tenant's oldest dumps until the volume has free bytes, or none is left.
+func (s *Store) makeRoom(tenant triton.Tenant, free uint64) error {
 	s.shelf.mu.Lock()
 	defer s.shelf.mu.Unlock()
-	return s.prune(tenant, "", s.minFree)
+	return s.prune(tenant, "", free)
 }
 
 // Prune removes what has become too old, and the files that no dump has any more. It is to be called now and then.
@@ -191,17 +191,25 @@ func (s *Store) reserve() error {
 	return nil
 }
 
-// insist calls write, and once more with the reserve's room if the volume is full.
-func (s *Store) insist(write func() error) error {
+// insist calls write, and if the volume is full once more with the reserve's room, and then with that of the tenant's
+// oldest dumps.
+func (s *Store) insist(tenant triton.Tenant, write func() error) error {
 	err := write()
-	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+	if !full(err) {
 		return err
 	}
-	if gone := os.Remove(filepath.Join(s.dir, reserveFile)); gone != nil {
-		return err
+	if gone := os.Remove(filepath.Join(s.dir, reserveFile)); gone == nil {
+		if err = write(); !full(err) {
+			return err
+		}
+	}
+	if gone := s.makeRoom(tenant, max(s.minFree, reserveSize)); gone != nil {
+		return errors.Join(err, gone)
 	}
 	return write()
 }
+
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // sizeOf is what a dump's files take on disk.
 func sizeOf(dir string) uint64 {

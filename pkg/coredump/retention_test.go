@@ -279,14 +279,22 @@ func TestKernelAFullVolumeTakesARecord(t *testing.T) {
 		t.Errorf("kept %q", got)
 	}
 	fill(t, filepath.Join(dir, "full2"))
-	r := &Record{ID: "00000000000f", Container: triton.ContainerKey{Tenant: "acme", ID: "c"}}
+	newer := put(t, s, "acme", 2, "", 0) // in the place of the oldest
+	if got := dumpsOf(t, s, "acme"); !slices.Equal(got, []string{newer}) {
+		t.Errorf("kept %q, want %q", got, newer)
+	}
+	fill(t, filepath.Join(dir, "full3"))
+	r := &Record{ID: "00000000000f", Container: triton.ContainerKey{Tenant: "other", ID: "c"}}
 	if _, err := s.begin(r); err == nil {
 		err = s.save(r)
 		if err == nil {
-			t.Error("a record on a volume without room")
+			t.Error("a record on a volume without room, and without a dump of the tenant's")
 		}
 	}
-	if err := s.makeRoom("acme"); err != nil {
+	if got := dumpsOf(t, s, "acme"); !slices.Equal(got, []string{newer}) {
+		t.Errorf("another tenant's dump took the place of %q: %q are left", newer, got)
+	}
+	if err := s.makeRoom("acme", 1); err != nil {
 		t.Error(err)
 	}
 }

@@ -71,6 +71,8 @@ const (
 	handshakeBound = 10 * time.Second
 	// retryPause spaces the attempts to reach the keeper.
 	retryPause = 200 * time.Millisecond
+	// drainTime is how long is waited for crashes that are on their way to a socket that is about to be closed.
+	drainTime = 50 * time.Millisecond
 	// pruneEvery is how often is looked for dumps that have become too old; those that are too many go when one comes.
 	pruneEvery = 10 * time.Minute
 	// logLines is how much of a container's output a record has.
@@ -119,6 +121,8 @@ func (s *Service) Counts() Counts { return s.counts.read() }
 type taken struct {
 	keeper *shim.Keeper
 	ln     *net.UnixListener
+	served chan struct{} // closed when nobody accepts any more
+	ended  bool
 }
 
 // Take points kernel.core_pattern at the keeper's socket; Run then serves it. It returns what was changed.
@@ -145,8 +149,12 @@ func (s *Service) point(ctx context.Context) error {
 			return errors.Join(err, keeper.DropCores(ctx), ln.Close(), keeper.Close())
 		}
 	}
-	s.now = &taken{keeper, ln}
+	s.now = &taken{keeper: keeper, ln: ln}
 	s.log.Info("core dumps are taken", "form", form, "socket", s.cfg.Socket, "previous", s.pattern.Previous)
+	if !Honours(s.pattern.Previous) {
+		s.log.Warn("crashes of no container end without a core: the previous core_pattern names a socket, which only the kernel may use",
+			"previous", s.pattern.Previous)
+	}
 	return nil
 }
 
@@ -160,13 +168,14 @@ func (s *Service) Run(ctx context.Context) error {
 	age := time.NewTicker(pruneEvery)
 	defer age.Stop()
 	work.Go(func() { s.pruneAt(ctx, age.C) })
-	for ctx.Err() == nil {
+	var before *taken                      // whose keeper is gone
+	for ctx.Err() == nil || s.now != nil { // what Take made is given back in any case
 		if s.now == nil {
 			if err := s.point(ctx); err != nil {
 				s.log.Error("core dumps are not taken", "err", err)
 				if errors.Is(err, ErrTaken) || errors.Is(err, ErrOldKernel) || errors.Is(err, ErrNoHelper) {
 					<-ctx.Done()
-					return ctx.Err()
+					break
 				}
 				pause(ctx, retryPause)
 				continue
@@ -174,15 +183,42 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		t := s.now
 		s.now = nil
-		s.accept(ctx, t.keeper, t.ln, s.pattern, &work)
-		if ctx.Err() != nil { // give back before the socket goes: no crash may meet a dead one
-			if err := errors.Join(s.pattern.Restore(), t.keeper.DropCores(context.WithoutCancel(ctx))); err != nil {
+		t.served = make(chan struct{})
+		go func() { defer close(t.served); s.accept(ctx, t.ln, s.pattern, &work) }()
+		before.end()
+		if err := t.keeper.Gone(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("watch the keeper", "err", err)
+		}
+		if before = t; ctx.Err() != nil { // give back before the socket goes: no crash may meet a dead one
+			err := s.pattern.Restore()
+			t.end()
+			if err = errors.Join(err, t.keeper.DropCores(context.WithoutCancel(ctx))); err != nil {
 				s.log.Error("core dumps not given back", "err", err)
 			}
 		}
 		t.keeper.Close()
 	}
+	if before != nil && !before.ended { // without a keeper at the end
+		if err := s.pattern.Restore(); err != nil {
+			s.log.Error("core dumps not given back", "err", err)
+		}
+		before.end()
+	}
 	return ctx.Err()
+}
+
+// end takes the crashes that have come to a socket which no keeper has any more, or which no pattern names, and closes it.
+func (t *taken) end() {
+	if t == nil || t.ended {
+		return
+	}
+	t.ended = true
+	// A deadline that is over would end the accepting before the queue is empty.
+	if err := t.ln.SetDeadline(time.Now().Add(drainTime)); err != nil {
+		t.ln.Close() // which ends it, too
+	}
+	<-t.served
+	t.ln.Close()
 }
 
 // pruneAt removes what has become too old at each tick, until ctx is done.
@@ -229,22 +265,12 @@ func (s *Service) listen(ctx context.Context) (*shim.Keeper, *net.UnixListener, 
 	return k, ln, nil
 }
 
-// accept takes crashes until ctx is done or the keeper is gone.
-func (s *Service) accept(ctx context.Context, k *shim.Keeper, ln *net.UnixListener, pattern *Pattern, work *sync.WaitGroup) {
-	watch, cancel := context.WithCancel(ctx)
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	defer cancel()
-	watching.Go(func() {
-		if err := k.Gone(watch); err != nil && watch.Err() == nil {
-			s.log.Error("watch the keeper", "err", err)
-		}
-		ln.Close()
-	})
+// accept takes crashes until the socket's deadline is over.
+func (s *Service) accept(ctx context.Context, ln *net.UnixListener, pattern *Pattern, work *sync.WaitGroup) {
 	for {
 		conn, err := ln.AcceptUnix()
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
+			if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 				return
 			}
 			s.log.Error("accept a core", "err", err)

@@ -106,7 +106,7 @@ func (s *Store) begin(r *Record) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	err = s.insist(func() error {
+	err = s.insist(r.Container.Tenant, func() error {
 		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func (s *Store) save(r *Record) error {
 	if err != nil {
 		return fmt.Errorf("encode dump record: %w", err)
 	}
-	return s.insist(func() error {
+	return s.insist(r.Container.Tenant, func() error {
 		return durable.WriteFile(filepath.Join(dir, recordFile), func(w io.Writer) error {
 			_, err := w.Write(b)
 			return err

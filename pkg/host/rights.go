@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func rights(context.Context, Config) []Finding {
+func rights(_ context.Context, cfg Config) []Finding {
 	const group = "rights"
 	var notRoot error
 	if os.Geteuid() != 0 {
@@ -21,7 +21,7 @@ func rights(context.Context, Config) []Finding {
 	fs = append(fs, capabilities()...)
 	_, err := os.Stat("/proc/sys/kernel/seccomp/actions_avail")
 	fs = append(fs, grade(group, "seccomp", err, "containers get a filter of system calls", Fallback, "containers run without a filter"))
-	return append(fs, lsmOfHost(), corePattern())
+	return append(fs, lsmOfHost(), corePattern(cfg.Running))
 }
 
 // wanted capabilities, by what is done without one.
@@ -72,8 +72,8 @@ func lsmOfHost() Finding {
 	return f
 }
 
-// corePattern tells who gets core dumps today.
-func corePattern() Finding {
+// corePattern tells who gets core dumps today. While a daemon runs it is the daemon's.
+func corePattern(running bool) Finding {
 	const group, name = "rights", "core dumps"
 	b, err := os.ReadFile("/proc/sys/kernel/core_pattern")
 	if err == nil {
@@ -82,5 +82,10 @@ func corePattern() Finding {
 	if err != nil {
 		return Finding{group, name, Fallback, fmt.Sprintf("kernel.core_pattern cannot be set (%v): deaths without a dump", errors.Unwrap(err))}
 	}
-	return Finding{group, name, OK, fmt.Sprintf("kernel.core_pattern may be set, it is %q", strings.TrimSpace(string(b)))}
+	pattern := strings.TrimSpace(string(b))
+	if strings.HasPrefix(pattern, "@") && !running {
+		return Finding{group, name, Fallback, fmt.Sprintf("kernel.core_pattern is %q: that socket gets no crashes of no container while a daemon "+
+			"takes core dumps; they end without a core", pattern)}
+	}
+	return Finding{group, name, OK, fmt.Sprintf("kernel.core_pattern may be set, it is %q", pattern)}
 }

@@ -107,8 +107,11 @@ func (n *Node) CoreSaved(r coredump.Record) {
 }
 
 // CoreAnalysed tells those who follow events of a dump, and the record of the death of which it is, once its stacks were
-// read or could not be.
+// read or could not be. Of a dump that is for operators the tenant learns that there is one, and not where it crashed.
 func (n *Node) CoreAnalysed(r coredump.Record) {
+	if r.OperatorOnly {
+		r.Analysis = &coredump.Analysis{}
+	}
 	c, err := n.get(r.Container)
 	if err != nil {
 		c = nil // removed meanwhile

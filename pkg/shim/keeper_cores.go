@@ -43,7 +43,9 @@ func (c *coreSocket) open(path string) (*os.File, error) {
 	if c.file != nil {
 		return nil, conflict("core dumps are taken at %s", c.path)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	// Made beside it and put in its place: there is no moment at which a crash finds no socket, or a dead one.
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("stale core socket: %w", err)
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -52,10 +54,13 @@ func (c *coreSocket) open(path string) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), path)
 	old := unix.Umask(0o177)
-	err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	err = unix.Bind(fd, &unix.SockaddrUnix{Name: fresh})
 	unix.Umask(old)
 	if err == nil {
 		err = unix.Listen(fd, coresBacklog)
+	}
+	if err == nil {
+		err = os.Rename(fresh, path)
 	}
 	if err != nil {
 		f.Close()
