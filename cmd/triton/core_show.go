@@ -38,6 +38,7 @@ type dump struct {
 		Comm          string
 		PC, SP        uint64
 		Syscall, Call string
+		Calls         []triton.Call
 	}
 	Modules []struct {
 		Path       string
@@ -68,16 +69,12 @@ func showCore(ctx context.Context, c *client, args []string, out io.Writer) erro
 	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
 		return usageError("cores show [-json] DUMP")
 	}
-	if *raw {
-		var v any
-		if err := c.get(ctx, wire.CorePath(fs.Arg(0), ""), &v); err != nil {
-			return err
-		}
-		return encodeIndented(out, v)
-	}
 	var raws json.RawMessage
 	if err := c.get(ctx, wire.CorePath(fs.Arg(0), ""), &raws); err != nil {
 		return err
+	}
+	if *raw {
+		return encodeIndented(out, raws) // as it came: numbers that are read and written again lose digits
 	}
 	var d dump
 	if err := json.Unmarshal(raws, &d); err != nil {
@@ -115,6 +112,7 @@ func (d *dump) print(out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	d.printCalls(out)
 	fmt.Fprintf(out, "\nlimits:\n%s\n", strings.TrimSuffix(d.Limits, "\n"))
 	fmt.Fprintf(out, "\nenvironment (names): %s\n", oneLine(strings.Join(d.EnvNames, " ")))
 	lines := d.Log[max(0, len(d.Log)-shownLines):]
@@ -156,6 +154,22 @@ func (d *dump) printHead(w io.Writer) {
 	}
 	for _, m := range d.Missing {
 		row("not known", "%s", m)
+	}
+}
+
+// printCalls prints what the threads asked of the kernel before, the crashed one first.
+func (d *dump) printCalls(out io.Writer) {
+	title := "\nlast system calls:"
+	for _, t := range d.Threads[:min(len(d.Threads), shownRows)] {
+		if len(t.Calls) == 0 {
+			continue
+		}
+		if title != "" {
+			fmt.Fprintln(out, title)
+			title = ""
+		}
+		fmt.Fprintf(out, "thread %d, %s\n", t.TID, oneLine(t.Comm))
+		printCalls(out, t.Calls)
 	}
 }
 

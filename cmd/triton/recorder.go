@@ -46,9 +46,13 @@ func printRecordings(out io.Writer, threads []triton.Recording) {
 			fmt.Fprintf(out, ", ended %s", t.Ended.Local().Format("15:04:05.000000"))
 		}
 		fmt.Fprintln(out)
-		for j := range t.Calls {
-			fmt.Fprintln(out, "  "+callLine(&t.Calls[j]))
-		}
+		printCalls(out, t.Calls)
+	}
+}
+
+func printCalls(out io.Writer, calls []triton.Call) {
+	for i := range calls {
+		fmt.Fprintln(out, "  "+callLine(&calls[i]))
 	}
 }
 

@@ -30,7 +30,7 @@ func (d *daemon) openCores() (err error) {
 	d.cores, err = coredump.New(coredump.Config{
 		Dir: filepath.Join(d.cfg.DataRoot, "cores"), Socket: coreSocket(d.cfg), Form: d.cfg.CoreCapture,
 		Helper: filepath.Join(filepath.Dir(d.cfg.ShimPath), "triton-core"), Keeper: d.runtime.Keeper,
-		Find: d.node.CrashSubject, Log: d.node.LastLines, LastMinute: d.node.LastMinute, Saved: d.node.CoreSaved,
+		Find: d.node.CrashSubject, Log: d.node.LastLines, LastMinute: d.node.LastMinute, LastCalls: d.node.LastCalls, Saved: d.node.CoreSaved,
 		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), MinFree: uint64(d.cfg.MinFree), Keep: keep,
 		Analyze: d.analyze, Group: groupOf, Count: d.countCrash, Analysed: d.node.CoreAnalysed,
 		Logger: d.log.With("part", "cores"), Now: time.Now,

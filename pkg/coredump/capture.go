@@ -52,7 +52,7 @@ func (c *capture) run(ctx context.Context, src stream) error {
 		r.Modules = modules(h, m)
 		r.Place = place(h.Threads[0].Regs.PC, r.Modules)
 	}
-	r.describe(c.proc, h)
+	r.describe(c.proc, h, c.lastCalls(r))
 	r.explain()
 	r.Telemetry = c.cfg.LastMinute(r.Container)
 	if r.Log, err = c.cfg.Log(ctx, r.Container, logLines); err != nil {

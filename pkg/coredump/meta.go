@@ -9,16 +9,30 @@ import (
 	"strings"
 
 	"github.com/tritond/triton/pkg/telemetry"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // Bounds of what is listed of a process.
 const (
 	maxThreads = 4096
 	maxFDs     = 4096
+	// recordedThreads bounds the threads whose last system calls a record has: some 20 KB each, as JSON.
+	recordedThreads = 32
 )
 
-// describe reads what procfs says of a held process. What fails is named in r.Missing.
-func (r *Record) describe(d *procDir, h *Head) {
+// lastCalls are those of a record's process by thread, by the threads' ids in the daemon's namespace.
+func (s *Service) lastCalls(r *Record) map[int][]triton.Call {
+	calls := map[int][]triton.Call{}
+	for _, thread := range s.cfg.LastCalls(r.Container, r.Pid) {
+		if thread.Ended.IsZero() || calls[thread.Tid] == nil { // not those of an earlier thread with that id
+			calls[thread.Tid] = thread.Calls
+		}
+	}
+	return calls
+}
+
+// describe reads what procfs says of a held process. What fails is named in r.Missing. calls are lastCalls'.
+func (r *Record) describe(d *procDir, h *Head, calls map[int][]triton.Call) {
 	text := func(name string) string {
 		b, err := d.read(name)
 		if err != nil {
@@ -32,7 +46,7 @@ func (r *Record) describe(d *procDir, h *Head) {
 	r.Exe, r.Cwd = d.link("exe"), d.link("cwd")
 	r.NSPid = cmp.Or(lastNumber(r.Status, "NSpid:"), h.Pid)
 	r.EnvNames = envNames(text("environ"))
-	r.readThreads(d, h)
+	r.readThreads(d, h, calls)
 	r.readFiles(d, text)
 }
 
@@ -73,11 +87,15 @@ func envNames(environ string) []string {
 }
 
 // readThreads joins the notes' threads, which carry the ids of the container's namespace, with procfs's.
-func (r *Record) readThreads(d *procDir, h *Head) {
-	type live struct{ comm, syscall string }
+func (r *Record) readThreads(d *procDir, h *Head, calls map[int][]triton.Call) {
+	type live struct {
+		comm, syscall string
+		calls         []triton.Call
+	}
 	byTID := map[int]live{}
 	for _, host := range d.list("task", maxThreads) {
-		if _, err := strconv.Atoi(host); err != nil {
+		tid, err := strconv.Atoi(host)
+		if err != nil {
 			continue
 		}
 		dir := "task/" + host + "/"
@@ -88,13 +106,17 @@ func (r *Record) readThreads(d *procDir, h *Head) {
 		comm, _ := d.read(dir + "comm")
 		call, _ := d.read(dir + "syscall")
 		byTID[lastNumber(string(status), "NSpid:")] = live{
-			strings.ToValidUTF8(strings.TrimSpace(string(comm)), "�"), strings.TrimSpace(string(call)),
+			strings.ToValidUTF8(strings.TrimSpace(string(comm)), "�"), strings.TrimSpace(string(call)), calls[tid],
 		}
 	}
-	for _, t := range h.Threads {
+	for i, t := range h.Threads {
 		l := byTID[t.TID]
+		if i >= recordedThreads {
+			l.calls = nil
+		}
 		r.Threads = append(r.Threads, Thread{
 			TID: t.TID, Comm: l.comm, Syscall: l.syscall, Call: callName(l.syscall), PC: t.Regs.PC, SP: t.Regs.SP, Regs: slices.Clone(t.Regs.All[:]),
+			Calls: l.calls,
 		})
 	}
 }

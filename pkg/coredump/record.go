@@ -86,6 +86,8 @@ type Thread struct {
 	Syscall string   `json:"syscall,omitempty"` // /proc/PID/task/TID/syscall: number, arguments, sp, pc; or "running"
 	Call    string   `json:"call,omitempty"`    // the name of that system call: "read"
 	Regs    []uint64 `json:"regs"`              // struct user_regs_struct
+	// Calls are the flight recorder's of the thread, oldest first; of the first recordedThreads threads.
+	Calls []triton.Call `json:"calls,omitempty"`
 }
 
 // OpenFile is a descriptor.

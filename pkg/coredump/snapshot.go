@@ -16,6 +16,7 @@ import (
 
 	"github.com/tritond/triton/pkg/durable"
 	"github.com/tritond/triton/pkg/telemetry"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // KindSnapshot is the Kind of dumps of processes that went on living.
@@ -135,11 +136,13 @@ func (c *capture) snapshot(ctx context.Context, maxPause time.Duration) error {
 	}
 	var h *Head
 	var mini bytes.Buffer
+	var calls map[int][]triton.Call
 	r.Pause, err = whileHalted(c.proc, c.peer.pid, c.cfg.Now, func(halted *halted) error {
 		until := c.cfg.Now().Add(maxPause)
 		if h, err = c.headOf(halted, parseMarks(string(smaps))); err != nil {
 			return err
 		}
+		calls = c.lastCalls(r)
 		if err := commitTo(&mini, h, m, h.mini()); err != nil || body == nil {
 			return err
 		}
@@ -152,7 +155,7 @@ func (c *capture) snapshot(ctx context.Context, maxPause time.Duration) error {
 	if err != nil {
 		return err
 	}
-	return c.finishSnapshot(ctx, h, m, mini.Bytes(), body != nil)
+	return c.finishSnapshot(ctx, h, m, calls, mini.Bytes(), body != nil)
 }
 
 // headOf reads what a core has beside the memory of a process that stands.
@@ -189,7 +192,7 @@ func (c *capture) headOf(halted *halted, k marks) (*Head, error) {
 }
 
 // finishSnapshot writes all but the body, and describes the process, which goes on.
-func (c *capture) finishSnapshot(ctx context.Context, h *Head, m *memory, mini []byte, body bool) error {
+func (c *capture) finishSnapshot(ctx context.Context, h *Head, m *memory, calls map[int][]triton.Call, mini []byte, body bool) error {
 	r := c.record
 	for name, b := range map[string][]byte{miniFile: mini, headFile: h.encode()} {
 		err := durable.WriteFile(filepath.Join(c.dir, name), func(w io.Writer) error {
@@ -210,7 +213,7 @@ func (c *capture) finishSnapshot(ctx context.Context, h *Head, m *memory, mini [
 			r.Body = BodyTruncated
 		}
 	}
-	r.describe(c.proc, h)
+	r.describe(c.proc, h, calls)
 	for i, t := range h.Threads {
 		r.Threads[i].Call, r.Threads[i].Syscall = interrupted(t.Regs), "" // what it does now is not what it did
 	}

@@ -65,10 +65,21 @@ type lastMinute struct {
 // lastMinute reads it; call it while the container is still watched. Without a flight recorder there are no threads.
 func (n *Node) lastMinute(c *container) lastMinute {
 	last := lastMinute{samples: n.cfg.Telemetry.Newest(c.key, deathSeconds)}
-	all, err := n.cfg.Probes.Recordings(c.key)
-	if err != nil && !errdefs.IsFailedPrecondition(err) {
-		n.log.Error("flight recorder not read", "container", c.key, "err", err)
-	}
-	last.threads, _ = youngest(all, death.MaxThreads)
+	last.threads, _ = youngest(n.recordings(c.key), death.MaxThreads)
 	return last
+}
+
+// recordings reads the flight recorder for a record that does without if there is none.
+func (n *Node) recordings(key triton.ContainerKey) []triton.Recording {
+	all, err := n.cfg.Probes.Recordings(key)
+	if err != nil && !errdefs.IsFailedPrecondition(err) {
+		n.log.Error("flight recorder not read", "container", key, "err", err)
+	}
+	return all
+}
+
+// LastCalls returns what the threads of a container's process asked of the kernel last; pid is its id in the daemon's
+// namespace. Without a flight recorder there are none.
+func (n *Node) LastCalls(key triton.ContainerKey, pid int) []triton.Recording {
+	return slices.DeleteFunc(n.recordings(key), func(r triton.Recording) bool { return r.Pid != pid })
 }

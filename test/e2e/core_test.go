@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/test/images"
 )
 
@@ -30,9 +31,10 @@ type coreRecord struct {
 	Log                         []string
 	Missing                     []string
 	Threads                     []struct {
-		TID  int
-		PC   uint64
-		Call string
+		TID   int
+		PC    uint64
+		Call  string
+		Calls []triton.Call
 	}
 	Modules []struct{ Path, BuildID string }
 	Sockets []struct{ Proto, Local, Peer, State string }
@@ -193,11 +195,19 @@ func TestCoreRecordTellsOfTheProcess(t *testing.T) {
 	name := u.name(t)
 	u.fails(t, 139, "", "run", "--name", name, "--ulimit", "nofile=777:777", images.Programs, "crash", "sockets")
 	r := u.onlyCore(t, name)
-	sockets, calls, modules := fmt.Sprint(r.Sockets), fmt.Sprint(r.Threads), fmt.Sprint(r.Modules)
+	sockets, calls, modules := fmt.Sprint(r.Sockets), "", fmt.Sprint(r.Modules)
+	for _, thread := range r.Threads {
+		calls += thread.Call + " "
+	}
 	matches(t, "sockets", sockets, `\{tcp 127\.0\.0\.1:7070 0\.0\.0\.0:0 listening\}`)
 	matches(t, "sockets", sockets, `\{tcp 127\.0\.0\.1:\d+ 127\.0\.0\.1:7070 established\}`)
 	matches(t, "sockets", sockets, `\{unix  inode \d+ established\}`)
-	matches(t, "threads", calls, `(pause|futex)\}.*(pause|futex)\}`)
+	matches(t, "threads", calls, `(pause|futex).*(pause|futex)`)
+	var last []string
+	for _, c := range r.Threads[0].Calls {
+		last = append(last, c.Text)
+	}
+	matches(t, "last calls of the thread that crashed", strings.Join(last, "\n"), `(?s)socket\(AF_INET, .*\nbind\(.*\nlisten\(\d+, 1\)\nconnect\(.*\nsocketpair\(AF_UNIX, `)
 	matches(t, "modules", modules, `/crash [0-9a-f]{40}\}`)
 	matches(t, "limits", r.Limits, `Max open files +777 +777`)
 	if len(r.Missing) > 0 {
@@ -207,7 +217,7 @@ func TestCoreRecordTellsOfTheProcess(t *testing.T) {
 		return strings.Contains(u.onlyCore(t, name).Death.Reason, r.ID)
 	})
 	out := u.triton(t, "cores", "show", r.ID)
-	for _, want := range []string{"Max open files", "established", "THREAD", "SIGSEGV, code 1, address 0x10", r.Death.Reason} {
+	for _, want := range []string{"Max open files", "established", "THREAD", "SIGSEGV, code 1, address 0x10", "last system calls:", "socketpair(AF_UNIX, ", r.Death.Reason} {
 		if !strings.Contains(out, want) {
 			t.Errorf("triton cores show has no %q:\n%s", want, out)
 		}

@@ -50,6 +50,9 @@ func TestSnapshotOfWhatGoesOn(t *testing.T) {
 		if len(r.Threads) != 3 || len(r.Missing) > 0 || r.Threads[0].Call != "pause" {
 			t.Errorf("threads %+v, missing %q", r.Threads, r.Missing)
 		}
+		if calls := r.Threads[0].Calls; len(calls) == 0 || calls[len(calls)-1].Text != "pause()" {
+			t.Errorf("the first thread's last calls are %+v, want a pause at the end", calls)
+		}
 		core := filepath.Join(t.TempDir(), "core")
 		kind := "-mini=false"
 		if len(flags) > 0 {
