@@ -178,7 +178,7 @@ func endpointRules(at string) ruleTable {
 	const operational = "operational data: docker ignores it in a request"
 	return ruleTable{
 		at + "IPAMConfig.IPv4Address":  {kind: mapped},
-		at + "IPAMConfig.IPv6Address":  {kind: refused, why: "containers have IPv4 only"},
+		at + "IPAMConfig.IPv6Address":  {kind: mapped},
 		at + "IPAMConfig.LinkLocalIPs": {kind: refused},
 		at + "Links":                   {kind: mapped},
 		at + "Aliases":                 {kind: mapped},

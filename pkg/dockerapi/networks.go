@@ -86,8 +86,8 @@ func builtInEndpoint(c *triton.Container, name string) *network.EndpointSettings
 // memberEndpoint is the place in a network that the container has joined.
 func memberEndpoint(c *triton.Container, m *triton.Membership) *network.EndpointSettings {
 	ep := &network.EndpointSettings{Links: m.Links, Aliases: m.Aliases, GwPriority: m.Priority, NetworkID: m.Network, DriverOpts: endpointOptions(m)}
-	if m.Address.IsValid() {
-		ep.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: m.Address}
+	if m.Address.IsValid() || m.Address6.IsValid() {
+		ep.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: m.Address, IPv6Address: m.Address6}
 	}
 	if m.Network == triton.ModeBridge {
 		ep.NetworkID = networkID(m.Network)
@@ -106,6 +106,9 @@ func memberEndpoint(c *triton.Container, m *triton.Membership) *network.Endpoint
 		}
 		ep.EndpointID = endpointID(c, m.Network)
 		ep.IPAddress, ep.IPPrefixLen, ep.Gateway = att.Address.Addr(), att.Address.Bits(), att.Gateway
+		if att.Address6.IsValid() {
+			ep.GlobalIPv6Address, ep.GlobalIPv6PrefixLen, ep.IPv6Gateway = att.Address6.Addr(), att.Address6.Bits(), att.Gateway6
+		}
 		if mac, err := net.ParseMAC(att.MAC); err == nil {
 			ep.MacAddress = network.HardwareAddr(mac)
 		}
@@ -117,10 +120,11 @@ func memberEndpoint(c *triton.Container, m *triton.Membership) *network.Endpoint
 func networksKey(c *triton.Container) string {
 	var b strings.Builder
 	for _, m := range c.Networks {
-		fmt.Fprintf(&b, "%s %s %v %v %s %s %d %s %v\n", m.Network, m.Name, m.Aliases, m.Links, m.Address, m.MAC, m.Priority, m.Interface, m.Sysctls)
+		fmt.Fprintf(&b, "%s %s %v %v %s %s %s %d %s %v\n", m.Network, m.Name, m.Aliases, m.Links, m.Address, m.Address6, m.MAC, m.Priority,
+			m.Interface, m.Sysctls)
 	}
 	for _, a := range c.Attached {
-		fmt.Fprintf(&b, "%s %s %s %s\n", a.Network, a.Address, a.Gateway, a.MAC)
+		fmt.Fprintf(&b, "%s %s %s %s %s %s\n", a.Network, a.Address, a.Gateway, a.Address6, a.Gateway6, a.MAC)
 	}
 	return b.String()
 }
@@ -187,7 +191,11 @@ func userNetworkOf(n *triton.NetworkInfo) network.Network {
 		IPAM:     network.IPAM{Driver: "default", Options: map[string]string{}},
 		Internal: n.Spec.Internal, Attachable: n.Spec.Attachable, Options: n.Spec.Options, Labels: n.Spec.Labels,
 	}
-	out.IPAM.Config = []network.IPAMConfig{{Subnet: n.Spec.Subnet, IPRange: n.Spec.IPRange, Gateway: n.Spec.Gateway, AuxAddress: n.Spec.Aux}}
+	out.IPAM.Config = []network.IPAMConfig{ipamConfigOf(&n.Spec.Pool)}
+	if n.Spec.IPv6 != nil {
+		out.EnableIPv6 = true
+		out.IPAM.Config = append(out.IPAM.Config, ipamConfigOf(n.Spec.IPv6))
+	}
 	if out.Options == nil {
 		out.Options = map[string]string{}
 	}
@@ -195,6 +203,10 @@ func userNetworkOf(n *triton.NetworkInfo) network.Network {
 		out.Labels = map[string]string{}
 	}
 	return out
+}
+
+func ipamConfigOf(p *triton.Pool) network.IPAMConfig {
+	return network.IPAMConfig{Subnet: p.Subnet, IPRange: p.IPRange, Gateway: p.Gateway, AuxAddress: p.Aux}
 }
 
 // networksOf are all networks that a tenant can see: those that there always are first.
@@ -335,6 +347,9 @@ func (s *Server) inspectNetwork(ctx context.Context, c *call) error {
 			r := network.EndpointResource{Name: ctr.Name, EndpointID: ep.EndpointID, MacAddress: ep.MacAddress}
 			if ep.IPAddress.IsValid() {
 				r.IPv4Address = netip.PrefixFrom(ep.IPAddress, ep.IPPrefixLen)
+			}
+			if ep.GlobalIPv6Address.IsValid() {
+				r.IPv6Address = netip.PrefixFrom(ep.GlobalIPv6Address, ep.GlobalIPv6PrefixLen)
 			}
 			inside[ctr.Key.ID] = r
 		}

@@ -29,8 +29,8 @@ func networkRules() ruleTable {
 		at + "AuxiliaryAddresses": {kind: mapped},
 		"Driver":                  {kind: refused, also: []string{`"bridge"`, `"default"`}, why: "bridge is"},
 		"Scope":                   {kind: refused, also: []string{`"local"`}, why: "networks are those of one machine"},
-		"EnableIPv4":              {kind: refused, also: []string{"true"}},
-		"EnableIPv6":              {kind: refused, why: "containers have IPv4 only"},
+		"EnableIPv4":              {kind: refused, also: []string{"true"}, why: "every network has IPv4"},
+		"EnableIPv6":              {kind: mapped},
 		"IPAM.Driver":             {kind: refused, also: []string{`"default"`}},
 		"IPAM.Options":            {kind: refused},
 		"Ingress":                 {kind: refused},
@@ -102,7 +102,10 @@ func networkSpec(req *network.CreateRequest) (triton.NetworkSpec, error) {
 		return spec, invalid("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", req.Name)
 	}
 	if req.EnableIPv4 != nil && !*req.EnableIPv4 {
-		return spec, invalid("EnableIPv4: false is not supported by this version of triton: containers have IPv4 only")
+		return spec, invalid("EnableIPv4: false is not supported by this version of triton: every network has IPv4")
+	}
+	if req.EnableIPv6 != nil && *req.EnableIPv6 {
+		spec.IPv6 = &triton.Pool{}
 	}
 	if req.IPAM != nil {
 		if err := mapIPAM(&spec, req.IPAM.Config); err != nil {
@@ -112,28 +115,45 @@ func networkSpec(req *network.CreateRequest) (triton.NetworkSpec, error) {
 	return spec, mapNetworkOptions(&spec, req.Options)
 }
 
+// mapIPAM reads at most one subnet of each family.
 func mapIPAM(spec *triton.NetworkSpec, configs []network.IPAMConfig) error {
-	if len(configs) == 0 {
-		return nil
-	}
-	if len(configs) > 1 {
-		return invalid("IPAM.Config: more than one subnet is not supported by this version of triton")
-	}
-	cfg := configs[0]
-	if !cfg.Subnet.IsValid() {
-		if cfg.IPRange.IsValid() || cfg.Gateway.IsValid() || len(cfg.AuxAddress) > 0 {
-			return invalid("invalid network config:\ninvalid subnet: invalid CIDR block notation")
+	for i := range configs {
+		cfg := &configs[i]
+		if !cfg.Subnet.IsValid() {
+			if cfg.IPRange.IsValid() || cfg.Gateway.IsValid() || len(cfg.AuxAddress) > 0 {
+				return invalid("invalid network config:\ninvalid subnet: invalid CIDR block notation")
+			}
+			continue
 		}
-		return nil
+		pool := &spec.Pool
+		if cfg.Subnet.Addr().Is6() {
+			if pool = spec.IPv6; pool == nil {
+				return invalid("invalid network config:\nIPv6 subnet %s: IPv6 is not enabled for the network", cfg.Subnet)
+			}
+		}
+		if pool.Chosen {
+			return invalid("IPAM.Config: more than one subnet of a family is not supported by this version of triton")
+		}
+		if err := checkIPAM(cfg); err != nil {
+			return err
+		}
+		*pool = triton.Pool{Subnet: cfg.Subnet, IPRange: cfg.IPRange, Gateway: cfg.Gateway, Aux: cfg.AuxAddress, Chosen: true}
 	}
-	const shortest, longest = 8, 29 // a /30 has no address for a container but one
+	return nil
+}
+
+func checkIPAM(cfg *network.IPAMConfig) error {
+	shortest, longest := 8, 29 // a /30 has no address for a container but one
+	if cfg.Subnet.Addr().Is6() {
+		shortest, longest = 16, 125
+	}
 	switch {
-	case !cfg.Subnet.Addr().Is4():
-		return invalid("IPAM.Config.Subnet: %s: only IPv4 is supported by this version of triton", cfg.Subnet)
 	case cfg.Subnet.Masked() != cfg.Subnet:
 		return invalid("invalid network config:\ninvalid subnet %s: it should be %s", cfg.Subnet, cfg.Subnet.Masked())
 	case cfg.Subnet.Bits() < shortest || cfg.Subnet.Bits() > longest:
 		return invalid("IPAM.Config.Subnet: %s: lengths of %d to %d are supported by this version of triton", cfg.Subnet, shortest, longest)
+	case cfg.Subnet.Addr().Is6() && !cfg.Subnet.Addr().IsGlobalUnicast() || cfg.Subnet.Addr().Is4In6():
+		return invalid("IPAM.Config.Subnet: %s: containers need addresses that are unique: neither link-local, multicast nor IPv4 ones", cfg.Subnet)
 	case cfg.IPRange.IsValid() && (cfg.IPRange.Bits() < cfg.Subnet.Bits() || !cfg.Subnet.Contains(cfg.IPRange.Addr())):
 		return invalid("invalid network config:\ninvalid ip-range %s: parent subnet %s doesn't contain ip-range", cfg.IPRange, cfg.Subnet)
 	case cfg.Gateway.IsValid() && !cfg.Subnet.Contains(cfg.Gateway):
@@ -144,8 +164,6 @@ func mapIPAM(spec *triton.NetworkSpec, configs []network.IPAMConfig) error {
 			return invalid("invalid network config:\ninvalid auxiliary address %s: parent subnet %s doesn't contain this address", name, cfg.Subnet)
 		}
 	}
-	spec.Chosen = true
-	spec.Subnet, spec.IPRange, spec.Gateway, spec.Aux = cfg.Subnet, cfg.IPRange, cfg.Gateway, cfg.AuxAddress
 	return nil
 }
 
@@ -283,13 +301,17 @@ func membershipOf(ref string, ep *network.EndpointSettings) (triton.Membership, 
 		if m.Address.IsValid() && !m.Address.Is4() {
 			return m, invalid("invalid IPv4 address: %s", m.Address)
 		}
+		m.Address6 = ep.IPAMConfig.IPv6Address
+		if m.Address6.IsValid() && (m.Address6.Unmap().Is4() || m.Address6.Zone() != "") {
+			return m, invalid("invalid IPv6 address: %s", m.Address6)
+		}
 	}
 	if err := mapEndpointOptions(&m, ep.DriverOpts); err != nil {
 		return m, err
 	}
 	if ref == triton.ModeBridge {
 		switch {
-		case m.Address.IsValid():
+		case m.Address.IsValid() || m.Address6.IsValid():
 			return m, invalid("invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only")
 		case len(m.Aliases) > 0:
 			return m, invalid("invalid config for network bridge: invalid endpoint settings:\n" +

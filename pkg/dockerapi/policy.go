@@ -163,22 +163,26 @@ func admitExec(t triton.Tenant, s *triton.ExecSpec) error {
 	return d.err(t)
 }
 
-// privateRanges are the addresses that nobody on the internet has (RFC 1918, RFC 6598).
+// privateRanges are the addresses that nobody on the internet has (RFC 1918, RFC 6598, RFC 4193).
 var privateRanges = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fc00::/7"),
 }
 
 // admitNetwork refuses a tenant a subnet of foreign addresses: the host gets a route to each subnet, so that what the host
 // and all other containers send there would come to the tenant.
 func admitNetwork(t triton.Tenant, s *triton.NetworkSpec) error {
-	if ownsHost(t) || !s.Subnet.IsValid() {
+	if ownsHost(t) {
 		return nil
 	}
-	private := slices.ContainsFunc(privateRanges, func(p netip.Prefix) bool {
-		return p.Bits() <= s.Subnet.Bits() && p.Contains(s.Subnet.Addr())
-	})
+	subnets := []netip.Prefix{s.Subnet}
+	if s.IPv6 != nil {
+		subnets = append(subnets, s.IPv6.Subnet)
+	}
 	var d denials
-	d.deny(!private, "IPAM.Config.Subnet %s, which is not within 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10", s.Subnet)
+	for _, subnet := range subnets {
+		private := slices.ContainsFunc(privateRanges, func(p netip.Prefix) bool { return p.Bits() <= subnet.Bits() && p.Contains(subnet.Addr()) })
+		d.deny(subnet.IsValid() && !private, "IPAM.Config.Subnet %s, which is not within 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 or fc00::/7", subnet)
+	}
 	return d.err(t)
 }

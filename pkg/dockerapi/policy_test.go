@@ -116,8 +116,9 @@ func TestTenantIsRefusedForeignSubnets(t *testing.T) {
 	for subnet, want := range map[string]int{
 		"8.8.8.0/24": 403, "172.0.0.0/8": 403, "11.0.0.0/16": 403, "127.0.0.0/24": 403, "169.254.0.0/16": 403,
 		"10.9.0.0/24": 201, "172.31.0.0/16": 201, "192.168.7.0/24": 201, "100.64.1.0/24": 201,
+		"2001:db8::/64": 403, "2000::/16": 403, "fd00:9::/64": 201,
 	} {
-		body := `{"Name":"n","IPAM":{"Config":[{"Subnet":"` + subnet + `"}]}}`
+		body := `{"Name":"n","EnableIPv6":true,"IPAM":{"Config":[{"Subnet":"` + subnet + `"}]}}`
 		if r := s.do(t, "POST", "/networks/create", body, "X-Tenant", "acme"); r.status != want {
 			t.Errorf("%s: got %d %s, want %d", subnet, r.status, r.body, want)
 		}
@@ -140,11 +141,11 @@ func TestEverySpecFieldIsJudged(t *testing.T) {
 			"CpusetCPUs CpusetMems PidsLimit BlkioWeight",
 		reflect.TypeFor[triton.Mount](): "Type Source Target ReadOnly Propagation NonRecursive ReadOnlyTop ReadOnlyAll CreateSource Options Bind Asked " +
 			"Anonymous NoCopy Subpath Volume Inherited Declared",
-		reflect.TypeFor[triton.Membership](): "Network Name Aliases Links Address MAC Priority Interface Sysctls",
-		reflect.TypeFor[triton.VolumeSpec](): "Options Labels",
-		reflect.TypeFor[triton.ExecSpec]():   "Argv Env WorkingDir User TTY Privileged Stdin Stdout Stderr DetachKeys ConsoleSize",
-		reflect.TypeFor[triton.NetworkSpec](): "Name Subnet IPRange Gateway Aux Chosen MTU Internal Attachable NoICC NoMasquerade HostIP " +
-			"Options Labels",
+		reflect.TypeFor[triton.Membership]():  "Network Name Aliases Links Address Address6 MAC Priority Interface Sysctls",
+		reflect.TypeFor[triton.VolumeSpec]():  "Options Labels",
+		reflect.TypeFor[triton.ExecSpec]():    "Argv Env WorkingDir User TTY Privileged Stdin Stdout Stderr DetachKeys ConsoleSize",
+		reflect.TypeFor[triton.NetworkSpec](): "Name Pool IPv6 MTU Internal Attachable NoICC NoMasquerade HostIP Options Labels",
+		reflect.TypeFor[triton.Pool]():        "Subnet IPRange Gateway Aux Chosen",
 	}
 	for typ, names := range judged {
 		known := strings.Fields(names)

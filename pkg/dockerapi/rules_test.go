@@ -100,7 +100,7 @@ var examples = map[string]string{
 	"Shell": `["bash","-c"]`, "Healthcheck.Test": `["CMD","t"]`, "Healthcheck.Interval": `1000000`, "Healthcheck.Timeout": `1000000`,
 	"Healthcheck.StartPeriod": `1000000`, "Healthcheck.StartInterval": `1000000`, "Healthcheck.Retries": `2`,
 	"HostConfig.Init": `true`, "HostConfig.RestartPolicy.Name": `"unless-stopped"`, "HostConfig.RestartPolicy.MaximumRetryCount": `3,"Name":"on-failure"`,
-	"NetworkingConfig.EndpointsConfig{}": `{"IPAMConfig":{"IPv4Address":"10.1.1.1"},"Links":["db:d"],"Aliases":["a"],"GwPriority":3,"MacAddress":"02:00:00:00:00:01",` +
+	"NetworkingConfig.EndpointsConfig{}": `{"IPAMConfig":{"IPv4Address":"10.1.1.1","IPv6Address":"fd00::9"},"Links":["db:d"],"Aliases":["a"],"GwPriority":3,"MacAddress":"02:00:00:00:00:01",` +
 		`"DriverOpts":{"com.docker.network.endpoint.ifname":"lan0"}}`,
 	"HostConfig.Devices[]":           `{"PathOnHost":"/dev/a","PathInContainer":"/dev/b","CgroupPermissions":"r"}`,
 	"HostConfig.BlkioWeightDevice[]": `{"Path":"/dev/a","Weight":20}`, "HostConfig.BlkioDeviceReadBps[]": `{"Path":"/dev/a","Rate":1}`,
@@ -271,6 +271,8 @@ func TestCreateBody(t *testing.T) {
 		{"peer and name", `{"Image":"i","Hostname":"h","HostConfig":{"NetworkMode":"container:a"}}`, "conflicting options: hostname and the network mode"},
 		{"endpoint", `{"Image":"i","NetworkingConfig":{"EndpointsConfig":{"default":{"Aliases":["x"]}}}}`,
 			"invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped alias is supported only for containers in user defined networks"},
+		{"IPv6 address on the bridge", `{"Image":"i","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv6Address":"fd00::9"}}}}}`,
+			"invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"},
 		{"address on the bridge", `{"Image":"i","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv4Address":"10.0.0.9"}}}}}`,
 			"invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"},
 		{"options of an endpoint", `{"Image":"i","NetworkingConfig":{"EndpointsConfig":{"foo":{"DriverOpts":{"a":"b"}}}}}`,

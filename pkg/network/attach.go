@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -19,7 +18,8 @@ import (
 // AttachRequest says how a container is to take part in a user's network.
 type AttachRequest struct {
 	Network   string     // id
-	Address   netip.Addr // zero: any
+	Address   netip.Addr // IPv4; zero: any
+	Address6  netip.Addr // zero: any where the network has IPv6
 	MAC       string     // "": derived from the address
 	Interface string     // in the container
 	Sysctls   []string   // of the interface: net.ipv4.conf.IFNAME.forwarding=1, with that word for its name
@@ -38,19 +38,18 @@ func (n *Network) Attach(ctx context.Context, key triton.ContainerKey, ep triton
 	if err != nil {
 		return triton.Attachment{}, err
 	}
-	addr, err := n.takeAddress(ctx, s, req.Address)
-	if err != nil {
+	att := triton.Attachment{Network: req.Network, MAC: req.MAC, HostLink: newLinkName(), Interface: req.Interface}
+	if err := n.takeAddresses(ctx, s, &att, req); err != nil {
 		return triton.Attachment{}, err
-	}
-	att := triton.Attachment{
-		Network: req.Network, Address: netip.PrefixFrom(addr, s.spec.Subnet.Bits()), MAC: req.MAC,
-		HostLink: newLinkName(), Interface: req.Interface,
 	}
 	if !s.spec.Internal {
 		att.Gateway = s.spec.Gateway
+		if s.spec.IPv6 != nil {
+			att.Gateway6 = s.spec.IPv6.Gateway
+		}
 	}
 	if att.MAC == "" {
-		att.MAC = hardwareAddr(addr).String()
+		att.MAC = hardwareAddr(att.Address.Addr()).String()
 	}
 	err = n.joinSegment(s, ep, att)
 	if err == nil {
@@ -62,11 +61,40 @@ func (n *Network) Attach(ctx context.Context, key triton.ContainerKey, ep triton
 	return att, nil
 }
 
+// takeAddresses takes an address of each family that the network has, or none.
+func (n *Network) takeAddresses(ctx context.Context, s *segment, att *triton.Attachment, req AttachRequest) error {
+	addr, err := n.takeAddress(ctx, s.addrs, req.Address)
+	if err != nil {
+		return err
+	}
+	att.Address = netip.PrefixFrom(addr, s.spec.Subnet.Bits())
+	switch {
+	case s.addrs6 != nil:
+		if addr, err = n.takeAddress(ctx, s.addrs6, req.Address6); err == nil {
+			att.Address6 = netip.PrefixFrom(addr, s.spec.IPv6.Subnet.Bits())
+		}
+	case req.Address6.IsValid():
+		err = fmt.Errorf("address %s: the network has no IPv6: %w", req.Address6, errdefs.ErrInvalidArgument)
+	}
+	if err != nil {
+		s.addrs.put(att.Address.Addr())
+	}
+	return err
+}
+
+// putAddresses gives back what takeAddresses took.
+func (s *segment) putAddresses(att triton.Attachment) {
+	s.addrs.put(att.Address.Addr())
+	if s.addrs6 != nil && att.Address6.IsValid() {
+		s.addrs6.put(att.Address6.Addr())
+	}
+}
+
 // takeAddress waits a moment for a certain address that is in use.
-func (n *Network) takeAddress(ctx context.Context, s *segment, want netip.Addr) (netip.Addr, error) {
+func (n *Network) takeAddress(ctx context.Context, from addresses, want netip.Addr) (netip.Addr, error) {
 	deadline := time.Now().Add(addressPatience)
 	for {
-		addr, err := s.addrs.take(want)
+		addr, err := from.take(want)
 		if !errdefs.IsAlreadyExists(err) || time.Now().After(deadline) {
 			return addr, err
 		}
@@ -78,22 +106,21 @@ func (n *Network) takeAddress(ctx context.Context, s *segment, want netip.Addr) 
 	}
 }
 
-// asEndpoint is the part of an attachment that an Endpoint has as well.
-func asEndpoint(att triton.Attachment) triton.Endpoint {
-	return triton.Endpoint{HostLink: att.HostLink, Address: att.Address.String(), MAC: att.MAC}
-}
-
 func (n *Network) joinSegment(s *segment, ep triton.Endpoint, att triton.Attachment) error {
 	ns, err := os.Open(ep.NetNS)
 	if err != nil {
 		return fmt.Errorf("open the namespace of slot %d: %w", ep.Slot, err)
 	}
 	defer ns.Close()
-	if err := n.allow(asEndpoint(att)); err != nil {
+	m, err := memberOfAttachment(att)
+	if err != nil {
+		return err
+	}
+	if err := n.rules.add(m); err != nil {
 		return err
 	}
 	n.keepLink(att)
-	if err := s.bridge.connect(n.host, ns, asEndpoint(att), att.Interface); err != nil {
+	if err := s.bridge.connect(n.host, ns, m, att.Interface); err != nil {
 		return err
 	}
 	if s.spec.NoICC {
@@ -101,7 +128,11 @@ func (n *Network) joinSegment(s *segment, ep triton.Endpoint, att triton.Attachm
 			return err
 		}
 	}
-	if err := s.bridge.address(ns, asEndpoint(att), att.Interface); err != nil {
+	addrs := []netip.Prefix{att.Address}
+	if att.Address6.IsValid() {
+		addrs = append(addrs, att.Address6)
+	}
+	if err := address(ns, att.HostLink, att.Interface, netip.Addr{}, addrs...); err != nil {
 		return err
 	}
 	return s.bridge.sync(n.host, att.HostLink)
@@ -135,6 +166,12 @@ func (n *Network) KeepAttachment(att triton.Attachment) error {
 	if _, err := s.addrs.take(att.Address.Addr()); err != nil {
 		return fmt.Errorf("keep address %s: %w", att.Address, err)
 	}
+	if s.addrs6 != nil && att.Address6.IsValid() {
+		if _, err := s.addrs6.take(att.Address6.Addr()); err != nil {
+			s.addrs.put(att.Address.Addr())
+			return fmt.Errorf("keep address %s: %w", att.Address6, err)
+		}
+	}
 	n.keepLink(att)
 	return nil
 }
@@ -160,7 +197,7 @@ func (n *Network) Detach(ctx context.Context, att triton.Attachment) error {
 		return err // the address stays taken: it may still be answered for
 	}
 	if s, serr := n.segmentOf(att.Network); serr == nil {
-		s.addrs.put(att.Address.Addr())
+		s.putAddresses(att)
 	}
 	n.segs.Lock()
 	defer n.segs.Unlock()
@@ -188,8 +225,9 @@ func (n *Network) Strip(ctx context.Context, ep triton.Endpoint) (triton.Endpoin
 	return ep, nil
 }
 
-// SetGateway makes a container's default route lead to gateway, or nowhere where that is the zero Addr.
-func (n *Network) SetGateway(ctx context.Context, ep triton.Endpoint, gateway netip.Addr) error {
+// SetGateway makes a container's default routes lead to the gateways of IPv4 and of IPv6, or nowhere where one is the zero
+// Addr.
+func (n *Network) SetGateway(ctx context.Context, ep triton.Endpoint, gateway, gateway6 netip.Addr) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -204,16 +242,31 @@ func (n *Network) SetGateway(ctx context.Context, ep triton.Endpoint, gateway ne
 			return fmt.Errorf("open netlink: %w", err)
 		}
 		defer h.Close()
-		all := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
-		if !gateway.IsValid() {
-			if err := h.RouteDel(&netlink.Route{Dst: all}); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("remove the default route of slot %d: %w", ep.Slot, err)
+		for all, to := range map[netip.Addr]netip.Addr{anyIPv4: gateway, anyIPv6: gateway6} {
+			if err := setDefaultRoute(h, netip.PrefixFrom(all, 0), to); err != nil {
+				return fmt.Errorf("default route of slot %d: %w", ep.Slot, err)
 			}
-			return nil
-		}
-		if err := h.RouteReplace(&netlink.Route{Dst: all, Gw: gateway.AsSlice()}); err != nil {
-			return fmt.Errorf("set the default route of slot %d: %w", ep.Slot, err)
 		}
 		return nil
 	})
+}
+
+// setDefaultRoute replaces the route to all, which is 0.0.0.0/0 or ::/0.
+func setDefaultRoute(h *netlink.Handle, all netip.Prefix, to netip.Addr) error {
+	if to.IsValid() {
+		if err := h.RouteReplace(&netlink.Route{Dst: toIPNet(all), Gw: to.AsSlice()}); err != nil {
+			return fmt.Errorf("lead it to %s: %w", to, err)
+		}
+		return nil
+	}
+	err := h.RouteDel(&netlink.Route{Dst: toIPNet(all)})
+	for _, none := range []error{unix.ESRCH, unix.ENOENT, unix.EOPNOTSUPP} { // of IPv4, of IPv6, of a kernel without IPv6
+		if errors.Is(err, none) {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("remove it: %w", err)
+	}
+	return nil
 }

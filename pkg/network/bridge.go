@@ -33,6 +33,8 @@ type bridge struct {
 	mtu     int
 	made    bool // by this process, not adopted
 
+	gateway6 netip.Prefix // zero: the network has IPv4 alone
+
 	ports     int // how many containers are on the bridge itself; the others are on leaves
 	leaves    leaves
 	leafOwner string // alias of leaves
@@ -94,11 +96,14 @@ func (b *bridge) up(h *netlink.Handle) error {
 		return err
 	}
 	b.index = link.Attrs().Index
-	if err := b.ensureAddress(h, link); err != nil {
+	if err := b.ensureAddress(h, link, netlink.FAMILY_V4, b.gateway); err != nil {
 		return err
 	}
-	// Containers have IPv4 only for now: without this the bridge and all its ports would talk IPv6 among themselves.
-	if err := writeSysctlIfPresent("ipv6/conf/"+b.name+"/disable_ipv6", "1"); err != nil {
+	if b.gateway6.IsValid() {
+		if err := errors.Join(enableIPv6(b.name), b.ensureAddress(h, link, netlink.FAMILY_V6, b.gateway6)); err != nil {
+			return err
+		}
+	} else if err := writeSysctlIfPresent(ip6Conf(b.name, "disable_ipv6"), "1"); err != nil { // or the host would talk IPv6 with containers
 		return err
 	}
 	// The host reaches published ports by 127.0.0.1 too: packets from there may leave by this bridge. The switch is the
@@ -142,12 +147,7 @@ func (b *bridge) checkOverlap(h *netlink.Handle, subnet netip.Prefix) error {
 		return fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		ip, ok := netip.AddrFromSlice(a.IP.To4())
-		if !ok || a.Label == b.name {
-			continue
-		}
-		ones, _ := a.Mask.Size()
-		if p := netip.PrefixFrom(ip, ones); p.Overlaps(subnet) {
+		if p, ok := fromIPNet(a.IPNet); ok && a.Label != b.name && p.Overlaps(subnet) {
 			return fmt.Errorf("subnet %s overlaps %s of interface %s: %w", subnet, p, a.Label, errdefs.ErrFailedPrecondition)
 		}
 	}
@@ -188,23 +188,26 @@ func (b *bridge) ensure(h *netlink.Handle) (netlink.Link, error) {
 	return link, nil
 }
 
-// ensureAddress gives the bridge the gateway's address, and takes away that of a subnet it had before.
-func (b *bridge) ensureAddress(h *netlink.Handle, link netlink.Link) error {
-	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_V4) })
+// ensureAddress gives the bridge the gateway's address of a family, and takes away that of a subnet it had before.
+func (b *bridge) ensureAddress(h *netlink.Handle, link netlink.Link, family int, gateway netip.Prefix) error {
+	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(link, family) })
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", b.name, err)
 	}
-	want := toIPNet(b.gateway)
+	want := toAddr(gateway)
 	for _, a := range addrs {
-		if a.IPNet.String() == want.String() {
+		if a.IPNet.String() == want.IPNet.String() {
 			return nil
+		}
+		if a.IP.IsLinkLocalUnicast() && family == netlink.FAMILY_V6 {
+			continue // the kernel's own
 		}
 		if err := h.AddrDel(link, &a); err != nil {
 			return fmt.Errorf("remove %s from %s: %w", a.IPNet, b.name, err)
 		}
 	}
-	if err := h.AddrAdd(link, &netlink.Addr{IPNet: want}); err != nil {
-		return fmt.Errorf("give %s to %s: %w", want, b.name, err)
+	if err := h.AddrAdd(link, want); err != nil {
+		return fmt.Errorf("give %s to %s: %w", gateway, b.name, err)
 	}
 	return nil
 }
@@ -220,23 +223,71 @@ func (b *bridge) forward(h *netlink.Handle, instance string, log *slog.Logger) e
 	if err != nil {
 		return err
 	}
-	link, err := h.LinkByIndex(b.index)
+	alias, err := b.alias(h)
 	if err != nil {
-		return fmt.Errorf("look up bridge %s: %w", b.name, err)
+		return err
 	}
-	if _, recorded := decodeForwarding(aliasPrefix+instance, link.Attrs().Alias); !recorded {
+	if _, recorded := decodeForwarding(aliasPrefix+instance, alias); !recorded {
 		// The bridge itself is no part of what there was.
 		now.interfaces = slices.DeleteFunc(now.interfaces, func(name string) bool { return name == b.name })
-		alias, lost := now.encode(aliasPrefix + instance)
-		if len(lost) > 0 {
-			log.Warn("cannot record that interfaces forward by themselves; a purge will turn it off", "interfaces", lost)
-		}
-		if err := h.LinkSetAlias(link, alias); err != nil {
-			return fmt.Errorf("record sysctls in the alias of %s: %w", b.name, err)
+		if err := b.record(h, instance, now, log); err != nil {
+			return err
 		}
 	}
 	if now.ipForward == "0" {
 		return writeSysctl(ipForward, "1")
+	}
+	return nil
+}
+
+// forward6 turns IPv6 forwarding on, for the first network that needs it. What it was before is added to the record.
+func (b *bridge) forward6(h *netlink.Handle, instance string, log *slog.Logger) error {
+	unlock, err := lockForwarding()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := readForwarding6(h)
+	if err != nil || now == nil {
+		return err
+	}
+	alias, err := b.alias(h)
+	if err != nil {
+		return err
+	}
+	was, recorded := decodeForwarding(aliasPrefix+instance, alias)
+	if !recorded {
+		return fmt.Errorf("bridge %s has lost its record of sysctls: %w", b.name, errdefs.ErrFailedPrecondition)
+	}
+	if was.ip6 == nil {
+		was.ip6 = now
+		if err := b.record(h, instance, was, log); err != nil {
+			return err
+		}
+	}
+	return now.turnOn()
+}
+
+func (b *bridge) alias(h *netlink.Handle) (string, error) {
+	link, err := h.LinkByIndex(b.index)
+	if err != nil {
+		return "", fmt.Errorf("look up bridge %s: %w", b.name, err)
+	}
+	return link.Attrs().Alias, nil
+}
+
+// record writes f to the bridge's alias.
+func (b *bridge) record(h *netlink.Handle, instance string, f forwarding, log *slog.Logger) error {
+	alias, lost := f.encode(aliasPrefix + instance)
+	if len(lost) > 0 {
+		log.Warn("cannot record how interfaces forward by themselves; a purge will not restore it", "interfaces", lost)
+	}
+	link, err := h.LinkByIndex(b.index)
+	if err != nil {
+		return fmt.Errorf("look up bridge %s: %w", b.name, err)
+	}
+	if err := h.LinkSetAlias(link, alias); err != nil {
+		return fmt.Errorf("record sysctls in the alias of %s: %w", b.name, err)
 	}
 	return nil
 }
@@ -256,7 +307,7 @@ func (b *bridge) purge(h *netlink.Handle, instance string) error {
 		return err
 	}
 	defer unlock()
-	if was, recorded := decodeForwarding(aliasPrefix+instance, link.Attrs().Alias); recorded && was.ipForward == "0" {
+	if was, recorded := decodeForwarding(aliasPrefix+instance, link.Attrs().Alias); recorded && was.changed() {
 		if err := handOver(h, link, was); err != nil {
 			return err
 		}
@@ -278,7 +329,8 @@ func handOver(h *netlink.Handle, own netlink.Link, was forwarding) error {
 		if other.Attrs().Index == own.Attrs().Index || other.Type() != "bridge" || !strings.HasPrefix(owner, aliasPrefix) {
 			continue
 		}
-		alias, _ := was.encode(owner)
+		theirs, _ := decodeForwarding(owner, other.Attrs().Alias)
+		alias, _ := was.over(theirs).encode(owner)
 		if err := h.LinkSetAlias(other, alias); err != nil {
 			return fmt.Errorf("hand the record of sysctls to %s: %w", other.Attrs().Name, err)
 		}
@@ -316,4 +368,18 @@ func dump[T any](list func() ([]T, error)) ([]T, error) {
 
 func toIPNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// fromIPNet is the subnet that n is or lies in; false: n is nil.
+func fromIPNet(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	ip, ok := netip.AddrFromSlice(n.IP)
+	ones, bits := n.Mask.Size()
+	if bits == net.IPv4len*8 {
+		ip = ip.Unmap()
+	}
+	p := netip.PrefixFrom(ip, ones).Masked()
+	return p, ok && p.IsValid()
 }

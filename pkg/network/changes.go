@@ -26,8 +26,12 @@ func (n *Network) Changes() ([]Change, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up bridge %s: %w", b.name, err)
 	}
-	if was, ok := decodeForwarding(aliasPrefix+n.cfg.Instance, link.Attrs().Alias); ok && was.ipForward == "0" {
+	was, ok := decodeForwarding(aliasPrefix+n.cfg.Instance, link.Attrs().Alias)
+	if ok && was.ipForward == "0" {
 		cs = append(cs, Change{"sysctl", "net.ipv4.ip_forward=1, was 0"})
+	}
+	if ok && was.ip6 != nil { // since there was a network with IPv6
+		cs = append(cs, Change{"sysctl", "net.ipv6.conf.all.forwarding=1, was 0"})
 	}
 	return cs, nil
 }

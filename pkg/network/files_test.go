@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,12 +127,17 @@ func TestResolvKeepsWhatAContainerCanReach(t *testing.T) {
 func FuzzForwardingRecord(f *testing.F) {
 	f.Add("triton/x ip_forward=0 accept_redirects=1 forwarding=eth0")
 	f.Add("triton/x forwarding=../../x ip_forward=0 accept_redirects=")
+	f.Add("triton/x ip_forward=1 accept_redirects=1 ip6_forward=0 accept_ra=eth0 forwarding6=../lo")
 	f.Fuzz(func(t *testing.T, alias string) {
 		got, ok := decodeForwarding("triton/x", alias)
 		if !ok {
 			return
 		}
-		for _, name := range got.interfaces {
+		names := got.interfaces
+		if got.ip6 != nil {
+			names = slices.Concat(names, got.ip6.interfaces, got.ip6.acceptRA)
+		}
+		for _, name := range names {
 			if strings.Contains(name, "/") {
 				t.Errorf("interface %q leads elsewhere", name)
 			}

@@ -246,12 +246,7 @@ func (f *firewall) addPublished(c *nftables.Conn) error {
 	return nil
 }
 
-func isIPv4() []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
-	}
-}
+func isIPv4() []expr.Any { return isFamily(unix.NFPROTO_IPV4) }
 
 func loadDestination(reg uint32) []expr.Any {
 	return []expr.Any{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offsetDestination, Len: net.IPv4len}}

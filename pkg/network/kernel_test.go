@@ -247,7 +247,7 @@ func TestKernelSmallSubnetRunsOut(t *testing.T) {
 		eps = append(eps, take(t, n, Bridged))
 	}
 	_, err := n.Take(t.Context(), triton.ContainerKey{}, Bridged, User{}, "")
-	if !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "no free address in 172.30.9.0/29") {
+	if !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "no available IPv4 addresses") {
 		t.Fatalf("sixth: got %v, want that no address is free", err)
 	}
 	take(t, n, Isolated) // needs none

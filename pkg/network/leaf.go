@@ -166,7 +166,7 @@ func (b *bridge) makeLeaf(h *netlink.Handle, i int) error {
 		return fmt.Errorf("look up %s: %w", up, err)
 	}
 	for _, name := range []string{leaf.name, up, down} {
-		if err := writeSysctlIfPresent("ipv6/conf/"+name+"/disable_ipv6", "1"); err != nil {
+		if err := writeSysctlIfPresent(ip6Conf(name, "disable_ipv6"), "1"); err != nil {
 			return err
 		}
 	}

@@ -75,7 +75,7 @@ func TestKernelMoreContainersOnANetworkThanABridgeHasPorts(t *testing.T) {
 	setSysctl(t, "bridge/bridge-nf-call-iptables", "1")
 	start := time.Now()
 	n := open(t, testConfig(t, testSubnet))
-	key := segmentWith(t, n, triton.NetworkSpec{Name: "many", Subnet: netip.MustParsePrefix("172.31.0.0/16")})
+	key := segmentWith(t, n, triton.NetworkSpec{Name: "many", Pool: triton.Pool{Subnet: netip.MustParsePrefix("172.31.0.0/16")}})
 	n.segments[key.ID].bridge.ports = ports
 	all := make([]joined, many)
 	for i := range all {
@@ -104,7 +104,7 @@ func TestKernelMoreContainersOnANetworkThanABridgeHasPorts(t *testing.T) {
 
 func TestKernelContainersOfAnIsolatedNetworkReachTheHostAlone(t *testing.T) {
 	n := open(t, testConfig(t, testSubnet))
-	key := segmentWith(t, n, triton.NetworkSpec{Name: "apart", Subnet: netip.MustParsePrefix("172.31.0.0/16"), NoICC: true})
+	key := segmentWith(t, n, triton.NetworkSpec{Name: "apart", Pool: triton.Pool{Subnet: netip.MustParsePrefix("172.31.0.0/16")}, NoICC: true})
 	n.segments[key.ID].bridge.ports = 1
 	onRoot, a, b := join(t, n, key), join(t, n, key), join(t, n, key)
 	for _, from := range []joined{onRoot, a, b} {
@@ -122,11 +122,11 @@ func TestKernelContainersOfAnIsolatedNetworkReachTheHostAlone(t *testing.T) {
 func TestKernelNoWayLeadsThroughALeaf(t *testing.T) {
 	n := open(t, testConfig(t, testSubnet))
 	outside(t)
-	key := segmentWith(t, n, triton.NetworkSpec{Name: "leaf", Subnet: netip.MustParsePrefix("172.31.0.0/16")})
+	key := segmentWith(t, n, triton.NetworkSpec{Name: "leaf", Pool: triton.Pool{Subnet: netip.MustParsePrefix("172.31.0.0/16")}})
 	b := n.segments[key.ID].bridge
 	b.ports = 0
 	j := join(t, n, key)
-	if err := n.SetGateway(t.Context(), j.ep, b.gateway.Addr()); err != nil {
+	if err := n.SetGateway(t.Context(), j.ep, b.gateway.Addr(), netip.Addr{}); err != nil {
 		t.Fatal(err)
 	}
 	targets := []string{outsideAddr, uplinkAddr, b.gateway.Addr().String()}
@@ -160,7 +160,7 @@ func TestKernelNextDaemonTakesUpLeaves(t *testing.T) {
 	if err := n.Reconcile(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	spec := triton.NetworkSpec{Name: "many", Subnet: netip.MustParsePrefix("172.31.0.0/16")}
+	spec := triton.NetworkSpec{Name: "many", Pool: triton.Pool{Subnet: netip.MustParsePrefix("172.31.0.0/16")}}
 	key := segmentWith(t, n, spec)
 	n.bridge.ports, n.segments[key.ID].bridge.ports = 1, 1
 	x, y := take(t, n, Bridged), take(t, n, Bridged)

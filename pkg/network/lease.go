@@ -1,7 +1,6 @@
 package network
 
 import (
-	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -38,13 +37,12 @@ func Range(instance string, slot int) triton.IDRange {
 	return triton.IDRange{Base: rangeBase + (block*blockSlots+uint32(slot)%blockSlots)*rangeSize, Size: rangeSize}
 }
 
-// leases knows which slots and addresses are handed out. It does no I/O; it is safe for concurrent use.
+// leases knows which slots and addresses of the default network are handed out. It does no I/O; it is safe for concurrent use.
 type leases struct {
-	subnet netip.Prefix
+	*pool // its take and put are for containers that join the default network besides others: their slot holds no address
 
-	mu    sync.Mutex
+	mu    sync.Mutex // taken before the pool's
 	slots ring
-	hosts ring // index 0 is the first address after the gateway's
 	held  map[int]claim
 }
 
@@ -54,41 +52,26 @@ type claim struct {
 	addr netip.Addr
 }
 
-// reservedAddresses of a subnet: the network's, the gateway's, and the broadcast address.
-const reservedAddresses = 3
-
 func newLeases(subnet netip.Prefix) *leases {
-	return &leases{
-		subnet: subnet,
-		slots:  newRing(slots),
-		hosts:  newRing(1<<(32-subnet.Bits()) - reservedAddresses),
-		held:   map[int]claim{},
-	}
+	return &leases{pool: newPool(subnet, netip.Prefix{}, addressAt(subnet, 1)), slots: newRing(slots), held: map[int]claim{}}
 }
 
 // takeSlot hands out a slot, and an address where link is not empty. Errors are of kind ResourceExhausted.
 func (l *leases) takeSlot(link string) (int, netip.Addr, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if link == "" {
-		slot, ok := l.slots.take()
-		if !ok {
-			return 0, netip.Addr{}, fmt.Errorf("all %d namespace pairs are in use: %w", slots, errdefs.ErrResourceExhausted)
+	var addr netip.Addr
+	if link != "" {
+		var err error
+		if addr, err = l.take(netip.Addr{}); err != nil {
+			return 0, addr, err
 		}
-		l.held[slot] = claim{}
-		return slot, netip.Addr{}, nil
-	}
-	host, ok := l.hosts.take()
-	if !ok {
-		return 0, netip.Addr{}, fmt.Errorf("no free address in %s, all %d are in use: %w",
-			l.subnet, l.hosts.size, errdefs.ErrResourceExhausted)
 	}
 	slot, ok := l.slots.take()
 	if !ok {
-		l.hosts.put(host)
+		l.put(addr)
 		return 0, netip.Addr{}, fmt.Errorf("all %d namespace pairs are in use: %w", slots, errdefs.ErrResourceExhausted)
 	}
-	addr := addressAt(l.subnet, uint32(host)+2)
 	l.held[slot] = claim{link: link, addr: addr}
 	return slot, addr, nil
 }
@@ -101,7 +84,7 @@ func (l *leases) reserve(slot int, want claim) error {
 	if slot < 0 || slot >= slots {
 		return fmt.Errorf("slot %d: must be 0 to %d: %w", slot, slots-1, errdefs.ErrInvalidArgument)
 	}
-	host, inSubnet := l.hostIndex(want.addr)
+	inSubnet := l.has(want.addr)
 	var foreign error
 	if want.addr.IsValid() && !inSubnet {
 		foreign = fmt.Errorf("address %s is not one of subnet %s: %w", want.addr, l.subnet, errdefs.ErrInvalidArgument)
@@ -112,8 +95,10 @@ func (l *leases) reserve(slot int, want claim) error {
 		}
 		return fmt.Errorf("slot %d is in use by %s: %w", slot, got, errdefs.ErrAlreadyExists)
 	}
-	if inSubnet && !l.hosts.reserve(host) {
-		return fmt.Errorf("address %s is in use: %w", want.addr, errdefs.ErrAlreadyExists)
+	if inSubnet {
+		if _, err := l.take(want.addr); err != nil {
+			return fmt.Errorf("address %s is in use: %w", want.addr, errdefs.ErrAlreadyExists)
+		}
 	}
 	l.slots.reserve(slot)
 	l.held[slot] = want
@@ -138,9 +123,7 @@ func (l *leases) free(slot int) {
 	}
 	delete(l.held, slot)
 	l.slots.put(slot)
-	if host, ok := l.hostIndex(c.addr); ok {
-		l.hosts.put(host)
-	}
+	l.put(c.addr)
 }
 
 // strip gives back the address that a slot holds, and keeps the slot.
@@ -152,35 +135,7 @@ func (l *leases) strip(slot int) {
 		return
 	}
 	l.held[slot] = claim{}
-	if host, ok := l.hostIndex(c.addr); ok {
-		l.hosts.put(host)
-	}
-}
-
-// take and put are for containers that join the default network besides others: their slot holds no address.
-func (l *leases) take(want netip.Addr) (netip.Addr, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if want.IsValid() {
-		host, ok := l.hostIndex(want)
-		if !ok || !l.hosts.reserve(host) {
-			return want, fmt.Errorf("Address already in use%w", silent{errdefs.ErrAlreadyExists}) //nolint:staticcheck // docker's words
-		}
-		return want, nil
-	}
-	host, ok := l.hosts.take()
-	if !ok {
-		return want, fmt.Errorf("no free address in %s, all %d are in use: %w", l.subnet, l.hosts.size, errdefs.ErrResourceExhausted)
-	}
-	return addressAt(l.subnet, uint32(host)+2), nil
-}
-
-func (l *leases) put(a netip.Addr) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if host, ok := l.hostIndex(a); ok {
-		l.hosts.put(host)
-	}
+	l.put(c.addr)
 }
 
 // claims returns a copy of all that is handed out, by slot.
@@ -192,15 +147,6 @@ func (l *leases) claims() map[int]claim {
 		all[slot] = c
 	}
 	return all
-}
-
-// hostIndex is the place of addr in the hosts ring; false where addr is none that take could give.
-func (l *leases) hostIndex(addr netip.Addr) (int, bool) {
-	if !addr.Is4() || !l.subnet.Contains(addr) {
-		return 0, false
-	}
-	n := int(toUint32(addr)-toUint32(l.subnet.Addr())) - 2
-	return n, n >= 0 && n < l.hosts.size
 }
 
 func (c claim) String() string {
@@ -240,15 +186,3 @@ func (r *ring) reserve(n int) bool {
 }
 
 func (r *ring) put(n int) { delete(r.used, n) }
-
-// addressAt is the n-th address of subnet, 0 being the network's own.
-func addressAt(subnet netip.Prefix, n uint32) netip.Addr {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], toUint32(subnet.Masked().Addr())+n)
-	return netip.AddrFrom4(b)
-}
-
-func toUint32(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.BigEndian.Uint32(b[:])
-}

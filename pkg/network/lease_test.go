@@ -3,6 +3,7 @@ package network
 import (
 	"math"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -130,6 +131,48 @@ func TestPoolRunsOutOfAddresses(t *testing.T) {
 	full("taken again")
 }
 
+func TestPoolsOfBothFamilies(t *testing.T) {
+	for _, tc := range []struct {
+		subnet, part string
+		want         string // the first three, the gateway left out
+	}{
+		{"10.1.0.0/24", "", "10.1.0.2 10.1.0.3 10.1.0.4"},
+		{"10.1.0.0/24", "10.1.0.252/30", "10.1.0.252 10.1.0.253 10.1.0.254"},
+		{"fd00::/64", "", "fd00::2 fd00::3 fd00::4"},
+		{"fd00::/64", "fd00::ffff:ffff:ffff:fffd/127", "fd00::ffff:ffff:ffff:fffc fd00::ffff:ffff:ffff:fffd none"},
+		{"fd00::/125", "", "fd00::2 fd00::3 fd00::4"},
+		{"fd00::/16", "fd00:0:0:1::/64", "fd00:0:0:1:: fd00:0:0:1::1 fd00:0:0:1::2"},
+	} {
+		subnet, part := netip.MustParsePrefix(tc.subnet), netip.Prefix{}
+		if tc.part != "" {
+			part = netip.MustParsePrefix(tc.part)
+		}
+		p := newPool(subnet, part, addressAt(subnet, 1))
+		var got []string
+		for range 3 {
+			a, err := p.take(netip.Addr{})
+			if err != nil {
+				got = append(got, "none")
+				continue
+			}
+			got = append(got, a.String())
+		}
+		if all := strings.Join(got, " "); all != tc.want {
+			t.Errorf("%s of %s: got %s, want %s", tc.part, tc.subnet, all, tc.want)
+		}
+	}
+	last := netip.MustParsePrefix("fd00::/125")
+	p := newPool(last, netip.Prefix{}, addressAt(last, 1))
+	for range 6 {
+		if _, err := p.take(netip.Addr{}); err != nil {
+			t.Errorf("of six addresses: got %v", err)
+		}
+	}
+	if a, err := p.take(netip.Addr{}); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("a seventh: got %s (%v)", a, err)
+	}
+}
+
 func TestForwardingRecordFitsAnAlias(t *testing.T) {
 	f := forwarding{ipForward: "0", acceptRedirects: "1", interfaces: []string{"default", "eth0"}}
 	alias, lost := f.encode("triton/x")
@@ -147,6 +190,15 @@ func TestForwardingRecordFitsAnAlias(t *testing.T) {
 		if _, ok := decodeForwarding("triton/x", alias); ok {
 			t.Errorf("%q: got a record, want none", alias)
 		}
+	}
+	six := forwarding{ipForward: "1", acceptRedirects: "1", ip6: &forwarding6{interfaces: []string{"lo"}, acceptRA: []string{"eth0", "eth1"}}}
+	alias, _ = six.encode("triton/x")
+	if got, ok := decodeForwarding("triton/x", alias); !ok || !cmp.Equal(six, got, cmp.AllowUnexported(forwarding{}, forwarding6{})) {
+		t.Errorf("got %+v %v, want %+v", got, ok, six)
+	}
+	// The one instance that changed IPv4 and the one that changed IPv6 leave one record to whoever stays last.
+	if got := six.over(f); got.ipForward != "0" || got.ip6 != six.ip6 || !cmp.Equal(got.interfaces, f.interfaces) {
+		t.Errorf("both records: got %+v", got)
 	}
 	for len(f.interfaces) < 40 {
 		f.interfaces = append(f.interfaces, "averylongname01")

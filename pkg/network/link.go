@@ -33,8 +33,8 @@ func prepareNetNS(ns *os.File) error {
 		if err := writeSysctl("ipv4/ip_unprivileged_port_start", "0"); err != nil {
 			return err
 		}
-		// No IPv6 on interfaces that will come; the loopback interface has its own setting and keeps ::1.
-		if err := writeSysctlIfPresent("ipv6/conf/default/disable_ipv6", "1"); err != nil {
+		// No IPv6 on interfaces that will come, unless their network has it; the loopback interface has its own setting and keeps ::1.
+		if err := writeSysctlIfPresent(ip6Conf("default", "disable_ipv6"), "1"); err != nil {
 			return err
 		}
 		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -53,75 +53,93 @@ func prepareNetNS(ns *os.File) error {
 	})
 }
 
-// connect makes the veth pair of ep: one end on the bridge, the other as inside in ns, which stays down.
-func (b *bridge) connect(h *netlink.Handle, ns *os.File, ep triton.Endpoint, inside string) error {
-	mac, err := net.ParseMAC(ep.MAC)
-	if err != nil {
-		return fmt.Errorf("endpoint %s: %w", ep.HostLink, err)
-	}
+// connect makes the veth pair of m: one end on the bridge, the other as inside in ns, which stays down.
+func (b *bridge) connect(h *netlink.Handle, ns *os.File, m member, inside string) error {
 	on, err := b.place(h)
 	if err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = ep.HostLink, b.mtu, on, net.FlagUp
+	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = m.link, b.mtu, on, net.FlagUp
 	err = h.LinkAdd(&netlink.Veth{
 		LinkAttrs:        attrs,
 		PeerName:         inside,
-		PeerHardwareAddr: mac,
+		PeerHardwareAddr: m.mac[:],
 		PeerMTU:          uint32(b.mtu),
 		PeerNamespace:    netlink.NsFd(ns.Fd()),
 	})
 	if err != nil {
-		return fmt.Errorf("make link %s: %w", ep.HostLink, err)
+		return fmt.Errorf("make link %s: %w", m.link, err)
 	}
 	if on != b.index {
-		if err := stay(h, ep.HostLink, mac); err != nil {
+		if err := stay(h, m.link, m.mac[:]); err != nil {
 			return err
 		}
 	}
-	return writeSysctlIfPresent("ipv6/conf/"+ep.HostLink+"/disable_ipv6", "1")
+	// The port only bridges: without this the host would talk IPv6 by it, past the bridge.
+	return writeSysctlIfPresent(ip6Conf(m.link, "disable_ipv6"), "1")
 }
 
-// address sets the container's end up. The default route is set apart: a container may have several networks.
-func (b *bridge) address(ns *os.File, ep triton.Endpoint, inside string) error {
-	addr, err := netip.ParsePrefix(ep.Address)
-	if err != nil {
-		return fmt.Errorf("endpoint %s: %w", ep.HostLink, err)
-	}
+// address gives the container's end its addresses and sets it up. With a default route it leads to gateway, else that is set
+// apart: a container may have several networks.
+func address(ns *os.File, link, inside string, gateway netip.Addr, addrs ...netip.Prefix) error {
 	return inNetNS(ns, func() error {
 		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 		if err != nil {
 			return fmt.Errorf("open netlink: %w", err)
 		}
 		defer h.Close()
-		link, err := h.LinkByName(inside)
+		own, err := h.LinkByName(inside)
 		if err != nil {
-			return fmt.Errorf("look up %s of %s: %w", inside, ep.HostLink, err)
+			return fmt.Errorf("look up %s of %s: %w", inside, link, err)
 		}
-		if err := h.AddrReplace(link, &netlink.Addr{IPNet: toIPNet(addr)}); err != nil {
-			return fmt.Errorf("give %s to %s: %w", addr, ep.HostLink, err)
+		for _, addr := range addrs {
+			if addr.Addr().Is6() {
+				if err := enableIPv6(inside); err != nil {
+					return err
+				}
+			}
+			if err := h.AddrReplace(own, toAddr(addr)); err != nil {
+				return fmt.Errorf("give %s to %s: %w", addr, link, err)
+			}
 		}
-		if err := h.LinkSetUp(link); err != nil {
-			return fmt.Errorf("set %s of %s up: %w", inside, ep.HostLink, err)
+		if err := h.LinkSetUp(own); err != nil {
+			return fmt.Errorf("set %s of %s up: %w", inside, link, err)
 		}
-		if inside != containerLink || ep.Gateway == "" {
+		if !gateway.IsValid() {
 			return nil
 		}
-		gateway := b.gateway.Addr().AsSlice()
-		if err := h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway}); err != nil {
-			return fmt.Errorf("set the default route of %s: %w", ep.HostLink, err)
+		if err := h.RouteReplace(&netlink.Route{LinkIndex: own.Attrs().Index, Gw: gateway.AsSlice()}); err != nil {
+			return fmt.Errorf("set the default route of %s: %w", link, err)
 		}
 		return nil
 	})
 }
 
+// toAddr is an address as an interface gets it. Nobody else on a bridge has an address that was handed out, so that of IPv6
+// is used at once, without asking around for a second.
+func toAddr(p netip.Prefix) *netlink.Addr {
+	a := &netlink.Addr{IPNet: toIPNet(p)}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
+}
+
 // join connects ep and sets both ends up.
 func (b *bridge) join(h *netlink.Handle, ns *os.File, ep triton.Endpoint) error {
-	if err := b.connect(h, ns, ep, containerLink); err != nil {
+	m, err := memberOf(ep)
+	if err != nil {
 		return err
 	}
-	if err := b.address(ns, ep, containerLink); err != nil {
+	if err := b.connect(h, ns, m, containerLink); err != nil {
+		return err
+	}
+	var gateway netip.Addr
+	if ep.Gateway != "" {
+		gateway = b.gateway.Addr()
+	}
+	if err := address(ns, ep.HostLink, containerLink, gateway, netip.PrefixFrom(m.ip, b.gateway.Bits())); err != nil {
 		return err
 	}
 	return b.sync(h, ep.HostLink)

@@ -12,11 +12,11 @@ import (
 
 // Announcement is what a running container is called in a network, and what it may ask.
 type Announcement struct {
-	Container string // id
-	Network   string // id
-	Name      string // the network's
-	Address   netip.Addr
-	Names     []string          // the first answers the question for Address
+	Container string            // id
+	Network   string            // id
+	Name      string            // the network's
+	Addresses []netip.Addr      // at least one
+	Names     []string          // the first answers the question for Addresses
 	Links     map[string]string // what the container calls others: alias to name
 	Upstream  []netip.Addr      // its own choice of servers for other names; none: the host's
 	Internal  bool              // no name of others may be asked for by way of this network
@@ -38,9 +38,11 @@ func newNames(host func() []netip.AddrPort) *names {
 	}
 }
 
-// announce makes a's names known, instead of what its address was called before.
+// announce makes a's names known, instead of what its addresses were called before.
 func (n *names) announce(a Announcement) {
-	n.withdraw(a.Address)
+	for _, addr := range a.Addresses {
+		n.withdraw(addr)
+	}
 	a.Names = lower(a.Names)
 	links := make(map[string]string, len(a.Links))
 	for alias, name := range a.Links {
@@ -49,7 +51,9 @@ func (n *names) announce(a Announcement) {
 	a.Links = links
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.byClient[a.Address] = &a
+	for _, addr := range a.Addresses {
+		n.byClient[addr] = &a
+	}
 	n.byOwner[a.Container] = append(n.byOwner[a.Container], &a)
 	table := n.byName[a.Network]
 	if table == nil {
@@ -57,7 +61,7 @@ func (n *names) announce(a Announcement) {
 		n.byName[a.Network] = table
 	}
 	for _, name := range a.Names {
-		table[name] = append(table[name], a.Address)
+		table[name] = append(table[name], a.Addresses...)
 	}
 }
 
@@ -71,7 +75,7 @@ func lower(names []string) []string {
 	return out
 }
 
-// withdraw forgets what an address is called.
+// withdraw forgets what an address is called, and the others that were announced with it.
 func (n *names) withdraw(addr netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -79,14 +83,16 @@ func (n *names) withdraw(addr netip.Addr) {
 	if a == nil {
 		return
 	}
-	delete(n.byClient, addr)
+	for _, own := range a.Addresses {
+		delete(n.byClient, own)
+	}
 	n.byOwner[a.Container] = slices.DeleteFunc(n.byOwner[a.Container], func(o *Announcement) bool { return o == a })
 	if len(n.byOwner[a.Container]) == 0 {
 		delete(n.byOwner, a.Container)
 	}
 	table := n.byName[a.Network]
 	for _, name := range a.Names {
-		table[name] = slices.DeleteFunc(slices.Clone(table[name]), func(o netip.Addr) bool { return o == addr })
+		table[name] = slices.DeleteFunc(slices.Clone(table[name]), func(o netip.Addr) bool { return slices.Contains(a.Addresses, o) })
 		if len(table[name]) == 0 {
 			delete(table, name)
 		}
@@ -185,6 +191,6 @@ func (n *Network) hostServers() []netip.AddrPort {
 
 // Announce tells the resolver what a running container is called.
 func (n *Network) Announce(a Announcement, att triton.Attachment) {
-	a.Network, a.Address, a.Internal = att.Network, att.Address.Addr(), !att.Gateway.IsValid()
+	a.Network, a.Addresses, a.Internal = att.Network, att.Addresses(), !att.Gateway.IsValid()
 	n.names.announce(a)
 }

@@ -107,10 +107,10 @@ func Open(ctx context.Context, cfg Config) (*Network, error) {
 	}
 	n.names = newNames(n.hostServers)
 	n.bridge = newBridge(cfg, host)
-	n.rules = newFirewall(cfg.Instance, zone{bridge: n.bridge.name, subnet: cfg.Subnet})
+	n.rules = newFirewall(cfg.Instance, zone{bridge: n.bridge.name, subnets: []netip.Prefix{cfg.Subnet}})
 	n.segments[BridgeNetwork] = &segment{
 		id: BridgeNetwork, bridge: n.bridge, addrs: n.leases,
-		spec: triton.NetworkSpec{Name: BridgeNetwork, Subnet: cfg.Subnet, Gateway: n.bridge.gateway.Addr()},
+		spec: triton.NetworkSpec{Name: BridgeNetwork, Pool: triton.Pool{Subnet: cfg.Subnet, Gateway: n.bridge.gateway.Addr()}},
 	}
 	if err := n.setUp(); err != nil {
 		if n.bridge.made {
@@ -318,7 +318,7 @@ func (n *Network) make(ep triton.Endpoint) error {
 func (n *Network) allow(ep triton.Endpoint) error {
 	m, err := memberOf(ep)
 	if err != nil {
-		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		return err
 	}
 	return n.rules.add(m)
 }

@@ -21,15 +21,17 @@ const (
 	dropMAC       = "spoofed-mac"
 	dropIP        = "spoofed-ip"
 	dropARP       = "spoofed-arp"
+	dropND        = "spoofed-nd"
 	dropProtocol  = "other-protocol"
 )
 
 // Drops counts the packets that the instance's rules have dropped since its tables were first made.
 type Drops struct {
 	SpoofedMAC    uint64 // a container sent from a MAC that is not its own
-	SpoofedIP     uint64 // its own MAC, but another IPv4 address
+	SpoofedIP     uint64 // its own MAC, but another address; or IPv6 where it has none
 	SpoofedARP    uint64 // an ARP message that claims another address
-	OtherProtocol uint64 // neither IPv4 nor ARP
+	SpoofedND     uint64 // a message of neighbour discovery that claims another address, or to come from a router
+	OtherProtocol uint64 // neither IP nor ARP
 	RoutedIn      uint64 // to a container's address, routed from elsewhere
 	CrossBridge   uint64 // to a container of another network or instance
 	ForwardIn     uint64 // forwarded to a container, but no answer to anything it sent
@@ -224,6 +226,7 @@ func (f *firewall) drops() (Drops, error) {
 		SpoofedMAC:    n[dropMAC].Packets,
 		SpoofedIP:     n[dropIP].Packets,
 		SpoofedARP:    n[dropARP].Packets,
+		SpoofedND:     n[dropND].Packets,
 		OtherProtocol: n[dropProtocol].Packets,
 		RoutedIn:      n[dropRoutedIn].Packets,
 		CrossBridge:   n[dropCross].Packets,

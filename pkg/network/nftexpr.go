@@ -68,23 +68,53 @@ func iifnameNot(name string) []expr.Any {
 	return nameCondition(expr.MetaKeyIIFNAME, expr.CmpOpNeq, name, whole)
 }
 
-// Offsets in an IPv4 header (RFC 791).
+// Offsets in an IPv4 header (RFC 791), and in one of IPv6 (RFC 8200).
 const (
-	offsetSource      = 12
-	offsetDestination = 16
+	offsetSource       = 12
+	offsetDestination  = 16
+	offsetSource6      = 8
+	offsetDestination6 = 24
 )
 
-func daddrIn(p netip.Prefix) []expr.Any { return addrIn(offsetDestination, p) }
+// addressKind is an address of a packet, of one family.
+type addressKind struct {
+	family byte // NFPROTO_*
+	offset uint32
+	length uint32 // bytes
+}
 
-// addrIn is for inet tables: it first makes sure that the packet is IPv4.
-func addrIn(offset uint32, p netip.Prefix) []expr.Any {
+func sourceOf(a netip.Addr) addressKind {
+	if a.Is4() {
+		return addressKind{unix.NFPROTO_IPV4, offsetSource, net.IPv4len}
+	}
+	return addressKind{unix.NFPROTO_IPV6, offsetSource6, net.IPv6len}
+}
+
+func destinationOf(a netip.Addr) addressKind {
+	if a.Is4() {
+		return addressKind{unix.NFPROTO_IPV4, offsetDestination, net.IPv4len}
+	}
+	return addressKind{unix.NFPROTO_IPV6, offsetDestination6, net.IPv6len}
+}
+
+// load is for inet tables: it first makes sure that the packet is of the family, by way of register 1.
+func (k addressKind) load(reg uint32) []expr.Any {
+	return append(isFamily(k.family), &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: k.offset, Len: k.length})
+}
+
+func isFamily(family byte) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: net.IPv4len},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: net.IPv4len, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, net.IPv4len)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
 	}
+}
+
+func daddrIn(p netip.Prefix) []expr.Any {
+	k := destinationOf(p.Addr())
+	return append(k.load(1),
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: k.length, Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()), Xor: make([]byte, k.length)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()},
+	)
 }
 
 // established also covers related packets, such as an ICMP error about a connection.
@@ -122,6 +152,33 @@ func loadEther() []expr.Any {
 
 func loadIPSource() []expr.Any {
 	return []expr.Any{&expr.Payload{DestRegister: regIP, Base: expr.PayloadBaseNetworkHeader, Offset: offsetSource, Len: net.IPv4len}}
+}
+
+func loadIP6(offset uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: regIP, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: net.IPv6len}}
+}
+
+// loadNDTarget loads the address that a message of neighbour discovery is about.
+func loadNDTarget() []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: regIP, Base: expr.PayloadBaseTransportHeader, Offset: 8, Len: net.IPv6len}}
+}
+
+func sourceIsUnspecified6() []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offsetSource6, Len: net.IPv6len},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, net.IPv6len)},
+	}
+}
+
+// icmp6Type matches ICMPv6 messages of a range of types. The kernel finds them behind extension headers, too.
+func icmp6Type(first, last byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{first}},
+		&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{last}},
+	}
 }
 
 // toGroup matches frames to all, or to a multicast group: the first bit on the wire of the address says so.

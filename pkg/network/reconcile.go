@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -48,16 +47,16 @@ func (n *Network) Reconcile(ctx context.Context, keep []triton.Endpoint) error {
 		}
 		m, err := memberOf(ep)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+			errs = append(errs, err)
 			continue
 		}
 		members = append(members, m)
 	}
 	n.segs.Lock()
 	for _, att := range n.attached {
-		m, err := memberOf(asEndpoint(att))
+		m, err := memberOfAttachment(att)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument))
+			errs = append(errs, err)
 			continue
 		}
 		members = append(members, m)

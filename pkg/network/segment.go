@@ -1,12 +1,17 @@
 package network
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
@@ -22,7 +27,8 @@ type segment struct {
 	id     string
 	spec   triton.NetworkSpec
 	bridge *bridge
-	addrs  addresses
+	addrs  addresses      // of IPv4
+	addrs6 addresses      // nil: the network has IPv4 alone
 	names  netip.AddrPort // where its resolver listens; zero: nowhere
 }
 
@@ -50,15 +56,20 @@ func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec tr
 	if err != nil {
 		return spec, err
 	}
-	defer unlock()
+	release := sync.OnceFunc(unlock)
+	defer release()
 	if spec, err = n.completeSpec(spec, bridgeName(n.cfg.Instance+"/"+key.ID)); err != nil {
 		return spec, err
 	}
-	s := &segment{id: key.ID, spec: spec, addrs: newPool(spec.Subnet, spec.IPRange, append(spec.AuxAddresses(), spec.Gateway)...)}
+	s := &segment{id: key.ID, spec: spec, addrs: newPool(spec.Subnet, spec.IPRange, spec.Reserved()...)}
 	s.bridge = &bridge{
 		name: bridgeName(n.cfg.Instance + "/" + key.ID), owner: segmentAlias(n.cfg.Instance, key.ID), mtu: spec.MTU,
 		gateway: netip.PrefixFrom(spec.Gateway, spec.Subnet.Bits()),
 		ports:   rootPorts, leafOwner: segmentAlias(n.cfg.Instance, key.ID), noICC: spec.NoICC,
+	}
+	if six := spec.IPv6; six != nil {
+		s.addrs6 = newPool(six.Subnet, six.IPRange, six.Reserved()...)
+		s.bridge.gateway6 = netip.PrefixFrom(six.Gateway, six.Subnet.Bits())
 	}
 	if s.bridge.mtu == 0 {
 		s.bridge.mtu = n.bridge.mtu
@@ -67,12 +78,19 @@ func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec tr
 	if err == nil {
 		err = n.rules.addZone(s.zone(), n.isReady())
 	}
+	release() // before the lock is taken anew: it is that of the file, not of this process
+	if err == nil && spec.IPv6 != nil && !spec.Internal {
+		err = n.bridge.forward6(n.host, n.cfg.Instance, n.cfg.Log)
+	}
 	if err == nil {
 		err = n.serveNames(s)
 	}
 	if err != nil {
 		if s.bridge.made {
 			err = errors.Join(err, s.bridge.remove(n.host))
+		}
+		if n.isReady() {
+			err = errors.Join(err, n.rules.dropZone(s.bridge.name))
 		}
 		return spec, fmt.Errorf("make network %s: %w", key, err)
 	}
@@ -81,7 +99,11 @@ func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec tr
 }
 
 func (s *segment) zone() zone {
-	return zone{bridge: s.bridge.name, subnet: s.spec.Subnet, internal: s.spec.Internal, unmasked: s.spec.NoMasquerade}
+	z := zone{bridge: s.bridge.name, subnets: []netip.Prefix{s.spec.Subnet}, internal: s.spec.Internal, unmasked: s.spec.NoMasquerade}
+	if s.spec.IPv6 != nil {
+		z.subnets = append(z.subnets, s.spec.IPv6.Subnet)
+	}
+	return z
 }
 
 func (n *Network) isReady() bool {
@@ -102,38 +124,49 @@ func bridgeName(what string) string {
 
 // completeSpec checks spec's addresses and fills in those left out. own is the bridge that it is for.
 func (n *Network) completeSpec(spec triton.NetworkSpec, own string) (triton.NetworkSpec, error) {
+	if spec.IPv6 != nil {
+		if err := checkIPv6(cmp.Or(spec.MTU, n.bridge.mtu)); err != nil {
+			return spec, err
+		}
+	}
 	taken, there, err := n.takenSubnets(own)
 	if err != nil || there && spec.Gateway.IsValid() {
 		return spec, err // what is in use is not judged again
 	}
 	overlaps := func(p netip.Prefix) bool {
-		for _, t := range taken {
-			if t.Overlaps(p) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(taken, p.Overlaps)
 	}
+	if spec.Pool, err = completePool(spec.Pool, overlaps, chooseSubnet); err != nil || spec.IPv6 == nil {
+		return spec, err
+	}
+	six, err := completePool(*spec.IPv6, overlaps, n.chooseSubnet6)
+	spec.IPv6 = &six
+	return spec, err
+}
+
+// completePool checks the addresses of one family and fills in those left out.
+func completePool(p triton.Pool, overlaps func(netip.Prefix) bool, choose func(taken func(netip.Prefix) bool) (netip.Prefix, error)) (triton.Pool, error) {
+	var err error
 	switch {
-	case !spec.Subnet.IsValid():
-		if spec.Subnet, err = chooseSubnet(overlaps); err != nil {
-			return spec, err
+	case !p.Subnet.IsValid():
+		if p.Subnet, err = choose(overlaps); err != nil {
+			return p, err
 		}
-	case overlaps(spec.Subnet):
-		return spec, fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: %s%w", spec.Subnet, silent{errdefs.ErrPermissionDenied})
+	case overlaps(p.Subnet):
+		return p, fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: %s%w", p.Subnet, silent{errdefs.ErrPermissionDenied})
 	}
-	if !spec.Gateway.IsValid() {
-		spec.Gateway = addressAt(spec.Subnet, 1)
-		if spec.IPRange.IsValid() && spec.IPRange.Addr() != spec.Subnet.Addr() {
-			spec.Gateway = spec.IPRange.Addr() // as docker does
-		}
-	}
-	for _, a := range append(spec.AuxAddresses(), spec.Gateway) {
-		if !spec.Subnet.Contains(a) {
-			return spec, fmt.Errorf("no matching subnet for gateway or auxiliary address %s%w", a, silent{errdefs.ErrInvalidArgument})
+	if !p.Gateway.IsValid() {
+		p.Gateway = addressAt(p.Subnet, 1)
+		if p.IPRange.IsValid() && p.IPRange.Addr() != p.Subnet.Addr() {
+			p.Gateway = p.IPRange.Addr() // as docker does
 		}
 	}
-	return spec, nil
+	for _, a := range p.Reserved() {
+		if !p.Subnet.Contains(a) {
+			return p, fmt.Errorf("no matching subnet for gateway or auxiliary address %s%w", a, silent{errdefs.ErrInvalidArgument})
+		}
+	}
+	return p, nil
 }
 
 // takenSubnets are all that addresses and routes of this machine, and networks of this instance, are in, but for the
@@ -141,7 +174,7 @@ func (n *Network) completeSpec(spec triton.NetworkSpec, own string) (triton.Netw
 func (n *Network) takenSubnets(own string) (taken []netip.Prefix, there bool, err error) {
 	taken = append(taken, n.cfg.Subnet)
 	for _, s := range n.segments {
-		taken = append(taken, s.spec.Subnet)
+		taken = append(taken, s.zone().subnets...)
 	}
 	links, err := dump(n.host.LinkList)
 	if err != nil {
@@ -153,28 +186,23 @@ func (n *Network) takenSubnets(own string) (taken []netip.Prefix, there bool, er
 			ownIndex = l.Attrs().Index
 		}
 	}
-	addrs, err := dump(func() ([]netlink.Addr, error) { return n.host.AddrList(nil, netlink.FAMILY_V4) })
+	addrs, err := dump(func() ([]netlink.Addr, error) { return n.host.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, false, fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok && a.LinkIndex != ownIndex {
-			ones, _ := a.Mask.Size()
-			taken = append(taken, netip.PrefixFrom(ip, ones).Masked())
+		if p, ok := fromIPNet(a.IPNet); ok && a.LinkIndex != ownIndex {
+			taken = append(taken, p)
 		}
 	}
-	routes, err := dump(func() ([]netlink.Route, error) { return n.host.RouteList(nil, netlink.FAMILY_V4) })
+	routes, err := dump(func() ([]netlink.Route, error) { return n.host.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, false, fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {
-		if r.Dst == nil || r.LinkIndex == ownIndex {
-			continue
-		}
-		if ip, ok := netip.AddrFromSlice(r.Dst.IP.To4()); ok {
-			if ones, _ := r.Dst.Mask.Size(); ones > 0 { // the default route leads to what nobody else has
-				taken = append(taken, netip.PrefixFrom(ip, ones).Masked())
-			}
+		// The default route leads to what nobody else has.
+		if p, ok := fromIPNet(r.Dst); ok && p.Bits() > 0 && r.LinkIndex != ownIndex {
+			taken = append(taken, p)
 		}
 	}
 	return taken, ownIndex > 0, nil
@@ -195,6 +223,27 @@ func chooseSubnet(taken func(netip.Prefix) bool) (netip.Prefix, error) {
 	}
 	return netip.Prefix{}, fmt.Errorf("all predefined address pools have been fully subnetted%w", silent{errdefs.ErrResourceExhausted})
 }
+
+// chooseSubnet6 looks through the networks of 64 bits that the instance has of its own: those of a prefix of 48 bits, which
+// is made of the instance and the machine as RFC 4193 would have it, so that it stays the same and is nobody else's.
+func (n *Network) chooseSubnet6(taken func(netip.Prefix) bool) (netip.Prefix, error) {
+	const uniqueLocal, length, all = 0xfd, 64, 1 << 16
+	machine, err := readIfPresent(machineID)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	sum := sha256.Sum256([]byte("triton unique local addresses\x00" + n.cfg.Instance + "\x00" + strings.TrimSpace(string(machine))))
+	base := [16]byte{uniqueLocal, sum[0], sum[1], sum[2], sum[3], sum[4]}
+	for i := range all {
+		binary.BigEndian.PutUint16(base[6:], uint16(i))
+		if p := netip.PrefixFrom(netip.AddrFrom16(base), length); !taken(p) {
+			return p, nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("all predefined IPv6 address pools have been fully subnetted%w", silent{errdefs.ErrResourceExhausted})
+}
+
+const machineID = "/etc/machine-id"
 
 // RemoveSegment removes a user's network; one that is not there is no error. Nothing may be attached to it any more.
 func (n *Network) RemoveSegment(ctx context.Context, key triton.NetworkKey) error {

@@ -77,6 +77,22 @@ type forwarding struct {
 	ipForward       string
 	acceptRedirects string
 	interfaces      []string // those with forwarding=1 though ip_forward=0; "default" may be among them
+
+	ip6 *forwarding6 // nil: of IPv6 nothing was changed
+}
+
+// changed reports whether there is anything to restore.
+func (f forwarding) changed() bool { return f.ipForward == "0" || f.ip6 != nil }
+
+// over is what f and a record of another instance say together; what f says was so before.
+func (f forwarding) over(theirs forwarding) forwarding {
+	if f.ipForward != "0" && theirs.ipForward != "" {
+		f.ipForward, f.acceptRedirects, f.interfaces = theirs.ipForward, theirs.acceptRedirects, theirs.interfaces
+	}
+	if f.ip6 == nil {
+		f.ip6 = theirs.ip6
+	}
+	return f
 }
 
 func readForwarding() (forwarding, error) {
@@ -108,6 +124,11 @@ func readForwarding() (forwarding, error) {
 
 // restore writes back what f recorded.
 func (f forwarding) restore() error {
+	if f.ip6 != nil {
+		if err := f.ip6.restore(); err != nil {
+			return err
+		}
+	}
 	if f.ipForward != "0" {
 		return nil
 	}
@@ -131,14 +152,23 @@ const maxAlias = 255
 // encode writes f for a bridge's alias. Interfaces that do not fit any more are returned as lost.
 func (f forwarding) encode(prefix string) (alias string, lost []string) {
 	alias = prefix + " ip_forward=" + f.ipForward + " accept_redirects=" + f.acceptRedirects
-	for i, name := range f.interfaces {
-		word := " forwarding=" + name
-		if len(alias)+len(word) > maxAlias {
-			return alias, f.interfaces[i:]
+	add := func(key string, names []string) {
+		for _, name := range names {
+			word := " " + key + "=" + name
+			if len(alias)+len(word) > maxAlias {
+				lost = append(lost, name)
+				continue
+			}
+			alias += word
 		}
-		alias += word
 	}
-	return alias, nil
+	if f.ip6 != nil {
+		alias += " " + wordForward6 + "=0"
+		add(wordAcceptRA, f.ip6.acceptRA)
+		add(wordForwarding6, f.ip6.interfaces)
+	}
+	add("forwarding", f.interfaces)
+	return alias, lost
 }
 
 // decodeForwarding reads what encode wrote; false where alias does not start with prefix as a whole word, or holds no
@@ -150,16 +180,22 @@ func decodeForwarding(prefix, alias string) (forwarding, bool) {
 	}
 	var f forwarding
 	for _, w := range words[1:] {
-		switch name, value, _ := strings.Cut(w, "="); name {
+		name, value, _ := strings.Cut(w, "=")
+		if strings.Contains(value, "/") {
+			return forwarding{}, false // no interface's name: it would lead to another file
+		}
+		switch name {
 		case "ip_forward":
 			f.ipForward = value
 		case "accept_redirects":
 			f.acceptRedirects = value
 		case "forwarding":
-			if strings.Contains(value, "/") {
-				return forwarding{}, false // no interface's name: it would lead to another file
-			}
 			f.interfaces = append(f.interfaces, value)
+		case wordForward6, wordAcceptRA, wordForwarding6:
+			if f.ip6 == nil {
+				f.ip6 = &forwarding6{}
+			}
+			f.ip6.read(name, value)
 		}
 	}
 	return f, slices.Contains([]string{"0", "1"}, f.ipForward) && f.acceptRedirects != ""

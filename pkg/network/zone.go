@@ -2,7 +2,6 @@ package network
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 
@@ -15,9 +14,9 @@ import (
 // zone is a bridge as the rules see it.
 type zone struct {
 	bridge   string
-	subnet   netip.Prefix
-	internal bool // nothing passes between it and anything but the host
-	unmasked bool // what leaves keeps its address
+	subnets  []netip.Prefix // of IPv4, and of IPv6 where it has that
+	internal bool           // nothing passes between it and anything but the host
+	unmasked bool           // what leaves keeps its address
 }
 
 // The sets that tell zones apart, so that the number of rules a packet meets does not grow with their number.
@@ -27,11 +26,20 @@ const (
 	setMasked   = "masked"   // ifname: what leaves from there is masqueraded
 	setWithin   = "within"   // ifname . ifname: a bridge and itself
 	setSubnets  = "subnets"  // intervals of IPv4
+	setSubnets6 = "subnets6" // intervals of IPv6
 	setLeaves   = "leaves"   // ifname: further bridges of the zones, which only bridge
 )
 
 type zoneSets struct {
-	bridges, internal, masked, within, subnets, leaves *nftables.Set
+	bridges, internal, masked, within, subnets, subnets6, leaves *nftables.Set
+}
+
+// of is the set of the subnets of an address's family.
+func (s zoneSets) of(a netip.Addr) *nftables.Set {
+	if a.Is4() {
+		return s.subnets
+	}
+	return s.subnets6
 }
 
 func ifnameKey(name string) []byte {
@@ -49,7 +57,8 @@ func (f *firewall) addZones(c *nftables.Conn) (zoneSets, error) {
 		bridges: names(setBridges), internal: names(setInternal), masked: names(setMasked), leaves: names(setLeaves),
 		within: &nftables.Set{Table: f.inet, Name: setWithin, Concatenation: true,
 			KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)},
-		subnets: &nftables.Set{Table: f.inet, Name: setSubnets, Interval: true, KeyType: nftables.TypeIPAddr},
+		subnets:  &nftables.Set{Table: f.inet, Name: setSubnets, Interval: true, KeyType: nftables.TypeIPAddr},
+		subnets6: &nftables.Set{Table: f.inet, Name: setSubnets6, Interval: true, KeyType: nftables.TypeIP6Addr},
 	}
 	content := map[*nftables.Set][]nftables.SetElement{}
 	add := func(set *nftables.Set, key []byte) {
@@ -69,11 +78,12 @@ func (f *firewall) addZones(c *nftables.Conn) (zoneSets, error) {
 		if !z.unmasked && !z.internal {
 			add(s.masked, name)
 		}
-		end := addressAt(z.subnet, 1<<(32-z.subnet.Bits()))
-		content[s.subnets] = append(content[s.subnets], nftables.SetElement{Key: addrBytes(z.subnet.Addr())},
-			nftables.SetElement{Key: addrBytes(end), IntervalEnd: true})
+		for _, p := range z.subnets {
+			set, end := s.of(p.Addr()), lastAddress(p).Next() // a user's subnet never reaches the end of all addresses
+			content[set] = append(content[set], nftables.SetElement{Key: p.Addr().AsSlice()}, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
+		}
 	}
-	for _, set := range []*nftables.Set{s.bridges, s.internal, s.masked, s.within, s.subnets, s.leaves} {
+	for _, set := range []*nftables.Set{s.bridges, s.internal, s.masked, s.within, s.subnets, s.subnets6, s.leaves} {
 		if err := fillSet(c, set, content[set]); err != nil {
 			return s, err
 		}
@@ -128,12 +138,13 @@ func (f *firewall) addInet(c *nftables.Conn, counts map[string]expr.Counter) err
 
 	post := addChain(c, f.inet, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
 	masquerade := []expr.Any{&expr.Masq{}}
-	rule(post, isIPv4(), nameIn(expr.MetaKeyIIFNAME, sets.masked), bothIn(sets.within, absent), masquerade)
+	rule(post, nameIn(expr.MetaKeyIIFNAME, sets.masked), bothIn(sets.within, absent), masquerade)
 	// The host itself through a published port: from 127.0.0.1 no answer would come back. And a container through a port
 	// that leads to its own network, or to itself: the answer has to come back this way. No input interface is asked for:
 	// br_netfilter, where it is on, bridges such a packet, and gives none here.
 	rule(post, nameIn(expr.MetaKeyOIFNAME, sets.bridges), translated(), sourceIsLocal(), masquerade)
-	rule(post, nameIn(expr.MetaKeyOIFNAME, sets.bridges), translated(), addressIn(offsetSource, sets.subnets), masquerade)
+	rule(post, nameIn(expr.MetaKeyOIFNAME, sets.bridges), translated(), addressIn(sourceOf(anyIPv4), sets.subnets), masquerade)
+	rule(post, nameIn(expr.MetaKeyOIFNAME, sets.bridges), translated(), addressIn(sourceOf(anyIPv6), sets.subnets6), masquerade)
 	return nil
 }
 
@@ -143,7 +154,9 @@ func (f *firewall) addRaw(c *nftables.Conn, sets zoneSets) {
 	rule := func(chain *nftables.Chain, parts ...[]expr.Any) { addRule(c, f.inet, chain, parts...) }
 	guard := c.AddChain(&nftables.Chain{Name: "guard", Table: f.inet})
 	for _, z := range f.zones {
-		rule(guard, iifname(z.bridge, whole), daddrIn(z.subnet), verdict(expr.VerdictReturn))
+		for _, p := range z.subnets {
+			rule(guard, iifname(z.bridge, whole), daddrIn(p), verdict(expr.VerdictReturn))
+		}
 	}
 	rule(guard, iifname(bridgePrefix, prefix), countedDrop(dropCross))
 	rule(guard, iifnameNot("lo"), countedDrop(dropRoutedIn))
@@ -153,8 +166,13 @@ func (f *firewall) addRaw(c *nftables.Conn, sets zoneSets) {
 	// and is judged and tracked there: tracked twice, an answer would belong to two connections.
 	rule(raw, nameIn(expr.MetaKeyIIFNAME, sets.leaves), []expr.Any{&expr.Notrack{}}, verdict(expr.VerdictAccept))
 	rule(raw, nameIn(expr.MetaKeyIIFNAME, sets.bridges), daddrIn(loopback), countedDrop(dropLoopback))
-	rule(raw, addressIn(offsetDestination, sets.subnets), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: guard.Name}})
+	for _, a := range []netip.Addr{anyIPv4, anyIPv6} {
+		rule(raw, addressIn(destinationOf(a), sets.of(a)), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: guard.Name}})
+	}
 }
+
+// anyIPv4 and anyIPv6 stand for their family, and for all addresses of the host.
+var anyIPv4, anyIPv6 = netip.IPv4Unspecified(), netip.IPv6Unspecified()
 
 // loopback is what route_localnet on the bridges lets in.
 var loopback = netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
@@ -173,9 +191,7 @@ func bothIn(s *nftables.Set, m membership) []expr.Any {
 	}
 }
 
-// addressIn matches IPv4 packets by an address of theirs.
-func addressIn(offset uint32, s *nftables.Set) []expr.Any {
-	return append(isIPv4(),
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: net.IPv4len},
-		&expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID})
+// addressIn matches packets of a family by an address of theirs.
+func addressIn(k addressKind, s *nftables.Set) []expr.Any {
+	return append(k.load(1), &expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID})
 }

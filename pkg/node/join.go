@@ -55,17 +55,24 @@ func (n *Node) resolveMemberships(tenant triton.Tenant, ms []triton.Membership) 
 	return ms, nil
 }
 
-// checkMembership has docker's conditions for an address of one's own choice.
+// checkMembership has docker's conditions for addresses of one's own choice.
 func checkMembership(r *networkRecord, m *triton.Membership) error {
-	if !m.Address.IsValid() {
-		return nil
+	six := r.Spec.IPv6
+	if six == nil {
+		six = &triton.Pool{} // no subnet contains an address
 	}
-	if !r.Spec.Chosen {
-		return kindf(errdefs.ErrInvalidArgument, "invalid endpoint settings:\n"+
-			"user specified IP address is supported only when connecting to networks with user configured subnets")
-	}
-	if !r.Spec.Subnet.Contains(m.Address) {
-		return kindf(errdefs.ErrInvalidArgument, "invalid endpoint settings:\nno configured subnet contains IP address %s", m.Address)
+	for _, own := range []struct {
+		pool *triton.Pool
+		addr netip.Addr
+	}{{&r.Spec.Pool, m.Address}, {six, m.Address6}} {
+		switch {
+		case !own.addr.IsValid():
+		case !own.pool.Chosen:
+			return kindf(errdefs.ErrInvalidArgument, "invalid endpoint settings:\n"+
+				"user specified IP address is supported only when connecting to networks with user configured subnets")
+		case !own.pool.Subnet.Contains(own.addr):
+			return kindf(errdefs.ErrInvalidArgument, "invalid endpoint settings:\nno configured subnet contains IP address %s", own.addr)
+		}
 	}
 	return nil
 }
@@ -140,7 +147,7 @@ func (n *Node) attachOne(ctx context.Context, c *container, m triton.Membership)
 	c.mu.Lock()
 	ep, have := c.rec.Endpoint, c.attached
 	c.mu.Unlock()
-	req := network.AttachRequest{Network: id, Address: m.Address, MAC: m.MAC, Interface: m.Interface, Sysctls: m.Sysctls}
+	req := network.AttachRequest{Network: id, Address: m.Address, Address6: m.Address6, MAC: m.MAC, Interface: m.Interface, Sysctls: m.Sysctls}
 	if req.Interface == "" {
 		req.Interface = freeInterface(ep, have)
 	} else if err := interfaceFree(ep, have, req.Interface); err != nil {
@@ -219,7 +226,7 @@ func (n *Node) detachOne(ctx context.Context, c *container, att triton.Attachmen
 	return writeAttached(c.dataDir, left)
 }
 
-// place is one of a container's networks as far as choosing the default route goes.
+// place is one of a container's networks as far as choosing the default route of a family goes.
 type place struct {
 	name     string
 	priority int
@@ -228,19 +235,30 @@ type place struct {
 	link     string
 }
 
-// gatewayOf is the network that a container's default route leads to, and its published ports come from: the one of the
-// highest priority, of equal ones the first by name. False: no network leads out.
-func gatewayOf(rec *Record, attached []triton.Attachment) (place, bool) {
+// family is one of IP.
+type family bool
+
+const (
+	ipv4 family = false
+	ipv6 family = true
+)
+
+// gatewayOf is the network that a container's default route of a family leads to, and its published ports come from: the one
+// of the highest priority, of equal ones the first by name. False: no network of the family leads out.
+func gatewayOf(rec *Record, attached []triton.Attachment, of family) (place, bool) {
 	var all []place
-	if p, err := netip.ParsePrefix(rec.Endpoint.Address); err == nil {
+	if p, err := netip.ParsePrefix(rec.Endpoint.Address); err == nil && of == ipv4 {
 		gw, _ := netip.ParseAddr(rec.Endpoint.Gateway)
 		all = append(all, place{name: triton.ModeBridge, priority: rec.Spec.BridgePriority, address: p.Addr(), gateway: gw, link: rec.Endpoint.HostLink})
 	}
 	for _, att := range attached {
-		if !att.Gateway.IsValid() {
+		at := place{address: att.Address.Addr(), gateway: att.Gateway, link: att.HostLink, name: att.Network}
+		if of == ipv6 {
+			at.address, at.gateway = att.Address6.Addr(), att.Gateway6
+		}
+		if !at.gateway.IsValid() {
 			continue
 		}
-		at := place{address: att.Address.Addr(), gateway: att.Gateway, link: att.HostLink, name: att.Network}
 		for _, m := range rec.Networks {
 			if m.Network == att.Network {
 				at.name, at.priority = m.Name, m.Priority
@@ -256,13 +274,14 @@ func gatewayOf(rec *Record, attached []triton.Attachment) (place, bool) {
 	}), true
 }
 
-// setGateway makes the default route what the container's networks say.
+// setGateway makes the default routes what the container's networks say.
 func (n *Node) setGateway(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	rec, attached := c.rec, c.attached
 	c.mu.Unlock()
-	at, _ := gatewayOf(&rec, attached)
-	return n.cfg.Network.SetGateway(ctx, rec.Endpoint, at.gateway)
+	at, _ := gatewayOf(&rec, attached, ipv4)
+	at6, _ := gatewayOf(&rec, attached, ipv6)
+	return n.cfg.Network.SetGateway(ctx, rec.Endpoint, at.gateway, at6.gateway)
 }
 
 // keepAttached takes up the interfaces that a container had when the last daemon died.

@@ -53,7 +53,7 @@ func (n *Node) namesOf(c *container) network.Names {
 		names.Addresses = append(names.Addresses, p.Addr())
 	}
 	for _, att := range c.attached {
-		names.Addresses = append(names.Addresses, att.Address.Addr())
+		names.Addresses = append(names.Addresses, att.Addresses()...)
 		names.Embedded = names.Embedded || att.Network != triton.ModeBridge && n.cfg.Network.Resolves()
 	}
 	return names

@@ -23,7 +23,7 @@ const portsFile = "ports.json"
 func (n *Node) publishPorts(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	rec := c.rec
-	at, ok := gatewayOf(&rec, c.attached)
+	at, ok := gatewayOf(&rec, c.attached, ipv4)
 	c.mu.Unlock()
 	reqs := portRequests(&rec.Spec)
 	if len(reqs) == 0 || !ok {
@@ -117,7 +117,7 @@ func (n *Node) keepPorts(ctx context.Context, c *container) {
 	if err != nil {
 		n.log.Error("nobody held the published ports", "container", c.key, "err", err)
 	}
-	at, ok := gatewayOf(&c.rec, c.attached)
+	at, ok := gatewayOf(&c.rec, c.attached, ipv4)
 	if !ok {
 		n.log.Error("published ports lead nowhere", "container", c.key)
 	}

@@ -40,16 +40,34 @@ type NetworkKey struct {
 // String gives tenant/short-id, for logs.
 func (k NetworkKey) String() string { return string(k.Tenant) + "/" + ShortID(k.ID) }
 
-// NetworkSpec is what a user wants a network to be. Nothing in it changes after the network was made.
-type NetworkSpec struct {
-	Name    string                `json:"name"`
-	Subnet  netip.Prefix          `json:"subnet,omitzero"`  // IPv4; zero in a request: any
+// Pool is a subnet of a network and what is handed out of it.
+type Pool struct {
+	Subnet  netip.Prefix          `json:"subnet,omitzero"`  // zero in a request: any
 	IPRange netip.Prefix          `json:"ipRange,omitzero"` // what is handed out of Subnet; zero: all
 	Gateway netip.Addr            `json:"gateway,omitzero"` // zero in a request: the first address
 	Aux     map[string]netip.Addr `json:"aux,omitempty"`    // never handed out
 	// Chosen says that the user asked for Subnet. Only then may containers ask for addresses, as in docker.
-	Chosen       bool              `json:"chosen,omitempty"`
-	MTU          int               `json:"mtu,omitempty"` // bytes; 0: as the default network
+	Chosen bool `json:"chosen,omitempty"`
+}
+
+// Reserved lists the addresses of Aux, and the gateway's where there is one.
+func (p *Pool) Reserved() []netip.Addr {
+	list := make([]netip.Addr, 0, len(p.Aux)+1)
+	for _, a := range p.Aux {
+		list = append(list, a)
+	}
+	if p.Gateway.IsValid() {
+		list = append(list, p.Gateway)
+	}
+	return list
+}
+
+// NetworkSpec is what a user wants a network to be. Nothing in it changes after the network was made.
+type NetworkSpec struct {
+	Name         string            `json:"name"`
+	Pool                           // of IPv4
+	IPv6         *Pool             `json:"ipv6,omitempty"` // nil: the network has IPv4 alone
+	MTU          int               `json:"mtu,omitempty"`  // bytes; 0: as the default network
 	Internal     bool              `json:"internal,omitempty"`
 	Attachable   bool              `json:"attachable,omitempty"` // shown only
 	NoICC        bool              `json:"noICC,omitempty"`      // containers do not reach one another
@@ -59,22 +77,14 @@ type NetworkSpec struct {
 	Labels       map[string]string `json:"labels,omitempty"`
 }
 
-// AuxAddresses lists the addresses of Aux.
-func (s *NetworkSpec) AuxAddresses() []netip.Addr {
-	list := make([]netip.Addr, 0, len(s.Aux))
-	for _, a := range s.Aux {
-		list = append(list, a)
-	}
-	return list
-}
-
 // Membership is how a container is to take part in a network: intent. Network is a user's network by id, or ModeBridge.
 type Membership struct {
 	Network  string     `json:"network"`
 	Name     string     `json:"name"` // of the network, when the container joined it
 	Aliases  []string   `json:"aliases,omitempty"`
 	Links    []string   `json:"links,omitempty"`    // container:alias, by name
-	Address  netip.Addr `json:"address,omitzero"`   // zero: any
+	Address  netip.Addr `json:"address,omitzero"`   // IPv4; zero: any
+	Address6 netip.Addr `json:"address6,omitzero"`  // IPv6; zero: any
 	MAC      string     `json:"mac,omitempty"`      // "": derived from the address
 	Priority int        `json:"priority,omitempty"` // the highest gives the default route
 	// Interface is what the container's end is called; "": the first of eth0, eth1, … that is free.
@@ -102,10 +112,21 @@ func (c *Container) DNSNames(m *Membership) []string {
 type Attachment struct {
 	Network   string       `json:"network"` // id
 	Address   netip.Prefix `json:"address"`
-	Gateway   netip.Addr   `json:"gateway,omitzero"` // zero: the network is internal
+	Address6  netip.Prefix `json:"address6,omitzero"` // zero: the network has IPv4 alone
+	Gateway   netip.Addr   `json:"gateway,omitzero"`  // zero: the network is internal
+	Gateway6  netip.Addr   `json:"gateway6,omitzero"` // zero: the network is internal, or has IPv4 alone
 	MAC       string       `json:"mac"`
 	HostLink  string       `json:"hostLink"`  // the host's end of the veth pair
 	Interface string       `json:"interface"` // the container's end
+}
+
+// Addresses are those that a container has in the network, IPv4 first.
+func (a *Attachment) Addresses() []netip.Addr {
+	addrs := []netip.Addr{a.Address.Addr()}
+	if a.Address6.IsValid() {
+		addrs = append(addrs, a.Address6.Addr())
+	}
+	return addrs
 }
 
 // NetworkInfo is everything known of a user's network.

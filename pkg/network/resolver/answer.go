@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"strings"
 
@@ -37,16 +38,28 @@ func answer(src Source, client netip.Addr, q *dns.Msg) *dns.Msg {
 	if !known {
 		return nil
 	}
-	m := reply(q, dns.RcodeSuccess)
-	if question.Qtype != dns.TypeA && question.Qtype != dns.TypeANY {
-		return m // the name exists, and has nothing of this type
-	}
+	m := reply(q, dns.RcodeSuccess) // the name exists, even where it has nothing of this type
 	for _, a := range addrs {
-		m.Answer = append(m.Answer, &dns.A{
-			Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl}, A: a.AsSlice(),
-		})
+		if rr := record(question, a); rr != nil {
+			m.Answer = append(m.Answer, rr)
+		}
 	}
 	return m
+}
+
+// record is the one of an address; nil: it is not of the type that is asked for.
+func record(q dns.Question, a netip.Addr) dns.RR {
+	h := dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl}
+	if a.Is6() {
+		h.Rrtype = dns.TypeAAAA
+	}
+	switch {
+	case q.Qtype != h.Rrtype && q.Qtype != dns.TypeANY:
+		return nil
+	case a.Is6():
+		return &dns.AAAA{Hdr: h, AAAA: a.AsSlice()}
+	}
+	return &dns.A{Hdr: h, A: a.AsSlice()}
 }
 
 func answerReverse(src Source, client netip.Addr, q *dns.Msg, name string) *dns.Msg {
@@ -65,8 +78,11 @@ func answerReverse(src Source, client netip.Addr, q *dns.Msg, name string) *dns.
 	return m
 }
 
-// reverseAddr reads 4.3.2.1.in-addr.arpa.
+// reverseAddr reads 4.3.2.1.in-addr.arpa, or the 32 digits before ip6.arpa (RFC 3596).
 func reverseAddr(name string) (netip.Addr, bool) {
+	if labels, ok := strings.CutSuffix(name, ".ip6.arpa"); ok {
+		return reverseAddr6(labels)
+	}
 	labels, ok := strings.CutSuffix(name, ".in-addr.arpa")
 	if !ok {
 		return netip.Addr{}, false
@@ -78,6 +94,23 @@ func reverseAddr(name string) (netip.Addr, bool) {
 	}
 	addr, err := netip.ParseAddr(parts[3] + "." + parts[2] + "." + parts[1] + "." + parts[0])
 	return addr, err == nil
+}
+
+func reverseAddr6(labels string) (netip.Addr, bool) {
+	const digits = 32
+	if len(labels) != 2*digits-1 {
+		return netip.Addr{}, false
+	}
+	text := make([]byte, 0, digits)
+	for i := len(labels) - 1; i >= 0; i -= 2 {
+		if i > 0 && labels[i-1] != '.' {
+			return netip.Addr{}, false
+		}
+		text = append(text, labels[i])
+	}
+	var b [16]byte
+	_, err := hex.Decode(b[:], text)
+	return netip.AddrFrom16(b), err == nil
 }
 
 func reply(q *dns.Msg, code int) *dns.Msg {

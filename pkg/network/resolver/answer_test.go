@@ -14,6 +14,7 @@ type table map[string][]netip.Addr
 var (
 	client = netip.MustParseAddr("172.18.0.9")
 	web    = netip.MustParseAddr("172.18.0.2")
+	web6   = netip.MustParseAddr("fd00:18::2")
 )
 
 func (t table) Lookup(c netip.Addr, name string) ([]netip.Addr, bool) {
@@ -22,7 +23,7 @@ func (t table) Lookup(c netip.Addr, name string) ([]netip.Addr, bool) {
 }
 
 func (t table) Reverse(c, addr netip.Addr) string {
-	if c == client && addr == web {
+	if c == client && (addr == web || addr == web6) {
 		return "web.mine"
 	}
 	return ""
@@ -37,7 +38,8 @@ func ask(name string, typ uint16) *dns.Msg {
 }
 
 func TestAnswers(t *testing.T) {
-	src := table{"web": {web, netip.MustParseAddr("172.18.0.3")}}
+	src := table{"web": {web, netip.MustParseAddr("172.18.0.3")}, "both": {web6, web}}
+	const reverse6 = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.1.0.0.0.0.d.f.ip6.arpa."
 	for _, tc := range []struct {
 		name string
 		typ  uint16
@@ -47,6 +49,16 @@ func TestAnswers(t *testing.T) {
 		{"WEB.", dns.TypeA, "172.18.0.2 172.18.0.3"},
 		{"web.", dns.TypeAAAA, ""},
 		{"web.", dns.TypeMX, ""},
+		{"both.", dns.TypeA, "172.18.0.2"},
+		{"both.", dns.TypeAAAA, "fd00:18::2"},
+		{"both.", dns.TypeANY, "fd00:18::2 172.18.0.2"},
+		{reverse6, dns.TypePTR, "web.mine."},
+		{strings.ToUpper(reverse6), dns.TypePTR, "web.mine."},
+		{"3" + reverse6[1:], dns.TypePTR, "-"},
+		{"g" + reverse6[1:], dns.TypePTR, "-"},
+		{"0." + reverse6, dns.TypePTR, "-"},
+		{reverse6[2:], dns.TypePTR, "-"},
+		{"20" + reverse6[2:], dns.TypePTR, "-"},
 		{"other.", dns.TypeA, "-"},
 		{"2.0.18.172.in-addr.arpa.", dns.TypePTR, "web.mine."},
 		{"3.0.18.172.in-addr.arpa.", dns.TypePTR, "-"},
@@ -81,14 +93,15 @@ func TestAnswers(t *testing.T) {
 
 // FuzzAnswer: whatever a container sends either is no message to the library, or gets an answer that can be sent.
 func FuzzAnswer(f *testing.F) {
-	for _, q := range []*dns.Msg{ask("web.", dns.TypeA), ask("2.0.18.172.in-addr.arpa.", dns.TypePTR), ask("x.y.z.", dns.TypeANY), {}} {
+	for _, q := range []*dns.Msg{ask("web.", dns.TypeA), ask("2.0.18.172.in-addr.arpa.", dns.TypePTR), ask("x.y.z.", dns.TypeANY), ask("web.", dns.TypeAAAA),
+		ask("2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.1.0.0.0.0.d.f.ip6.arpa.", dns.TypePTR), {}} {
 		b, err := q.Pack()
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b)
 	}
-	src := table{"web": {web}}
+	src := table{"web": {web, web6}}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		q := &dns.Msg{}
 		if q.Unpack(b) != nil {

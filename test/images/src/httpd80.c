@@ -1,4 +1,5 @@
-/* Listens on port 80 (or the given one) and answers every HTTP request with its host name and a newline. */
+/* Listens on port 80 (or the given one), by IPv6 too where there is that, and answers every HTTP request with its host name
+ * and a newline. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -16,14 +17,18 @@ static void on_term(int sig)
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_port = htons(argc > 1 ? atoi(argv[1]) : 80) };
-	int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+	in_port_t port = htons(argc > 1 ? atoi(argv[1]) : 80);
+	struct sockaddr_in6 addr = { .sin6_family = AF_INET6, .sin6_port = port };
+	struct sockaddr_in addr4 = { .sin_family = AF_INET, .sin_port = port };
+	int on = 1, fd = socket(AF_INET6, SOCK_STREAM, 0), six = fd >= 0;
 	char host[256] = "", request[4096], answer[512];
 
 	signal(SIGTERM, on_term);
 	signal(SIGPIPE, SIG_IGN);
+	if (!six)
+		fd = socket(AF_INET, SOCK_STREAM, 0);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 64)) {
+	if ((six ? bind(fd, (struct sockaddr *)&addr, sizeof(addr)) : bind(fd, (struct sockaddr *)&addr4, sizeof(addr4))) || listen(fd, 64)) {
 		perror("listen");
 		return 1;
 	}
