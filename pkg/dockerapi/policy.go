@@ -182,7 +182,8 @@ func admitNetwork(t triton.Tenant, s *triton.NetworkSpec) error {
 	var d denials
 	for _, subnet := range subnets {
 		private := slices.ContainsFunc(privateRanges, func(p netip.Prefix) bool { return p.Bits() <= subnet.Bits() && p.Contains(subnet.Addr()) })
-		d.deny(subnet.IsValid() && !private, "IPAM.Config.Subnet %s, which is not within 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 or fc00::/7", subnet)
+		d.deny(subnet.IsValid() && !private,
+			"IPAM.Config.Subnet %s, which is not within 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 or fc00::/7", subnet)
 	}
 	return d.err(t)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,7 +159,7 @@ func packet6(src, dst string, next byte, payload []byte) []byte {
 func sum6(b []byte, offset int) []byte {
 	const header = 40
 	pseudo := append(append([]byte{}, b[8:header]...), 0, 0, b[4], b[5], 0, 0, 0, b[6])
-	all := append(pseudo, b[header:]...)
+	all := slices.Concat(pseudo, b[header:])
 	var sum uint32
 	for i := 0; i+1 < len(all); i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(all[i:]))
