@@ -26,6 +26,8 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   explain CONTAINER    why it was placed where it is, and what it was expected to use (--json)
   delays [CONTAINER]   who had the CPU while containers waited for it, in seconds per second (-d TIME: how long to look)
   recorder CONTAINER   the last 64 system calls of each of its threads (--json)
+  profile CONTAINER    what it is busy with, to cpu.pprof for go tool pprof (-d 30s how long, 10s; --off-cpu what it waits
+                       for; -o FILE, - for the output)
   login                print a link that logs the browser in that opens it first
   tenant VERB …        tenants, their certificates and tokens: add, ls, token, revoke, rm
   deaths ls            abnormal ends of containers, newest first, each with its reason
@@ -116,6 +118,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return explain(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "recorder":
 		return recorder(ctx, c, args[1:], out)
+	case len(args) > 0 && args[0] == "profile":
+		return takeProfile(context.Background(), c, args[1:], out)
 	case len(args) > 0 && args[0] == "delays":
 		return delays(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "cores":

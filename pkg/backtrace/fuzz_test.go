@@ -182,10 +182,11 @@ func FuzzAnalyze(f *testing.F) {
 		p := &Process{
 			Signal: "SIGSEGV", Threads: []Stopped{{TID: 1, Regs: make([]uint64, 27)}},
 			Files: []File{{Path: "/x", Ranges: []Range{{Start: 0x400000, End: 0x500000, Exec: true}}}},
+			PCs:   []uint64{0x400100, 0x4fffff, 0, 1 << 63},
 		}
 		p.Threads[0].Regs[16] = 0x400100
 		r := Analyze(p, noMemory{}, []Content{{bytes.NewReader(b), int64(len(b))}})
-		if len(r.Threads) != 1 || len(r.Threads[0].Frames) == 0 {
+		if len(r.Threads) != 1 || len(r.Threads[0].Frames) == 0 || len(r.Names) != len(p.PCs) {
 			t.Errorf("%+v", r)
 		}
 	})

@@ -47,7 +47,7 @@ func (m *module) calls(pc uint64) []Frame {
 			calls, err := l.find(pc)
 			for _, c := range calls {
 				if c.name != "" {
-					out = append(out, Frame{Func: readable(c.name), File: printable(c.file), Line: c.line})
+					out = append(out, Frame{Func: readable(c.name), File: Printable(c.file), Line: c.line})
 				}
 			}
 			return err
@@ -61,7 +61,7 @@ func (m *module) calls(pc uint64) []Frame {
 		if f, ok := t.find(pc); ok && f.name() != "" {
 			file, line := f.line(pc)
 			m.from(fromGo)
-			return []Frame{{Func: printable(f.name()), File: printable(file), Line: line}}
+			return []Frame{{Func: Printable(f.name()), File: Printable(file), Line: line}}
 		}
 	}
 	n := m.symbols()
@@ -82,11 +82,11 @@ func (m *module) from(source string) {
 // readable is a name as its source has it, without parameters.
 func readable(name string) string {
 	const longest = 11 // as the exponent of 2
-	return printable(demangle.Filter(name, demangle.NoParams, demangle.MaxLength(longest)))
+	return Printable(demangle.Filter(name, demangle.NoParams, demangle.MaxLength(longest)))
 }
 
-// printable makes foreign text harmless to terminals and to pages.
-func printable(s string) string {
+// Printable makes foreign text harmless to terminals and to pages.
+func Printable(s string) string {
 	if len(s) > maxName {
 		s = s[:maxName]
 	}

@@ -8,13 +8,15 @@ import (
 	"slices"
 )
 
-// Process is a process that crashed, or that was stopped to be looked at.
+// Process is a process that crashed, that was stopped to be looked at, or that addresses were taken of while it ran.
 type Process struct {
 	Signal  string    `json:"signal"` // "SIGSEGV"
 	Threads []Stopped `json:"threads"`
 	Files   []File    `json:"files"`
 	// Code are stretches of executable memory that no file is mapped to.
 	Code []Range `json:"code,omitempty"`
+	// PCs are addresses to name beside the threads' stacks: where code stands, or one less than where a call returns to.
+	PCs []uint64 `json:"pcs,omitempty"`
 	// VDSO is the address of the kernel's own module (AT_SYSINFO_EHDR), 0: none.
 	VDSO uint64 `json:"vdso,omitempty"`
 }

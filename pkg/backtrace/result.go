@@ -7,6 +7,8 @@ const Version = 1
 type Result struct {
 	Version int      `json:"version"`
 	Threads []Thread `json:"threads"` // the one that crashed first
+	// Names are what lies at each of Process.PCs, at most 65,536: the function and those that it was put into, innermost first.
+	Names [][]Frame `json:"names,omitempty"`
 	// Modules are the files and the vdso that frames lie in.
 	Modules   []Module  `json:"modules"`
 	Signature Signature `json:"signature"`

@@ -14,6 +14,7 @@ const (
 	maxFrames  = 1024 // of a thread
 	// maxTotal bounds the frames of all threads.
 	maxTotal = 100_000
+	maxPCs   = 1 << 16
 )
 
 // analysis is one run over a process.
@@ -45,6 +46,13 @@ func Analyze(p *Process, mem Memory, files []Content) *Result {
 		}
 		r.Threads = append(r.Threads, x.thread(t))
 	}
+	for i, pc := range p.PCs {
+		if i == maxPCs {
+			r.Missing = append(r.Missing, fmt.Sprintf("%d more addresses", len(p.PCs)-i))
+			break
+		}
+		r.Names = append(r.Names, x.at(pc))
+	}
 	for _, m := range x.modules {
 		r.Modules = append(r.Modules, m.Module)
 		if m.err != nil {
@@ -53,6 +61,15 @@ func Analyze(p *Process, mem Memory, files []Content) *Result {
 	}
 	r.Signature = x.signature(r)
 	return r
+}
+
+// at names one address.
+func (x *analysis) at(pc uint64) []Frame {
+	f := Frame{PC: pc, Module: x.module(pc)}
+	if p, ok := x.a.at(pc); ok && p.Exec && p.file == -1 {
+		f.Kind = KindJIT
+	}
+	return x.name(f, pc)
 }
 
 // openVDSO reads the kernel's module from the memory.

@@ -156,7 +156,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 
 // cgroup is the process's path in the cgroup2 hierarchy, "" if it is not known.
 func (d *procDir) cgroup() string {
-	b, err := d.read("cgroup")
+	b, err := d.Read("cgroup")
 	if err != nil {
 		return ""
 	}

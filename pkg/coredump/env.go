@@ -8,7 +8,7 @@ import (
 
 // environment returns where the text of the process's environment is: fields 50 and 51 of /proc/PID/stat.
 func (d *procDir) environment() (Run, error) {
-	b, err := d.read("stat")
+	b, err := d.Read("stat")
 	if err != nil {
 		return Run{}, err
 	}

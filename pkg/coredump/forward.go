@@ -98,7 +98,7 @@ func pipeTo(ctx context.Context, src stream, p *peer, proc *procDir, pattern str
 
 // coreLimit is the process's soft limit of a core's size in bytes.
 func coreLimit(proc *procDir) (int64, error) {
-	b, err := proc.read("limits")
+	b, err := proc.Read("limits")
 	if err != nil {
 		return 0, err
 	}
@@ -117,7 +117,7 @@ func coreLimit(proc *procDir) (int64, error) {
 // specifiers are the values of core(5)'s, but the signal's.
 func specifiers(p *peer, proc *procDir, limit int64) map[byte]string {
 	text := func(name string) string {
-		b, err := proc.read(name)
+		b, err := proc.Read(name)
 		if err != nil {
 			return ""
 		}
@@ -127,7 +127,7 @@ func specifiers(p *peer, proc *procDir, limit int64) map[byte]string {
 	if err != nil {
 		host = "unknown"
 	}
-	dumpable, exe := "1", proc.link("exe")
+	dumpable, exe := "1", proc.Link("exe")
 	if p.rootOnly {
 		dumpable = "2"
 	}
@@ -167,7 +167,7 @@ func createAs(p *peer, proc *procDir, name string) (*os.File, error) {
 	if strings.HasPrefix(name, "/") {
 		from, resolve, rest = "root", unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS, strings.TrimLeft(name, "/")
 	}
-	dir, err := unix.Openat(int(proc.dir.Fd()), from, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := unix.Openat(proc.FD(), from, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s of the process: %w", from, err)
 	}
@@ -200,7 +200,7 @@ func createAs(p *peer, proc *procDir, name string) (*os.File, error) {
 
 // groups are the process's supplementary groups.
 func (d *procDir) groups() ([]uint32, error) {
-	status, err := d.read("status")
+	status, err := d.Read("status")
 	if err != nil {
 		return nil, err
 	}

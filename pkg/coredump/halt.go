@@ -61,7 +61,7 @@ func (h *halted) halt(d *procDir, pid int, now func() time.Time) error {
 	for fresh := true; fresh; {
 		fresh = false
 		var started []int
-		for _, name := range d.list("task", maxThreads) {
+		for _, name := range d.List("task", maxThreads) {
 			tid, err := strconv.Atoi(name)
 			if err != nil || seen[tid] {
 				continue
@@ -74,7 +74,7 @@ func (h *halted) halt(d *procDir, pid int, now func() time.Time) error {
 				return fmt.Errorf("thread %d: another program traces it, or it may not be traced: %w", tid, err)
 			case err != nil:
 				return fmt.Errorf("trace thread %d: %w", tid, err)
-			case !d.has("task/" + name): // it ended, and its id may be another's
+			case !d.Has("task/" + name): // it ended, and its id may be another's
 				if err := ptrace(unix.PTRACE_DETACH, tid, 0, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 					return fmt.Errorf("let thread %d go: %w", tid, err)
 				}
@@ -102,7 +102,7 @@ func (h *halted) halt(d *procDir, pid int, now func() time.Time) error {
 }
 
 func zombie(d *procDir, tid int) bool {
-	b, err := d.read(fmt.Sprintf("task/%d/stat", tid))
+	b, err := d.Read(fmt.Sprintf("task/%d/stat", tid))
 	if err != nil {
 		return true
 	}

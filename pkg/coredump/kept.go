@@ -249,37 +249,19 @@ func (u *untilDone) Read(b []byte) (int, error) {
 
 // again opens the directory once more, for who may outlive d.
 func (d *procDir) again() (*procDir, error) {
-	fd, err := unix.Openat(int(d.dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := d.Again()
 	if err != nil {
-		return nil, fmt.Errorf("directory of the crashed process: %w", err)
+		return nil, err
 	}
-	return &procDir{os.NewFile(uintptr(fd), "proc")}, nil
+	return &procDir{dir}, nil
 }
 
-// mapped opens the file behind the first of ranges that is mapped. The kernel leads to the file itself by no path, so that
-// nothing that the container can put in its place is opened; and it is only read if it is a regular file.
+// mapped opens the file behind the first of ranges that is mapped.
 func (d *procDir) mapped(ranges []backtrace.Range) (*os.File, error) {
 	for _, r := range ranges {
-		at, err := unix.Openat(int(d.dir.Fd()), fmt.Sprintf("map_files/%x-%x", r.Start, r.End), unix.O_PATH|unix.O_CLOEXEC, 0)
-		if errors.Is(err, unix.ENOENT) {
-			continue
+		if f, err := d.Mapped(r.Start, r.End); !errors.Is(err, os.ErrNotExist) {
+			return f, err
 		}
-		if err != nil {
-			return nil, fmt.Errorf("open a mapped file: %w", err)
-		}
-		defer unix.Close(at)
-		var st unix.Stat_t
-		if err := unix.Fstat(at, &st); err != nil {
-			return nil, fmt.Errorf("stat a mapped file: %w", err)
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFREG {
-			return nil, errors.New("not a regular file")
-		}
-		fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", at), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, fmt.Errorf("open a mapped file: %w", err)
-		}
-		return os.NewFile(uintptr(fd), "mapped"), nil
 	}
 	return nil, errors.New("the file is not mapped any more")
 }

@@ -7,56 +7,27 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/tritond/triton/pkg/procfs"
 )
 
 const (
 	ntFpregset = 2
-	// maxMaps bounds the mappings of a process that is read while it lives; a core has at most as many segments.
-	maxMaps = 65_000
 )
 
-// mapping is a line of /proc/PID/maps.
+// mapping is a line of /proc/PID/maps, and the segment that a core has of it.
 type mapping struct {
 	Segment
-	offset  uint64
-	private bool
-	path    string
-	inode   string
+	of procfs.Mapping
 }
 
-// parseMaps reads /proc/PID/maps, and /proc/PID/smaps, whose other lines it hands to detail. A path has no line ends: the
-// kernel escapes them.
-func parseMaps(text string, detail func(m *mapping, key, value string)) []mapping {
-	var out []mapping
-	for line := range strings.Lines(text) {
-		line = strings.TrimSuffix(line, "\n")
-		first, rest, _ := strings.Cut(line, " ")
-		from, to, isRange := strings.Cut(first, "-")
-		start, err1 := strconv.ParseUint(from, 16, 64)
-		end, err2 := strconv.ParseUint(to, 16, 64)
-		if !isRange || err1 != nil || err2 != nil {
-			if key, ok := strings.CutSuffix(first, ":"); ok && detail != nil && len(out) > 0 {
-				detail(&out[len(out)-1], key, strings.TrimSpace(rest))
-			}
-			continue
-		}
-		f := strings.SplitN(rest, " ", 5) // perms, offset, device, inode, spaces and path
-		if len(f) < 4 || len(f[0]) < 4 || end <= start || len(out) == maxMaps {
-			continue
-		}
-		m := mapping{Segment: Segment{Start: start, End: end}, private: f[0][3] == 'p', inode: f[3]}
-		m.offset, _ = strconv.ParseUint(f[1], 16, 64) // the kernel wrote it
-		for i, flag := range []uint32{uint32(elf.PF_R), uint32(elf.PF_W), uint32(elf.PF_X)} {
-			if f[0][i] != '-' {
-				m.Flags |= flag
-			}
-		}
-		if len(f) == 5 {
-			m.path = strings.TrimLeft(f[4], " ")
-		}
-		out = append(out, m)
+// mappings are those of /proc/PID/maps.
+func mappings(text string) []mapping {
+	all := procfs.ParseMaps(text, nil)
+	out := make([]mapping, len(all))
+	for i, m := range all {
+		out[i] = mapping{Segment: Segment{Start: m.Start, End: m.End, Flags: uint32(m.Flags)}, of: m}
 	}
 	return out
 }
@@ -67,7 +38,7 @@ type marks struct{ undumped, changed []Run }
 // parseMarks reads them from /proc/PID/smaps.
 func parseMarks(smaps string) marks {
 	var k marks
-	parseMaps(smaps, func(m *mapping, key, value string) {
+	procfs.ParseMaps(smaps, func(m *procfs.Mapping, key, value string) {
 		switch key {
 		case "Anonymous":
 			if value != "0 kB" {
@@ -93,12 +64,12 @@ func overlaps(runs []Run, s Segment) bool {
 func choose(all []mapping, k marks) {
 	for i := range all {
 		m := &all[i]
-		ofFile := m.inode != "0" && !strings.HasPrefix(m.path, "/memfd:") && !strings.HasPrefix(m.path, "/dev/zero")
+		ofFile := m.of.Inode != "0" && !strings.HasPrefix(m.of.Path, "/memfd:") && !strings.HasPrefix(m.of.Path, "/dev/zero")
 		switch {
-		case overlaps(k.undumped, m.Segment) || m.path == "[vvar]" || m.path == "[vvar_vclock]" || m.path == "[vsyscall]":
-		case !ofFile && m.Flags != 0, ofFile && m.private && (m.Flags&uint32(elf.PF_W) != 0 || overlaps(k.changed, m.Segment)):
+		case overlaps(k.undumped, m.Segment) || m.of.Path == "[vvar]" || m.of.Path == "[vvar_vclock]" || m.of.Path == "[vsyscall]":
+		case !ofFile && m.Flags != 0, ofFile && m.of.Private && (m.Flags&uint32(elf.PF_W) != 0 || overlaps(k.changed, m.Segment)):
 			m.Dumped = m.End - m.Start
-		case ofFile && m.offset == 0 && m.Flags&uint32(elf.PF_R) != 0:
+		case ofFile && m.of.Offset == 0 && m.Flags&uint32(elf.PF_R) != 0:
 			m.Dumped = pageSize
 		}
 	}
@@ -186,14 +157,14 @@ func fileNoteOf(all []mapping) []byte {
 	var entries, names []byte
 	var n uint64
 	for _, m := range all {
-		if m.inode == "0" {
+		if m.of.Inode == "0" {
 			continue
 		}
 		n++
-		for _, v := range []uint64{m.Start, m.End, m.offset / pageSize} {
+		for _, v := range []uint64{m.Start, m.End, m.of.Offset / pageSize} {
 			entries = le.AppendUint64(entries, v)
 		}
-		names = append(append(names, m.path...), 0)
+		names = append(append(names, m.of.Path...), 0)
 	}
 	out := le.AppendUint64(le.AppendUint64(nil, n), pageSize)
 	return append(append(out, entries...), names...)

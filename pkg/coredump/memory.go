@@ -3,13 +3,14 @@ package coredump
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/procfs"
 )
 
 // errGone says that the process ended while its memory was read.
@@ -27,11 +28,11 @@ type memory struct {
 }
 
 func openMemory(p *peer, proc *procDir) (*memory, error) {
-	mem, err := proc.open("mem")
+	mem, err := proc.Open("mem")
 	if err != nil {
 		return nil, err
 	}
-	pagemap, err := proc.open("pagemap")
+	pagemap, err := proc.Open("pagemap")
 	if err != nil {
 		mem.Close()
 		return nil, err
@@ -130,70 +131,19 @@ func (m *memory) absent(from, to uint64) uint64 {
 }
 
 // procDir is /proc/PID of a process that is known to live.
-type procDir struct{ dir *os.File }
+type procDir struct{ *procfs.Dir }
 
 // openProc opens the directory of p and makes sure that it is p's.
 func openProc(p *peer) (*procDir, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d", p.pid))
+	d, err := procfs.Open(p.pid)
 	if err != nil {
 		return nil, err
 	}
 	if p.gone() {
-		f.Close()
+		d.Close()
 		return nil, errGone
 	}
-	return &procDir{f}, nil
+	return &procDir{d}, nil
 }
 
-func (d *procDir) close() { d.dir.Close() }
-
-// open opens a file of procfs itself: never a path of the process's own file system.
-func (d *procDir) open(name string) (*os.File, error) {
-	fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s of the crashed process: %w", name, err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-// maxProcFile bounds what is read of one file of procfs: a process decides how much some of them hold.
-const maxProcFile = 4 << 20
-
-func (d *procDir) read(name string) ([]byte, error) {
-	f, err := d.open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxProcFile))
-}
-
-func (d *procDir) link(name string) string {
-	b := make([]byte, 4096)
-	n, err := unix.Readlinkat(int(d.dir.Fd()), name, b)
-	if err != nil {
-		return ""
-	}
-	return string(b[:n])
-}
-
-// has reports whether procfs has an entry.
-func (d *procDir) has(name string) bool {
-	var st unix.Stat_t
-	return unix.Fstatat(int(d.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
-}
-
-// list names what is in a directory of procfs, at most limit entries.
-func (d *procDir) list(name string, limit int) []string {
-	fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	names, err := f.Readdirnames(limit)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil
-	}
-	return names
-}
+func (d *procDir) close() { d.Close() }

@@ -34,7 +34,7 @@ func (s *Service) lastCalls(r *Record) map[int][]triton.Call {
 // describe reads what procfs says of a held process. What fails is named in r.Missing. calls are lastCalls'.
 func (r *Record) describe(d *procDir, h *Head, calls map[int][]triton.Call) {
 	text := func(name string) string {
-		b, err := d.read(name)
+		b, err := d.Read(name)
 		if err != nil {
 			r.Missing = append(r.Missing, err.Error())
 		}
@@ -43,7 +43,7 @@ func (r *Record) describe(d *procDir, h *Head, calls map[int][]triton.Call) {
 	r.Comm = cmp.Or(strings.TrimSuffix(text("comm"), "\n"), h.Comm) // of one that was killed meanwhile, procfs knows nothing
 	r.Cmdline = strings.Split(strings.TrimSuffix(text("cmdline"), "\x00"), "\x00")
 	r.Status, r.Limits, r.Maps = text("status"), text("limits"), text("maps")
-	r.Exe, r.Cwd = d.link("exe"), d.link("cwd")
+	r.Exe, r.Cwd = d.Link("exe"), d.Link("cwd")
 	r.NSPid = cmp.Or(lastNumber(r.Status, "NSpid:"), h.Pid)
 	r.EnvNames = envNames(text("environ"))
 	r.readThreads(d, h, calls)
@@ -93,18 +93,18 @@ func (r *Record) readThreads(d *procDir, h *Head, calls map[int][]triton.Call) {
 		calls         []triton.Call
 	}
 	byTID := map[int]live{}
-	for _, host := range d.list("task", maxThreads) {
+	for _, host := range d.List("task", maxThreads) {
 		tid, err := strconv.Atoi(host)
 		if err != nil {
 			continue
 		}
 		dir := "task/" + host + "/"
-		status, err := d.read(dir + "status")
+		status, err := d.Read(dir + "status")
 		if err != nil {
 			continue // listed and gone: a thread that was not part of the dump
 		}
-		comm, _ := d.read(dir + "comm")
-		call, _ := d.read(dir + "syscall")
+		comm, _ := d.Read(dir + "comm")
+		call, _ := d.Read(dir + "syscall")
 		byTID[lastNumber(string(status), "NSpid:")] = live{
 			strings.ToValidUTF8(strings.TrimSpace(string(comm)), "�"), strings.TrimSpace(string(call)), calls[tid],
 		}

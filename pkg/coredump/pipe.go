@@ -94,7 +94,7 @@ func (p *peer) credentials() error {
 		return err
 	}
 	defer proc.close()
-	status, err := proc.read("status")
+	status, err := proc.Read("status")
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (p *peer) verify(proc *procDir, h *Head) error {
 	if !p.byNumber {
 		return nil
 	}
-	own, err := proc.read("auxv")
+	own, err := proc.Read("auxv")
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/tritond/triton/pkg/coredump/handover"
+	"github.com/tritond/triton/pkg/procfs"
 )
 
 // handOver sends a core of the given process to a socket, and returns what becomes of it there.
@@ -77,13 +78,13 @@ func TestProbeOfSocketIsNoCore(t *testing.T) {
 // TestCoreOfAnotherProcessIsRefused: a number that came to another process is found out by its auxiliary vector.
 func TestCoreOfAnotherProcessIsRefused(t *testing.T) {
 	p := &peer{pid: os.Getpid(), byNumber: true}
-	dir, err := os.Open("/proc/self")
+	dir, err := procfs.Open(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	proc := &procDir{dir}
 	defer proc.close()
-	auxv, err := proc.read("auxv")
+	auxv, err := proc.Read("auxv")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func (s *Service) living(sub Subject, pid int) (*peer, *procDir, error) {
 // ownedBy reports whether procfs shows the process as uid's: one that may not be dumped belongs to root there.
 func (d *procDir) ownedBy(uid uint32) bool {
 	var st unix.Stat_t
-	return unix.Fstatat(int(d.dir.Fd()), "environ", &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Uid == uid
+	return unix.Fstatat(d.FD(), "environ", &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Uid == uid
 }
 
 // snapshot saves the process. What can be read and written while it runs is read and written then.
@@ -117,7 +117,7 @@ func (c *capture) snapshot(ctx context.Context, maxPause time.Duration) error {
 		return err
 	}
 	defer m.close()
-	smaps, err := c.proc.read("smaps")
+	smaps, err := c.proc.Read("smaps")
 	if err != nil {
 		return err
 	}
@@ -160,31 +160,31 @@ func (c *capture) snapshot(ctx context.Context, maxPause time.Duration) error {
 
 // headOf reads what a core has beside the memory of a process that stands.
 func (c *capture) headOf(halted *halted, k marks) (*Head, error) {
-	maps, err := c.proc.read("maps")
+	maps, err := c.proc.Read("maps")
 	if err != nil {
 		return nil, err
 	}
-	auxv, err := c.proc.read("auxv")
+	auxv, err := c.proc.Read("auxv")
 	if err != nil {
 		return nil, err
 	}
 	var tids []int
 	for _, t := range halted.threads {
-		status, err := c.proc.read(fmt.Sprintf("task/%d/status", t.tid))
+		status, err := c.proc.Read(fmt.Sprintf("task/%d/status", t.tid))
 		if err != nil {
 			return nil, err
 		}
 		tids = append(tids, lastNumber(string(status), "NSpid:"))
 	}
-	comm, err := c.proc.read("comm")
+	comm, err := c.proc.Read("comm")
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := c.proc.read("cmdline")
+	cmd, err := c.proc.Read("cmdline")
 	if err != nil {
 		return nil, err
 	}
-	all := parseMaps(string(maps), nil)
+	all := mappings(string(maps))
 	choose(all, k)
 	return liveHead(halted, all, auxv, psinfo{
 		pid: tids[0], uid: c.peer.uid, comm: strings.TrimSuffix(string(comm), "\n"), cmd: strings.ReplaceAll(string(cmd), "\x00", " "),

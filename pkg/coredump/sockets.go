@@ -15,8 +15,8 @@ import (
 
 func (r *Record) readFiles(d *procDir, text func(string) string) {
 	byInode := map[string]string{}
-	for _, fd := range d.list("fd", maxFDs) {
-		target := strings.ToValidUTF8(d.link("fd/"+fd), "�")
+	for _, fd := range d.List("fd", maxFDs) {
+		target := strings.ToValidUTF8(d.Link("fd/"+fd), "�")
 		r.Files = append(r.Files, OpenFile{fd, target})
 		if inode, ok := strings.CutPrefix(target, "socket:["); ok {
 			byInode[strings.TrimSuffix(inode, "]")] = fd
@@ -104,7 +104,7 @@ func unixSockets(list string, byInode map[string]string, pairs map[string]string
 // unixPairs asks the kernel which Unix sockets of the process's network namespace are connected, by inode.
 func unixPairs(d *procDir) (map[string]string, error) {
 	// The link is procfs's own: it leads to the namespace itself and to no file of the process.
-	ns, err := unix.Openat(int(d.dir.Fd()), "ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	ns, err := unix.Openat(d.FD(), "ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("network namespace of the process: %w", err)
 	}

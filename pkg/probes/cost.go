@@ -140,6 +140,7 @@ func (p *Probes) programStats() map[string]programStat {
 	if p.network != nil {
 		sets = append(sets, p.network.resident)
 	}
+	sets = append(sets, p.profiles.running())
 	for _, programs := range sets {
 		for name, prog := range programs {
 			if st, err := prog.Stats(); err == nil {

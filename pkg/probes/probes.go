@@ -137,12 +137,13 @@ func (c Config) Validate() error {
 
 // Probes are the loaded programs. All methods may be called from any goroutine.
 type Probes struct {
-	cfg     Config
-	log     *slog.Logger
-	exits   *exitProgram
-	kernel  *measurePrograms
-	peers   *peerPrograms    // nil: not wanted, or refused by this kernel
-	network *networkPrograms // nil: the same
+	cfg      Config
+	log      *slog.Logger
+	exits    *exitProgram
+	kernel   *measurePrograms
+	peers    *peerPrograms    // nil: not wanted, or refused by this kernel
+	network  *networkPrograms // nil: the same
+	profiles profiles
 
 	// reapMu is held while retired slots are waited for and freed; taken before mu.
 	reapMu sync.Mutex
@@ -238,7 +239,7 @@ func (p *Probes) Close() error {
 		return nil
 	}
 	p.closed = true
-	errs := []error{p.disarm()}
+	errs := []error{p.disarm(), p.profiles.close()}
 	if p.peers != nil {
 		errs = append(errs, p.peers.close())
 	}

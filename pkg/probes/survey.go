@@ -14,7 +14,7 @@ import (
 
 // Surveyed is what this kernel makes of one program.
 type Surveyed struct {
-	Object  string // measure, exits, peers, network
+	Object  string // measure, exits, peers, network, profile
 	Program string
 	// As is the alternative that runs, Program itself where the kernel takes that; "" if none does.
 	As string
@@ -38,10 +38,11 @@ var objects = []object{
 	{name: "exits", load: bpf.LoadExits, programs: []program{{names: []string{bpf.ExitsProgExitsExit, bpf.ExitsProgExitsExitOld}}}},
 	{name: "measure", load: bpf.LoadMeasure, programs: measureProgramList},
 	{name: "peers", load: bpf.LoadPeers, optional: true},
+	{name: "profile", load: bpf.LoadProfile, programs: profileProgramList, optional: true},
 	{name: "network", load: bpf.LoadNetwork, programs: networkProgramList, optional: true},
 }
 
-// Survey loads every program and attaches those that hang on tracepoints, each by itself and for a moment: nothing of it
+// Survey loads every program and attaches those that hang on tracepoints or clocks, each by itself and for a moment: nothing of it
 // is left, and nothing that runs is changed. Programs that the kernel refuses are in the result, not errors.
 func Survey() ([]Surveyed, error) {
 	var all []Surveyed
@@ -108,10 +109,15 @@ func try(spec *ebpf.CollectionSpec, name string) (instructions uint32, err error
 	if info, err := prog.Info(); err == nil {
 		instructions, _ = info.VerifiedInstructions()
 	}
-	if spec.Programs[name].AttachType != ebpf.AttachTraceRawTp {
+	var l link.Link
+	switch {
+	case spec.Programs[name].Type == ebpf.PerfEvent:
+		l, err = tickOn(prog, 0)
+	case spec.Programs[name].AttachType == ebpf.AttachTraceRawTp:
+		l, err = link.AttachTracing(link.TracingOptions{Program: prog})
+	default:
 		return instructions, nil
 	}
-	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
 	if err != nil {
 		return instructions, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/node"
+	"github.com/tritond/triton/pkg/profile"
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
@@ -25,6 +26,7 @@ type Node interface {
 	Delays(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (node.Delayed, error)
 	AllDelays() ([]node.Delayed, error)
 	Recorder(ctx context.Context, tenant triton.Tenant, ref string) (node.Recorded, error)
+	ProfileSubject(ctx context.Context, tenant triton.Tenant, ref string) (profile.Subject, error)
 }
 
 // Config is what the API shows.
@@ -37,6 +39,7 @@ type Config struct {
 	Stacks   Stacks
 	Deaths   Deaths
 	Groups   Groups
+	Profile  Profiler
 	Probes   func() wire.Probes
 	Vars     func() wire.Vars
 	// LoginLink makes a link to the page that logs its first user in as c.
@@ -82,7 +85,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), recorderRoutes())...)
+	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), recorderRoutes(), profileRoutes())...)
 }
 
 // Handler serves every path.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	pprof "github.com/google/pprof/profile"
 
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/backtrace"
@@ -20,6 +21,7 @@ import (
 	"github.com/tritond/triton/pkg/crashgroup"
 	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/node"
+	"github.com/tritond/triton/pkg/profile"
 	"github.com/tritond/triton/pkg/sched"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
@@ -67,6 +69,18 @@ func (oneContainer) Recorder(_ context.Context, tenant triton.Tenant, ref string
 
 func (oneContainer) AllDelays() ([]node.Delayed, error) {
 	return []node.Delayed{{Key: triton.ContainerKey{Tenant: "acme", ID: acmesID}, Name: acmesName}}, nil
+}
+
+func (oneContainer) ProfileSubject(_ context.Context, tenant triton.Tenant, ref string) (profile.Subject, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return profile.Subject{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil
+	}
+	return profile.Subject{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
+// oneProfile is a profile of any container.
+func oneProfile(_ context.Context, sub profile.Subject, _ triton.StackKind, _ time.Duration) (*profile.Profile, error) {
+	return &profile.Profile{Pprof: &pprof.Profile{}, Summary: profile.Summary{Name: sub.Name}}, nil
 }
 
 // oneDump is a store with a dump of acme's container.
@@ -185,7 +199,7 @@ func (m memory) Delete(_ context.Context, key string) error {
 
 func newAPI() http.Handler {
 	return New(Config{
-		Node: oneContainer{}, Cores: oneDump{}, Stacks: oneDump{}, Deaths: oneDeath{}, Groups: oneGroup{}, Log: slog.New(slog.DiscardHandler),
+		Node: oneContainer{}, Cores: oneDump{}, Stacks: oneDump{}, Deaths: oneDeath{}, Groups: oneGroup{}, Profile: oneProfile, Log: slog.New(slog.DiscardHandler),
 		Probes: func() wire.Probes { return wire.Probes{} },
 		Vars:   func() wire.Vars { return wire.Vars{} },
 		Snapshot: func(_ context.Context, sub coredump.Subject, _ int, _ coredump.SnapshotOptions) (*coredump.Record, error) {
