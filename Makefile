@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: test-many peer compose test-clients test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-vm test-races test-e2e generate lint vet bench bench-services bench-cores fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: test-many test-pids peer compose test-clients test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-vm test-races test-e2e generate lint vet bench bench-services bench-cores fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ test-kernel: ## tests on this machine's kernel (root)
 
 test-many: ## 1,100 links in one network, which is more than a bridge has ports (root; 15 s)
 	TRITON_E2E_LONG=1 go test $(TAGS) -count=1 -run MoreContainersOnANetwork ./pkg/network
+
+test-pids: build ## whose a core dump is, while 2,000 crashes in two containers share a few process numbers (root; a minute or two)
+	TRITON_E2E_LONG=1 go test $(TAGS) -count=1 -timeout 10m -run CoresOfReusedPids ./test/e2e
 
 test-races: build ## the daemon under the race detector, 200 lives of containers in four loops beside readers (root)
 	@mkdir -p .cache/race

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ const corePattern = "/proc/sys/kernel/core_pattern"
 // coreRecord is what these tests read of a dump's record.
 type coreRecord struct {
 	ID, Signal, Note, Body, Cut string
-	StoredBytes                 uint64
+	StoredBytes, MemoryBytes    uint64
 	NSPid                       int
 	Fault                       uint64
 	MiniAfterNs                 time.Duration
@@ -236,22 +237,89 @@ func TestCoreAbortOfPidOneIsNamedSo(t *testing.T) {
 	}
 }
 
-// TestCoreCutByQuotaIsValid: what does not fit is left out from the end of the order, never the stacks.
+// TestCoreCutByQuotaIsValid: of a process that has touched 2 GiB, what does not fit into 100 MiB is left out from the end
+// of the order, never the stacks.
 func TestCoreCutByQuotaIsValid(t *testing.T) {
-	u := taking(t, "socket", "--core-quota", "8388608")
+	const quota = 100 << 20
+	u := taking(t, "socket", "--core-quota", fmt.Sprint(quota))
 	name := u.name(t)
-	u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "big")
-	r := u.onlyCore(t, name)
+	u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "big", "2048")
+	r := u.truncated(t, name, "quota")
+	if r.StoredBytes > quota || r.StoredBytes < quota*9/10 || r.MemoryBytes < 2<<30 {
+		t.Errorf("%d bytes stored of %d, quota %d", r.StoredBytes, r.MemoryBytes, quota)
+	}
+	u.triton(t, "cores", "rm", r.ID)
+}
+
+// truncated checks the container's only dump: it says that it is cut and why, gdb opens the core, and finds every stack
+// that the daemon finds in it.
+func (u *under) truncated(t *testing.T, name, why string) coreRecord {
+	t.Helper()
+	r, b, printed := u.stacksOf(t, name)
 	equal(t, "body", r.Body, "truncated")
-	equal(t, "cut", r.Cut, "quota")
-	if r.StoredBytes > 8<<20 {
-		t.Errorf("%d bytes stored, quota 8 MiB", r.StoredBytes)
+	equal(t, "cut", r.Cut, why)
+	matches(t, "triton cores show", u.triton(t, "cores", "show", r.ID), "truncated")
+	for _, kind := range []string{"-mini=false", "-mini"} {
+		core := filepath.Join(t.TempDir(), "core")
+		u.triton(t, "cores", "pull", kind, "-o", core, r.ID)
+		witness := gdbStacks(t, filepath.Join(all.images.Bin, "crash"), core)
+		if diff := cmp.Diff(witness, counters(b)); diff != "" || len(witness) != 3 {
+			t.Errorf("pull %s: %d stacks; gdb and the daemon differ (-gdb +daemon):\n%s\n%s", kind, len(witness), diff, printed)
+		}
 	}
-	core := filepath.Join(t.TempDir(), "core")
-	u.triton(t, "cores", "pull", "-o", core, r.ID)
-	if diff := cmp.Diff(gdbPCs(t, core), r.pcs()); diff != "" {
-		t.Errorf("gdb and the record differ (-gdb +record):\n%s", diff)
+	matches(t, "stacks", printed, `(?s)deref.*walk.*main`)
+	return r
+}
+
+// midBody starts a container that crashes with 1 GiB, and returns when some of that is on the disk.
+func (u *under) midBody(t *testing.T) (name string, pid int) {
+	t.Helper()
+	name = u.held(t, nil, "crash big 1024")
+	pid = u.pid(t, name)
+	release(t, pid)
+	eventually(t, time.Minute, "memory is being saved", func() bool {
+		bodies, err := filepath.Glob(filepath.Join(u.tritond.DataRoot, "cores", "*", "*", "body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range bodies {
+			if st, err := os.Stat(b); err == nil && st.Size() > 8<<20 {
+				return true
+			}
+		}
+		return false
+	})
+	return name, pid
+}
+
+// TestCoreOfAProcessThatIsKilledMeanwhile: docker kill ends a process that dumps core, and what was saved is a core.
+func TestCoreOfAProcessThatIsKilledMeanwhile(t *testing.T) { captures(t, killedMeanwhile) }
+
+func killedMeanwhile(t *testing.T, form string) {
+	u := taking(t, form)
+	name, pid := u.midBody(t)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
 	}
+	matches(t, "exit code", u.ok(t, "wait", name), "^(137|139)$")
+	r := u.truncated(t, name, "process ended")
+	u.triton(t, "cores", "rm", r.ID)
+}
+
+// TestCoreOfADaemonThatIsKilledMeanwhile: the process that crashed is let go at once, and what was saved is a core.
+func TestCoreOfADaemonThatIsKilledMeanwhile(t *testing.T) {
+	u := taking(t, "socket")
+	name, pid := u.midBody(t)
+	began := time.Now()
+	u.kill(t)
+	gone(t, pid)
+	if freed := time.Since(began); freed > time.Second {
+		t.Errorf("the process was let go after %s", freed)
+	}
+	u.restart(t)
+	equal(t, "exit code", u.ok(t, "wait", name), "139")
+	r := u.truncated(t, name, "the daemon ended")
+	u.triton(t, "cores", "rm", r.ID)
 }
 
 // TestCoreWaitsForAKilledDaemon: a crash while no daemon lives is held until one does, and nothing of it is lost.
@@ -271,6 +339,22 @@ func coreWaitsForAKilledDaemon(t *testing.T, form string) {
 	equal(t, "exit code", strings.TrimSpace(u.ok(t, "wait", name)), "139")
 	r := u.onlyCore(t, u.inspect(t, name, "{{slice .Name 1}}"))
 	equal(t, "body", r.Body, "full")
+}
+
+// TestCoreSurvivesAKilledKeeper: the process that keeps the socket is replaced, and no crash falls in between.
+func TestCoreSurvivesAKilledKeeper(t *testing.T) {
+	u := taking(t, "socket")
+	for range 4 {
+		name := u.held(t, nil, "crash")
+		pid, keeper := u.pid(t, name), u.keeper(t)
+		if err := syscall.Kill(keeper, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		release(t, pid)
+		gone(t, keeper)
+		equal(t, "exit code", u.ok(t, "wait", name), "139")
+		equal(t, "body", u.onlyCore(t, name).Body, "full")
+	}
 }
 
 // TestCoreOfNoContainerGoesWhereItWent: a crash outside containers is handled by the program that the pattern named

@@ -268,21 +268,32 @@ func TestDaemonStoppedInOrderKeepsContainers(t *testing.T) {
 	u.complete(t, name, 0)
 }
 
+// keeper is the process that keeps sockets and descriptors; one that was killed may be replaced meanwhile.
+func (u *under) keeper(t *testing.T) (pid int) {
+	t.Helper()
+	eventually(t, 20*time.Second, "there is a keeper", func() bool {
+		keepers := engine.Pids(func(pid int) bool {
+			line := engine.Cmdline(pid)
+			return strings.Contains(line, "triton-shim keep ") && strings.Contains(line, u.tritond.RunRoot)
+		})
+		if len(keepers) != 1 {
+			return false
+		}
+		pid = keepers[0]
+		return true
+	})
+	return pid
+}
+
 func TestKeeperKilledIsReplaced(t *testing.T) {
 	t.Parallel()
 	u := own(t)
 	name := u.detached(t, images.Programs, "lines", "0", "50", "0")
-	keepers := engine.Pids(func(pid int) bool {
-		line := engine.Cmdline(pid)
-		return strings.Contains(line, "triton-shim keep ") && strings.Contains(line, u.tritond.RunRoot)
-	})
-	if len(keepers) != 1 {
-		t.Fatalf("%d keepers, want 1", len(keepers))
-	}
-	if err := syscall.Kill(keepers[0], syscall.SIGKILL); err != nil {
+	keeper := u.keeper(t)
+	if err := syscall.Kill(keeper, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	gone(t, keepers[0])
+	gone(t, keeper)
 	eventually(t, 20*time.Second, "runs work again", func() bool { return u.docker(t, "run", "--rm", images.True).Code == 0 })
 	u.ok(t, "stop", name)
 	u.complete(t, name, 0)

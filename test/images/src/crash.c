@@ -1,4 +1,5 @@
-// Crashes in the way that its argument names, with two threads beside the main one; "big" fills 64 MiB first, "sockets" opens some;
+// Crashes in the way that its argument names, with two threads beside the main one; "big" fills 64 MiB first, or as many
+// as the next argument says, "sockets" opens some;
 // "stay" fills as many MiB as the next argument says, and waits; "huge"
 // fills as many as a service would, writes the time in nanoseconds, and crashes.
 #include <pthread.h>
@@ -42,11 +43,11 @@ static void sockets(void)
 static void fill(size_t mib)
 {
 	size_t n = mib << 20;
-	unsigned *m = malloc(n);
+	unsigned long *m = malloc(n), x = 88172645463325252ul;
 	if (!m)
 		exit(3);
 	for (size_t i = 0; i < n / sizeof *m; i++)
-		m[i] = (unsigned)rand();
+		m[i] = x ^= x << 13, x ^= x >> 7, x ^= x << 17;
 }
 
 // An eighth is random, half is like a heap, an eighth is text, a quarter is never touched.
@@ -78,7 +79,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "abort") == 0)
 		abort();
 	if (argc > 1 && strcmp(argv[1], "big") == 0)
-		fill(64);
+		fill(argc > 2 ? (size_t)atoi(argv[2]) : 64);
 	if (argc > 2 && strcmp(argv[1], "stay") == 0) {
 		fill((size_t)atoi(argv[2]));
 		puts("ready");
