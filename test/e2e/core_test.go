@@ -267,7 +267,6 @@ func (u *under) truncated(t *testing.T, name, why string) coreRecord {
 			t.Errorf("pull %s: %d stacks; gdb and the daemon differ (-gdb +daemon):\n%s\n%s", kind, len(witness), diff, printed)
 		}
 	}
-	matches(t, "stacks", printed, `(?s)deref.*walk.*main`)
 	return r
 }
 

@@ -38,7 +38,7 @@ func TestCoresOnAFullVolume(t *testing.T) {
 	pid := u.pid(t, lives)
 	crashes := func() (name string) {
 		name = u.name(t)
-		u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "big", "64")
+		u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "big", "256")
 		return name
 	}
 
