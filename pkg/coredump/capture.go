@@ -113,7 +113,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 	if err := c.store.makeRoom(r.Container.Tenant, c.cfg.MinFree); err != nil {
 		c.log.Error("retention of core dumps", "err", err)
 	}
-	if c.store.free() < c.cfg.MinFree {
+	if c.store.spare() < c.cfg.MinFree {
 		r.Cut = CutDisk
 		r.Missing = append(r.Missing, "memory: the volume of the core dumps is full")
 		return
@@ -139,7 +139,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 		r.Missing = append(r.Missing, err.Error())
 	}
 	stored, cut, err := writeBody(f, h, m, h.body(m.absent), bodyLimits{
-		quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.free() >= c.cfg.MinFree },
+		quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.spare() >= c.cfg.MinFree },
 	})
 	err = errors.Join(err, f.Close())
 	r.StoredBytes, r.Cut = stored, cut

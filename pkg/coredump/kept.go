@@ -186,7 +186,7 @@ func (s *Store) keepFile(ctx context.Context, tenant triton.Tenant, d *procDir, 
 			}
 		}
 	}
-	if st.Size > min(maxKeptFile, left) || s.free() < minFree+uint64(st.Size) {
+	if st.Size > min(maxKeptFile, left) || s.spare() < minFree+uint64(st.Size) {
 		k.Size = 0
 		return fmt.Errorf("%d bytes are too many to keep", st.Size)
 	}

@@ -191,6 +191,16 @@ func (s *Store) reserve() error {
 	return nil
 }
 
+// spare is what the volume can take of memory and files: the reserve is for records and mini cores, also where it is not
+// made again yet.
+func (s *Store) spare() uint64 {
+	free := s.free()
+	if _, err := os.Stat(filepath.Join(s.dir, reserveFile)); err != nil {
+		free -= min(free, reserveSize)
+	}
+	return free
+}
+
 // insist calls write, and if the volume is full once more with the reserve's room, and then with that of the tenant's
 // oldest dumps.
 func (s *Store) insist(tenant triton.Tenant, write func() error) error {

@@ -126,7 +126,7 @@ func (c *capture) snapshot(ctx context.Context, maxPause time.Duration) error {
 		if err := c.store.makeRoom(r.Container.Tenant, c.cfg.MinFree); err != nil {
 			c.log.Error("retention of core dumps", "err", err)
 		}
-		if c.store.free() < c.cfg.MinFree {
+		if c.store.spare() < c.cfg.MinFree {
 			return fmt.Errorf("the volume of the core dumps is full: %w", errdefs.ErrUnavailable)
 		}
 		if body, err = writeFile(filepath.Join(c.dir, bodyFile)); err != nil {
@@ -148,7 +148,7 @@ func (c *capture) snapshot(ctx context.Context, maxPause time.Duration) error {
 		}
 		var err error
 		r.StoredBytes, r.Cut, err = writeBody(body, h, m, h.body(m.absent), bodyLimits{
-			quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.free() >= c.cfg.MinFree },
+			quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.spare() >= c.cfg.MinFree },
 		})
 		return err
 	})

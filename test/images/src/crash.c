@@ -40,14 +40,15 @@ static void sockets(void)
 		exit(3);
 }
 
-static void fill(size_t mib)
+// All pages are written, and every step-th word of them.
+static void fill(size_t mib, size_t step)
 {
 	size_t n = mib << 20;
 	volatile unsigned long *m = malloc(n); // written in any case
 	unsigned long x = 88172645463325252ul;
 	if (!m)
 		exit(3);
-	for (size_t i = 0; i < n / sizeof *m; i += 4) // all pages, and a quarter of what they hold
+	for (size_t i = 0; i < n / sizeof *m; i += step)
 		m[i] = x ^= x << 13, x ^= x >> 7, x ^= x << 17;
 }
 
@@ -80,9 +81,9 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "abort") == 0)
 		abort();
 	if (argc > 1 && strcmp(argv[1], "big") == 0)
-		fill(argc > 2 ? (size_t)atoi(argv[2]) : 64);
+		fill(argc > 2 ? (size_t)atoi(argv[2]) : 64, 4);
 	if (argc > 2 && strcmp(argv[1], "stay") == 0) {
-		fill((size_t)atoi(argv[2]));
+		fill((size_t)atoi(argv[2]), 1);
 		puts("ready");
 		fflush(stdout);
 		for (;;)
