@@ -110,7 +110,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 		return
 	}
 	defer leave()
-	if err := c.store.makeRoom(r.Container.Tenant, c.cfg.MinFree); err != nil {
+	if err := c.store.makeRoom(r.Container.Tenant, c.cfg.MinFree+c.store.owed()); err != nil {
 		c.log.Error("retention of core dumps", "err", err)
 	}
 	if c.store.spare() < c.cfg.MinFree {

@@ -195,10 +195,15 @@ func (s *Store) reserve() error {
 // made again yet.
 func (s *Store) spare() uint64 {
 	free := s.free()
+	return free - min(free, s.owed())
+}
+
+// owed is what the reserve lacks.
+func (s *Store) owed() uint64 {
 	if _, err := os.Stat(filepath.Join(s.dir, reserveFile)); err != nil {
-		free -= min(free, reserveSize)
+		return reserveSize
 	}
-	return free
+	return 0
 }
 
 // insist calls write, and if the volume is full once more with the reserve's room, and then with that of the tenant's

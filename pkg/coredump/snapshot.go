@@ -123,7 +123,7 @@ func (c *capture) snapshot(ctx context.Context, maxPause time.Duration) error {
 	}
 	var body *os.File
 	if !c.mini {
-		if err := c.store.makeRoom(r.Container.Tenant, c.cfg.MinFree); err != nil {
+		if err := c.store.makeRoom(r.Container.Tenant, c.cfg.MinFree+c.store.owed()); err != nil {
 			c.log.Error("retention of core dumps", "err", err)
 		}
 		if c.store.spare() < c.cfg.MinFree {
