@@ -121,7 +121,8 @@ func coresOfReusedPids(t *testing.T, form string) {
 		ids[tag] = u.inspect(t, names[tag], "{{.Id}}")
 	}
 	for _, tag := range tags {
-		equal(t, "exit code", u.ok(t, "wait", names[tag]), "139")
+		eventually(t, 5*time.Minute, names[tag]+" ends", func() bool { return u.inspect(t, names[tag], "{{.State.Status}}") == "exited" })
+		equal(t, "exit code", u.inspect(t, names[tag], "{{.State.ExitCode}}"), "139")
 	}
 	stop()
 	log := read(t, u.tritond.LogPath())
