@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -50,8 +51,7 @@ func TestCoresOnAFullVolume(t *testing.T) {
 	if len(r.Threads) != 3 {
 		t.Errorf("%d threads", len(r.Threads))
 	}
-	out := u.triton(t, "cores", "show", r.ID)
-	matches(t, "triton cores show", out, "the volume of the core dumps is full")
+	matches(t, "triton cores show", u.triton(t, "cores", "show", r.ID), "the volume of the core dumps is full")
 	core := filepath.Join(t.TempDir(), "core")
 	u.triton(t, "cores", "pull", "-mini", "-o", core, r.ID)
 	if pcs := gdbPCs(t, core); len(pcs) != 3 {
@@ -82,9 +82,7 @@ func TestCoresOnAFullVolume(t *testing.T) {
 		}
 	}
 
-	if now := u.pid(t, lives); now != pid {
-		t.Errorf("a container that did not crash had pid %d, has %d", pid, now)
-	}
+	equal(t, "pid of one that did not crash", fmt.Sprint(u.pid(t, lives)), fmt.Sprint(pid))
 	equal(t, "run", u.ok(t, "run", "--rm", images.Busybox, "echo", "well"), "well")
 	u.ok(t, "stop", lives)
 	u.complete(t, lives, 0)
