@@ -237,13 +237,13 @@ func TestCoreAbortOfPidOneIsNamedSo(t *testing.T) {
 	}
 }
 
-// TestCoreCutByQuotaIsValid: of a process that has touched 2 GiB, what does not fit into 100 MiB is left out from the end
-// of the order, never the stacks.
+// TestCoreCutByQuotaIsValid: of a process with 2 GiB, of which it has filled every eighth page, what does not fit into
+// 100 MiB is left out from the end of the order, never the stacks.
 func TestCoreCutByQuotaIsValid(t *testing.T) {
 	const quota = 100 << 20
 	u := taking(t, "socket", "--core-quota", fmt.Sprint(quota))
 	name := u.name(t)
-	u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "big", "2048")
+	u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "big", "2048", "8")
 	r := u.truncated(t, name, "quota")
 	if r.StoredBytes > quota || r.StoredBytes < quota*9/10 || r.MemoryBytes < 2<<30 {
 		t.Errorf("%d bytes stored of %d, quota %d", r.StoredBytes, r.MemoryBytes, quota)

@@ -39,7 +39,7 @@ func TestCoresOnAFullVolume(t *testing.T) {
 	pid := u.pid(t, lives)
 	crashes := func() (name string) {
 		name = u.name(t)
-		u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "big", "256")
+		u.fails(t, 139, "", "run", "--name", name, images.Programs, "crash", "big", "256", "4")
 		return name
 	}
 

@@ -1,5 +1,5 @@
 // Crashes in the way that its argument names, with two threads beside the main one; "big" fills 64 MiB first, or as many
-// as the next argument says, "sockets" opens some;
+// as the next argument says, of which the one after it leaves all but every n-th page untouched, "sockets" opens some;
 // "stay" fills as many MiB as the next argument says, and waits; "huge"
 // fills as many as a service would, writes the time in nanoseconds, and crashes.
 #include <pthread.h>
@@ -41,18 +41,20 @@ static void sockets(void)
 		exit(3);
 }
 
-// All pages are written, and every step-th word of them.
-static void fill(size_t mib, size_t step)
+// Every every-th page is filled.
+static void fill(size_t mib, size_t every)
 {
 	size_t n = mib << 20;
 	unsigned long x = 88172645463325252ul;
 	void *p;
 	if (posix_memalign(&p, 2 << 20, n))
 		exit(3);
-	madvise(p, n, MADV_HUGEPAGE); // quicker, if there are any
+	if (every == 1)
+		madvise(p, n, MADV_HUGEPAGE); // quicker, if there are any
 	volatile unsigned long *m = p; // written in any case
-	for (size_t i = 0; i < n / sizeof *m; i += step)
-		m[i] = x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+	for (size_t page = 0; page < n / 4096; page += every)
+		for (size_t i = 0; i < 512; i++)
+			m[page * 512 + i] = x ^= x << 13, x ^= x >> 7, x ^= x << 17;
 }
 
 // An eighth is random, half is like a heap, an eighth is text, a quarter is never touched.
@@ -84,7 +86,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "abort") == 0)
 		abort();
 	if (argc > 1 && strcmp(argv[1], "big") == 0)
-		fill(argc > 2 ? (size_t)atoi(argv[2]) : 64, 4);
+		fill(argc > 2 ? (size_t)atoi(argv[2]) : 64, argc > 3 ? (size_t)atoi(argv[3]) : 1);
 	if (argc > 2 && strcmp(argv[1], "stay") == 0) {
 		fill((size_t)atoi(argv[2]), 1);
 		puts("ready");
