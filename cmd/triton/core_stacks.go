@@ -45,6 +45,12 @@ func printStacks(out io.Writer, b *backtrace.Result, all bool) {
 		for n, f := range t.Frames {
 			fmt.Fprintf(out, "  #%-3d %s\n", n, oneLine(frameText(b, f)))
 		}
+		if len(t.Python) > 0 {
+			fmt.Fprintln(out, "  in Python:")
+		}
+		for n, f := range t.Python {
+			fmt.Fprintf(out, "  #%-3d %s\n", n, oneLine(frameText(b, f)))
+		}
 		if t.Cut != "" {
 			fmt.Fprintf(out, "  not further: %s\n", oneLine(t.Cut))
 		}
@@ -75,6 +81,9 @@ func frameText(b *backtrace.Result, f backtrace.Frame) string {
 		name += fmt.Sprintf(" at %s:%d", f.File, f.Line)
 	case f.Module >= 0 && f.Module < len(b.Modules):
 		name += fmt.Sprintf(" in %s+%#x", path.Base(b.Modules[f.Module].Path), f.Offset)
+	}
+	if f.Kind == backtrace.KindPython {
+		return name
 	}
 	return fmt.Sprintf("%#016x %s", f.PC, name)
 }

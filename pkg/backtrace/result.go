@@ -1,7 +1,7 @@
 package backtrace
 
 // Version is that of the form of a Result. A stored one of another version is made anew.
-const Version = 1
+const Version = 2
 
 // Result is what the stacks of a process say.
 type Result struct {
@@ -23,6 +23,8 @@ type Thread struct {
 	Frames []Frame `json:"frames"` // innermost first
 	// Cut says why there may be more frames; empty: the last one is the outermost.
 	Cut string `json:"cut,omitempty"`
+	// Python are the calls that CPython was in for the thread, innermost first.
+	Python []Frame `json:"python,omitempty"`
 }
 
 // Frame is a call that has not returned, or a function that the compiler put into its caller's body.
@@ -48,6 +50,7 @@ type Kind string
 const (
 	KindSignal Kind = "signal" // a signal's return trampoline: the next frame was interrupted, it made no call
 	KindJIT    Kind = "jit"    // code that the program made while it ran
+	KindPython Kind = "python" // a function that an interpreter runs: it has no program counter
 )
 
 // By is how the caller of a frame was found.

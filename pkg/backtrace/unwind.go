@@ -53,6 +53,13 @@ func Analyze(p *Process, mem Memory, files []Content) *Result {
 		}
 		r.Names = append(r.Names, x.at(pc))
 	}
+	scripts, err := PythonCalls(FindPython(p.Files, mem), mem)
+	if err != nil {
+		r.Missing = append(r.Missing, err.Error())
+	}
+	for i := range r.Threads {
+		r.Threads[i].Python = scripts[r.Threads[i].TID]
+	}
 	for _, m := range x.modules {
 		r.Modules = append(r.Modules, m.Module)
 		if m.err != nil {

@@ -88,8 +88,9 @@ func (c *capture) run(ctx context.Context, src stream) error {
 
 func (c *capture) saveMini(h *Head, m *memory) {
 	r := c.record
+	runs := h.merge(append(h.mini(), h.python(m)...))
 	err := c.store.insist(r.Container.Tenant, func() error {
-		return durable.WriteFile(filepath.Join(c.dir, miniFile), func(w io.Writer) error { return commitTo(w, h, m, h.mini()) })
+		return durable.WriteFile(filepath.Join(c.dir, miniFile), func(w io.Writer) error { return commitTo(w, h, m, runs) })
 	})
 	if err != nil {
 		r.Missing = append(r.Missing, "mini core: "+err.Error())

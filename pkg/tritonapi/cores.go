@@ -136,6 +136,9 @@ func (a *API) frames(ctx context.Context, r *coredump.Record) []string {
 		for _, f := range t.Frames {
 			names = append(names, f.Func)
 		}
+		for _, f := range t.Python {
+			names = append(names, f.Func)
+		}
 	}
 	return names
 }

@@ -29,6 +29,7 @@ type Debian struct {
 	Dirs     []string          // more folders, which a maintainer script would have made
 	Cmd      []string
 	Ports    []string // EXPOSE: "80/tcp"
+	Suite    string   // of Debian that the packages are of, "trixie"; "": the machine's own
 }
 
 // Built is a made image.
@@ -57,11 +58,15 @@ var debianAccounts = map[string][]byte{
 // Build makes the image's archive below cache, or finds it there: the folder is named after the packages' versions and
 // all else that goes in.
 func (d Debian) Build(ctx context.Context, cache string) (Built, error) {
-	names, err := d.closure(ctx)
+	apt, err := aptOf(ctx, d.Suite, cache)
 	if err != nil {
 		return Built{}, fmt.Errorf("image %s: %w", d.Tag, err)
 	}
-	files, err := download(ctx, filepath.Join(cache, "debs"), names)
+	names, err := d.closure(ctx, apt)
+	if err != nil {
+		return Built{}, fmt.Errorf("image %s: %w", d.Tag, err)
+	}
+	files, err := download(ctx, apt, filepath.Join(cache, "debs"), names)
 	if err != nil {
 		return Built{}, fmt.Errorf("image %s: %w", d.Tag, err)
 	}
@@ -105,25 +110,25 @@ func (d Debian) key(debs []string) string {
 }
 
 // closure asks apt what an empty machine would need. A machine that has never fetched package lists fetches them.
-func (d Debian) closure(ctx context.Context) ([]string, error) {
-	names, err := simulate(ctx, d.Packages)
-	if err != nil {
+func (d Debian) closure(ctx context.Context, apt []string) ([]string, error) {
+	names, err := simulate(ctx, apt, d.Packages)
+	if err != nil && d.Suite == "" {
 		if out, err := exec.CommandContext(ctx, "apt-get", "-qq", "update").CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("update package lists: %w\n%s", err, out)
 		}
-		names, err = simulate(ctx, d.Packages)
+		names, err = simulate(ctx, apt, d.Packages)
 	}
 	return names, err
 }
 
-func simulate(ctx context.Context, packages []string) ([]string, error) {
+func simulate(ctx context.Context, apt, packages []string) ([]string, error) {
 	status, err := os.CreateTemp("", "dpkg-status-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.Remove(status.Name())
 	defer status.Close()
-	args := append([]string{"-qq", "-s", "-o", "Dir::State::status=" + status.Name(), "-o", "APT::Install-Recommends=false", "install"}, packages...)
+	args := slices.Concat(apt, []string{"-qq", "-s", "-o", "Dir::State::status=" + status.Name(), "-o", "APT::Install-Recommends=false", "install"}, packages)
 	var complaints bytes.Buffer
 	cmd := exec.CommandContext(ctx, "apt-get", args...)
 	cmd.Stderr = &complaints
@@ -144,11 +149,11 @@ func simulate(ctx context.Context, packages []string) ([]string, error) {
 
 // download fetches the packages' newest versions into dir, those that are not there, and returns their paths in the order
 // of names.
-func download(ctx context.Context, dir string, names []string) ([]string, error) {
+func download(ctx context.Context, apt []string, dir string, names []string) ([]string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-qq", "--print-uris", "download"}, names...)...)
+	cmd := exec.CommandContext(ctx, "apt-get", slices.Concat(apt, []string{"-qq", "--print-uris", "download"}, names)...)
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("locate packages: %w", err)
@@ -171,7 +176,7 @@ func download(ctx context.Context, dir string, names []string) ([]string, error)
 	if len(lacking) == 0 {
 		return files, nil
 	}
-	cmd = exec.CommandContext(ctx, "apt-get", append([]string{"-qq", "-o", "APT::Sandbox::User=root", "download"}, lacking...)...)
+	cmd = exec.CommandContext(ctx, "apt-get", slices.Concat(apt, []string{"-qq", "-o", "APT::Sandbox::User=root", "download"}, lacking)...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("download packages: %w\n%s", err, out)

@@ -47,3 +47,11 @@ func Nginx(tag string) Debian {
 		Ports: []string{"80/tcp"},
 	}
 }
+
+// Python is CPython 3.13 with its standard library, of the Debian after the machine's, and one program: /srv/main.py.
+func Python(tag string, program []byte) Debian {
+	return Debian{
+		Tag: tag, Suite: "trixie", Packages: []string{"python3.13-minimal", "libpython3.13-stdlib", "busybox-static"},
+		Files: map[string][]byte{"srv/main.py": program}, Dirs: []string{"srv"}, Cmd: []string{"python3.13", "/srv/main.py"},
+	}
+}

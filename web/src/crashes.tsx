@@ -142,6 +142,10 @@ function Threads({ r, stacks, why }: { r: DumpRecord; stacks: Backtrace | null; 
     <details key={t.tid} open={i === 0} class="stack">
       <summary>{i === 0 && !r.kind ? <b class="alarm">Thread {t.tid}, crashed</b> : <>Thread {t.tid}</>} <span class="quiet">{plainText(t.comm ?? comm.get(t.tid)?.comm ?? '')} {comm.get(t.tid)?.call}</span></summary>
       <ol class="mono" start={0}>{(t.frames ?? []).map((f, n) => <li key={n}>{plainText(frameText(f, stacks.modules ?? []))}</li>)}</ol>
+      {t.python && <>
+        <p class="quiet pad">in Python:</p>
+        <ol class="mono" start={0}>{t.python.map((f, n) => <li key={n}>{plainText(frameText(f, []))}</li>)}</ol>
+      </>}
       {t.cut && <p class="quiet pad">{plainText(t.cut)}</p>}
     </details>
   ))}</>
