@@ -27,7 +27,7 @@ struct run {
 };
 
 struct cpu_runs {
-	u64 arming;    // of the hook, for which the rest holds
+	u64 arming;    // for which the rest holds: what was remembered before has a gap
 	u64 runs;      // remembered since then
 	u64 queued_ns; // since when the task that has the CPU had waited on it
 	u64 pid;       // of that task
@@ -55,7 +55,6 @@ struct {
 	__type(value, u64);
 } delays SEC(".maps");
 
-u64 arming = 1;            // grows each time that the hook is attached: what was remembered before has a gap
 u64 delays_dropped_ns = 0; // waits that found no room in delays
 
 static __noinline void add_delay(u64 victim, u64 culprit, u64 ns)

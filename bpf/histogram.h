@@ -71,4 +71,20 @@ static __always_inline u32 bucket0(int index2)
 	return (u32)(index2 - EXP_MIN * 4 + 3) >> 2;
 }
 
+// Left to itself, the compiler keeps an index on the stack until it is needed, and older verifiers (6.1) do not know that
+// what is read back is what was checked: in_register gives a value to check, counter_at uses it at once.
+static __always_inline u64 in_register(u64 i)
+{
+	asm volatile("" : "+r"(i));
+	return i;
+}
+
+static __always_inline u64 *counter_at(u64 *counters, u64 i)
+{
+	u64 *p = counters + i;
+
+	asm volatile("" : "+r"(p));
+	return p;
+}
+
 #endif

@@ -107,6 +107,7 @@ type MeasureSlot struct {
 	BlockReadBytes  uint64
 	BlockWriteBytes uint64
 	SelfDelayNs     uint64
+	Muted           uint64
 	Cells           [512]uint32
 }
 
@@ -120,6 +121,10 @@ type MeasureTaskState struct {
 	CpuNs      uint64
 	Nr         uint32
 	Ring       uint32
+	Muted      uint32
+	Pairing    uint32
+	Arming     uint32
+	_          [4]byte
 }
 
 // Names of all BPF objects in the ELF.
@@ -155,6 +160,7 @@ const (
 	MeasureVarExclusive         = "exclusive"
 	MeasureVarFreshCells        = "fresh_cells"
 	MeasureVarFreshRings        = "fresh_rings"
+	MeasureVarPairing           = "pairing"
 	MeasureVarRingLimit         = "ring_limit"
 	MeasureVarShards            = "shards"
 	MeasureVarUnrecordedThreads = "unrecorded_threads"
@@ -244,6 +250,7 @@ type MeasureVariableSpecs struct {
 	Exclusive         *ebpf.VariableSpec `ebpf:"exclusive"`
 	FreshCells        *ebpf.VariableSpec `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.VariableSpec `ebpf:"fresh_rings"`
+	Pairing           *ebpf.VariableSpec `ebpf:"pairing"`
 	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
 	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
@@ -312,6 +319,7 @@ type MeasureVariables struct {
 	Exclusive         *ebpf.Variable `ebpf:"exclusive"`
 	FreshCells        *ebpf.Variable `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.Variable `ebpf:"fresh_rings"`
+	Pairing           *ebpf.Variable `ebpf:"pairing"`
 	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
 	Shards            *ebpf.Variable `ebpf:"shards"`
 	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`

@@ -39,8 +39,8 @@ static __always_inline u64 charge_run(struct task_struct *task, u64 *wait_ns)
 	id = cgroup_id_of(task);
 	if (st->cgroup_id != id || st->epoch != epoch)
 		refresh(task, st, id);
-	if (!st->owner)
-		return 0;
+	if (!st->owner || (st->muted & MUTE_WAITS))
+		return st->owner; // the container is no victim, but may be a culprit
 	slot = slot_of(st->owner);
 	if (!slot)
 		return 0;

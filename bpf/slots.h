@@ -17,6 +17,10 @@
 #define SYSCALLS 512      // x86-64 and arm64 number below 500; the last entry takes what is outside
 #define SYSCALL_OTHER 511
 
+// What is not counted of a container although its hook is attached, for others.
+#define MUTE_CALLS 1
+#define MUTE_WAITS 2
+
 struct cell {
 	u64 sum_ns;
 	u64 errors;
@@ -43,6 +47,7 @@ struct slot {
 	u64 block_read_bytes;
 	u64 block_write_bytes;
 	u64 self_delay_ns; // waited while a task of the same container had the CPU; other culprits are in delays
+	u64 muted;         // MUTE_…: set by user space, with the next epoch
 	u32 cells[SYSCALLS]; // 0: none yet
 };
 
@@ -56,6 +61,9 @@ struct task_state {
 	u64 cpu_ns;
 	u32 nr;
 	u32 ring; // of the flight recorder; 0: none yet
+	u32 muted;   // of the owner's slot
+	u32 pairing; // that start_ns is of
+	u32 arming;  // that run_delay_ns and cpu_ns are of
 };
 
 struct {
@@ -101,7 +109,9 @@ const volatile u32 shards = 1;      // a power of two
 const volatile bool exclusive = 0;  // every CPU has its own shard: plain additions are enough
 const volatile u64 cell_limit = 1;
 
-u64 epoch = 1;       // grows with every watch and unwatch: cached owners are then looked up again
+u64 epoch = 1;       // grows with every watch and unwatch, and with what is muted: what tasks keep is then looked up again
+u64 pairing = 1;     // grows each time that the hooks of system calls are attached, before the epoch: no call outlives a gap
+u64 arming = 1;      // the same of the hook of the run queue
 u64 fresh_cells = 1; // index of the next cell never used
 
 // ADD adds to a counter of this CPU's shard. The programs run with preemption off and never in an interrupt (that one
@@ -113,22 +123,6 @@ u64 fresh_cells = 1; // index of the next cell never used
 		else                                       \
 			__sync_fetch_and_add(&(counter), n); \
 	} while (0)
-
-// Left to itself, the compiler keeps an index on the stack until it is needed, and older verifiers (6.1) do not know that
-// what is read back is what was checked: in_register gives a value to check, counter_at uses it at once.
-static __always_inline u64 in_register(u64 i)
-{
-	asm volatile("" : "+r"(i));
-	return i;
-}
-
-static __always_inline u64 *counter_at(u64 *counters, u64 i)
-{
-	u64 *p = counters + i;
-
-	asm volatile("" : "+r"(p));
-	return p;
-}
 
 static __always_inline u64 cgroup_id_of(struct task_struct *task)
 {
@@ -145,25 +139,6 @@ static __noinline u64 owner_of(struct task_struct *task)
 	return owner && in_setup(BPF_CORE_READ(task, tgid)) ? 0 : owner;
 }
 
-// refresh looks the owner up again. A task that came from elsewhere starts afresh: a call begun there and the time
-// spent there are not this container's.
-static __always_inline void refresh(struct task_struct *task, struct task_state *st, u64 id)
-{
-	u64 now = epoch; // before the lookup: a change in between is seen next time
-	u64 owner = owner_of(task);
-
-	if (st->owner != owner) {
-		bool young = task->sched_info.pcount <= 1; // on a CPU for the first time: all its waiting was here
-
-		st->owner = owner;
-		st->start_ns = 0;
-		st->run_delay_ns = young ? 0 : task->sched_info.run_delay;
-		st->cpu_ns = young ? 0 : task->se.sum_exec_runtime;
-	}
-	st->cgroup_id = id;
-	st->epoch = now;
-}
-
 static __always_inline u32 slot_index(u64 owner)
 {
 	return (u32)owner * shards + (bpf_get_smp_processor_id() & (shards - 1));
@@ -174,6 +149,38 @@ static __always_inline struct slot *slot_of(u64 owner)
 	u32 i = slot_index(owner);
 
 	return bpf_map_lookup_elem(&slots, &i);
+}
+
+// muted_of tells what is not counted of an owner.
+static __always_inline u32 muted_of(u64 owner)
+{
+	struct slot *slot = owner ? slot_of(owner) : 0;
+
+	return slot ? slot->muted : 0;
+}
+
+// refresh looks the owner up again. A task that came from elsewhere starts afresh: a call begun there and the time
+// spent there are not this container's. So does one whose calls or waits were not counted meanwhile.
+static __always_inline void refresh(struct task_struct *task, struct task_state *st, u64 id)
+{
+	u64 now = epoch; // before the lookup: a change in between is seen next time
+	u64 owner = owner_of(task);
+	u32 muted = muted_of(owner);
+
+	if (st->pairing != (u32)pairing || st->owner != owner || (muted & MUTE_CALLS))
+		st->start_ns = 0;
+	if (st->owner != owner || st->arming != (u32)arming || (st->muted & MUTE_WAITS)) {
+		bool young = st->owner != owner && task->sched_info.pcount <= 1; // on a CPU for the first time: all its waiting was here
+
+		st->run_delay_ns = young ? 0 : task->sched_info.run_delay;
+		st->cpu_ns = young ? 0 : task->se.sum_exec_runtime;
+	}
+	st->owner = owner;
+	st->muted = muted;
+	st->pairing = pairing;
+	st->arming = arming;
+	st->cgroup_id = id;
+	st->epoch = now;
 }
 
 #endif

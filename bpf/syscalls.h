@@ -2,44 +2,14 @@
 //
 // System calls: count, errors and durations per container and call.
 //
-// Hooks: tp_btf sys_enter, sys_exit; attached only while a container is watched. Cost per call: see the benchmark of
+// Hooks: tp_btf sys_enter, sys_exit; attached only while the calls of a container are counted, or in windows. Cost per call: see the benchmark of
 // package probes. A call is counted when it returns, exit and exit_group when they are made, since they never do.
 // Not seen: what io_uring does without a call, and vDSO functions.
 #ifndef TRITON_SYSCALLS_H
 #define TRITON_SYSCALLS_H
 
+#include "cells.h"
 #include "recorder.h"
-
-// take_cell gives call nr of a slot a cell of the pool, or the slot's shared cell when the pool is empty.
-static __noinline u32 take_cell(struct slot *slot, u32 shared, u32 nr)
-{
-	u32 cell, old;
-
-	if (bpf_map_pop_elem(&free_cells, &cell)) {
-		if (fresh_cells >= cell_limit)
-			goto empty;
-		cell = __sync_fetch_and_add(&fresh_cells, 1);
-		if (cell >= cell_limit)
-			goto empty;
-	}
-	old = __sync_val_compare_and_swap(&slot->cells[nr & (SYSCALLS - 1)], 0, cell);
-	if (!old)
-		return cell;
-	bpf_map_push_elem(&free_cells, &cell, BPF_ANY); // cannot fail: the stack has room for every cell
-	return old;
-empty:
-	__sync_fetch_and_add(&slot->drop_cells, 1);
-	return shared;
-}
-
-static __always_inline struct cell *cell_of(struct slot *slot, u32 shared, u32 nr)
-{
-	u32 cell = slot->cells[nr & (SYSCALLS - 1)];
-
-	if (!cell)
-		cell = take_cell(slot, shared, nr);
-	return bpf_map_lookup_elem(&cells, &cell);
-}
 
 static __always_inline bool is_error(u32 nr, s64 ret)
 {
@@ -95,7 +65,7 @@ static __noinline void untracked(struct task_struct *task, u32 nr, s64 ret)
 	u64 owner = owner_of(task);
 	struct slot *slot;
 
-	if (!owner)
+	if (!owner || (muted_of(owner) & MUTE_CALLS))
 		return;
 	slot = slot_of(owner);
 	if (slot)
@@ -119,6 +89,11 @@ static __always_inline bool is_birth(u32 nr, s64 ret)
 	return ret == 0 && (nr == NR_CLONE || nr == NR_CLONE3 || nr == NR_FORK || nr == NR_VFORK);
 }
 
+static __always_inline bool counts_calls(struct task_state *st)
+{
+	return st->owner && !(st->muted & MUTE_CALLS);
+}
+
 static __always_inline void enter(struct task_struct *task, struct pt_regs *regs, s64 call)
 {
 	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
@@ -136,7 +111,7 @@ static __always_inline void enter(struct task_struct *task, struct pt_regs *regs
 	}
 	if (st->cgroup_id != id || st->epoch != epoch)
 		refresh(task, st, id);
-	if (!st->owner)
+	if (!counts_calls(st))
 		return;
 	nr = number_of(task, call);
 	if (never_returns(nr)) {
@@ -164,7 +139,7 @@ static __noinline void leave_unpaired(struct task_struct *task, struct task_stat
 	}
 	if (st->cgroup_id != cgroup_id_of(task) || st->epoch != epoch)
 		refresh(task, st, cgroup_id_of(task));
-	if (!st->owner || is_birth(nr, ret))
+	if (!counts_calls(st) || is_birth(nr, ret))
 		return;
 	add_untimed(st->owner, nr, ret);
 	record(task, st, regs, nr, bpf_ktime_get_ns(), NS_UNKNOWN, ret);
@@ -176,7 +151,7 @@ static __always_inline void leave(struct task_struct *task, struct pt_regs *regs
 	u64 ns;
 
 	if (st && st->epoch != epoch)
-		refresh(task, st, cgroup_id_of(task)); // keeps start_ns when the owner is the same
+		refresh(task, st, cgroup_id_of(task)); // keeps start_ns when the owner is the same and the hooks have been on since
 	if (!st || !st->start_ns) {
 		leave_unpaired(task, st, regs, SYSCALL_NR(regs), ret);
 		return;

@@ -124,6 +124,7 @@ type FunctionsSlot struct {
 	BlockReadBytes  uint64
 	BlockWriteBytes uint64
 	SelfDelayNs     uint64
+	Muted           uint64
 	Cells           [512]uint32
 }
 
@@ -137,6 +138,10 @@ type FunctionsTaskState struct {
 	CpuNs      uint64
 	Nr         uint32
 	Ring       uint32
+	Muted      uint32
+	Pairing    uint32
+	Arming     uint32
+	_          [4]byte
 }
 
 // Names of all BPF objects in the ELF.
@@ -171,6 +176,7 @@ const (
 	FunctionsVarExclusive          = "exclusive"
 	FunctionsVarFreshCells         = "fresh_cells"
 	FunctionsVarFreshRings         = "fresh_rings"
+	FunctionsVarPairing            = "pairing"
 	FunctionsVarRingLimit          = "ring_limit"
 	FunctionsVarShards             = "shards"
 	FunctionsVarUnrecordedThreads  = "unrecorded_threads"
@@ -258,6 +264,7 @@ type FunctionsVariableSpecs struct {
 	Exclusive         *ebpf.VariableSpec `ebpf:"exclusive"`
 	FreshCells        *ebpf.VariableSpec `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.VariableSpec `ebpf:"fresh_rings"`
+	Pairing           *ebpf.VariableSpec `ebpf:"pairing"`
 	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
 	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
@@ -327,6 +334,7 @@ type FunctionsVariables struct {
 	Exclusive         *ebpf.Variable `ebpf:"exclusive"`
 	FreshCells        *ebpf.Variable `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.Variable `ebpf:"fresh_rings"`
+	Pairing           *ebpf.Variable `ebpf:"pairing"`
 	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
 	Shards            *ebpf.Variable `ebpf:"shards"`
 	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`

@@ -43,6 +43,7 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
                        show GROUP has the images and dumps of one; resolve GROUP... says that it is no more in images
                        beyond those that crashed so far, reopen GROUP... takes that back
   snapshot CONTAINER   core of its first process, which goes on (-pid N another; -mini stacks only; -max-pause 10s)
+  watch CONTAINER      how much of it is measured (-level detail|sampled|counters|off changes it at once, default: as this machine)
   probes               what is measured, what this kernel refused, what was dropped
 
 TENANT is whom an operator acts for; default: the caller's own
@@ -122,6 +123,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return takeProfile(context.Background(), c, args[1:], out)
 	case len(args) > 0 && args[0] == "delays":
 		return delays(ctx, c, args[1:], out)
+	case len(args) > 1 && args[0] == "watch":
+		return watch(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "cores":
 		return cores(c, args[1], args[2:], out)
 	case len(args) > 1 && args[0] == "snapshot":
@@ -157,6 +160,9 @@ func showProbes(ctx context.Context, c *client, out io.Writer) error {
 	var p wire.Probes
 	if err := c.get(ctx, wire.Prefix+"probes", &p); err != nil {
 		return err
+	}
+	if p.Share > 0 && p.Share < 1 {
+		fmt.Fprintf(out, "system calls are counted in %.0f%% of the time, and their numbers estimated\n", 100*p.Share)
 	}
 	fmt.Fprintf(out, "level %s, price %.2f%% of the machine (system calls slowed: %.2f%% of one CPU)\n", p.Level, 100*p.Price, 100*p.Tax)
 	for _, c := range p.Programs {
@@ -194,6 +200,15 @@ func showSyscalls(ctx context.Context, c *client, ref string, out io.Writer) err
 	})
 	for _, m := range o.Missing {
 		fmt.Fprintf(out, "not measured: %s: %s\n", m.Program, m.Reason)
+	}
+	switch {
+	case o.Level == "counters" || o.Level == "off":
+		fmt.Fprintf(out, "not measured now: the container is at level %s (triton watch)\n", o.Level)
+	case o.Counted == 0 && o.Level == "sampled":
+		fmt.Fprintln(out, "not measured yet: the container is at level sampled, and no window was in its time")
+	}
+	if o.Counted > 0 && o.Counted < 1 {
+		fmt.Fprintf(out, "estimates: system calls were counted in %.1f%% of the time\n", 100*o.Counted)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SYSCALL\tCALLS\tERRORS\tMEAN\tP50\tP99")

@@ -180,7 +180,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.Network, "metrics-network", false,
 		"count times to connect, round trips, failed connects, resets and dropped packets, and serve them on /metrics: some 30 series more per container")
 	fs.StringVar(&c.Probes, "probes", string(probes.Detail),
-		"what is measured of containers: detail (all), counters (no system calls), off (no run queue either)")
+		"what is measured of containers: detail (all), sampled (system calls 1 s of every 10), counters (no system calls), off (no run queue either)")
 	fs.StringVar(&c.Promises, "promises", string(placement.PromiseReservations),
 		"what is refused where this machine cannot keep it: reservations (--memory-reservation, label triton.cpu.min), limits too, or none")
 	fs.Var(&c.Labels, "label", "KEY=VALUE that tells of this machine, for constraints and docker info; repeatable")
@@ -348,7 +348,7 @@ func (c *config) validate() error {
 		}
 	}
 	if probes.Level(c.Probes).Validate() != nil {
-		bad("probes", "%q: must be detail, counters or off", c.Probes)
+		bad("probes", "%q: must be detail, sampled, counters or off", c.Probes)
 	}
 	if placement.Promises(c.Promises).Validate() != nil {
 		bad("promises", "%q: must be none, reservations or limits", c.Promises)

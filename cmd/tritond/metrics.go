@@ -69,24 +69,30 @@ var (
 	programRunsDesc = prometheus.NewDesc("triton_program_runs_per_second", "Runs of a program in that window.", []string{"program"}, nil)
 	probeTaxDesc    = prometheus.NewDesc("triton_probes_syscall_tax_ratio",
 		"What the hooks of system calls cost every process beside that, of one CPU: calls times a constant.", nil, nil)
+	probeLevelDesc = prometheus.NewDesc("triton_probes_level", "How much is measured of containers of which nothing else is wanted; always 1.", []string{"level"}, nil)
+	probeShareDesc = prometheus.NewDesc("triton_probes_sampled_ratio",
+		"Share of the time in which system calls are counted at that level: 1 all, 0 none; between, their numbers are estimates.", nil, nil)
 	probePriceDesc = prometheus.NewDesc("triton_probes_price_ratio", "What all programs cost, the tax included, of the machine.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m probeMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{programCPUDesc, programRunsDesc, probeTaxDesc, probePriceDesc} {
+	for _, d := range []*prometheus.Desc{programCPUDesc, programRunsDesc, probeTaxDesc, probePriceDesc, probeLevelDesc, probeShareDesc} {
 		ch <- d
 	}
 }
 
-// Collect implements prometheus.Collector. Before the first window there is nothing.
+// Collect implements prometheus.Collector. Before the first window there is the level alone.
 func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	level := m.probes.Level()
+	gauge(probeLevelDesc, 1, string(level))
+	gauge(probeShareDesc, m.probes.CountedShare(level))
 	c := m.probes.Cost()
 	if c.At.IsZero() {
 		return
-	}
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	for _, p := range c.Programs {
 		gauge(programCPUDesc, p.CPU, p.Program)

@@ -18,6 +18,7 @@ type container struct {
 	life     sync.Mutex // held through a start or a removal
 	agreeing sync.Mutex // held while the record in etcd changes
 	saving   sync.Mutex // held while the state file is written
+	watching sync.Mutex // held while probes learn how much to measure
 	signals  sync.Mutex // held from a signal to its event, so that no death that it causes comes before it in the journal
 
 	mu       sync.Mutex

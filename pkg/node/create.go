@@ -103,6 +103,9 @@ func (n *Node) checkSpec(tenant triton.Tenant, spec *triton.Spec) error {
 	if err := checkMachine(spec); err != nil {
 		return err
 	}
+	if err := checkWatchLabel(spec); err != nil {
+		return err
+	}
 	_, _, err := n.joinedUser(tenant, spec)
 	return err
 }

@@ -80,12 +80,14 @@ func (r *observedRing) find(tenant triton.Tenant, ref string) (Observed, bool) {
 
 // watch arms the probes of a container's cgroup and lets telemetry read it.
 func (n *Node) watch(c *container, ids probes.CgroupIDs) error {
-	if _, err := n.cfg.Probes.Watch(c.key, ids); err != nil {
+	c.watching.Lock()
+	defer c.watching.Unlock()
+	c.mu.Lock()
+	name, image, wish := c.rec.Name, c.rec.Spec.Image, c.wish()
+	c.mu.Unlock()
+	if _, err := n.cfg.Probes.WatchAs(c.key, ids, wish); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	name, image := c.rec.Name, c.rec.Spec.Image
-	c.mu.Unlock()
 	n.cfg.Telemetry.Add(c.key, name, image, func() (telemetry.Sample, error) { return n.sample(c) })
 	return nil
 }
@@ -218,6 +220,7 @@ func sampleOf(u triton.Usage, t probes.Totals) telemetry.Sample {
 			RunQueueNs: t.RunQueue.SumNs,
 			Dropped:    telemetry.Dropped{Ring: t.Dropped.Ring, Cells: t.Dropped.Cells, Storage: t.Dropped.Storage},
 		},
+		NoCalls: t.Counted == 0 || t.Level == probes.Counters || t.Level == probes.Off, NoWaits: t.Level == probes.Off, CallsGuessed: 1 - t.Counted,
 		PerSyscall: make([]telemetry.SyscallSample, 0, len(t.Syscalls)),
 	}
 	for _, nr := range t.Numbers() {

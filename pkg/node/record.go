@@ -26,6 +26,8 @@ type Record struct {
 	// Networks are those that the container is in besides the default one, which Endpoint tells. Spec.Networks is where
 	// it began.
 	Networks []triton.Membership `json:"networks,omitempty"`
+	// Watching is replaced, never changed; nil: nobody asked since it was made, and the label holds.
+	Watching *Watching `json:"watching,omitempty"`
 	// Placement is the last decision to have the container here; replaced, never changed. nil: made before there were any.
 	Placement *sched.Decision `json:"placement,omitempty"`
 }

@@ -141,16 +141,3 @@ func (p *Probes) forgetDelays() error {
 	}
 	return nil
 }
-
-// nextArming makes the hook forget what it remembers from before it was detached.
-func (k *measurePrograms) nextArming() error {
-	var n uint64
-	v := k.variables[bpf.MeasureVarArming]
-	if err := v.Get(&n); err != nil {
-		return fmt.Errorf("read arming: %w", err)
-	}
-	if err := v.Set(n + 1); err != nil {
-		return fmt.Errorf("advance arming: %w", err)
-	}
-	return nil
-}

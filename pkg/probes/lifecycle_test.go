@@ -252,8 +252,8 @@ func TestKernelLevelsLeaveOutWhatTheySay(t *testing.T) {
 	} {
 		p := open(t, Config{Level: level})
 		key, cg := watch(t, p)
-		if n := hotLinks(t, p); n != want.hooks || !p.Armed() {
-			t.Errorf("%s: %d hooks, want %d", level, n, want.hooks)
+		if n := hotLinks(t, p); n != want.hooks || p.Armed() != want.calls {
+			t.Errorf("%s: %d hooks, armed %t, want %d", level, n, p.Armed(), want.hooks)
 		}
 		start(t, cg, actorBinary(t), "churn", "42").wait(t)
 		s := snapshot(t, p, key)

@@ -19,14 +19,11 @@ type MissingProgram struct {
 	Reason  error
 }
 
-// hotPrograms are attached only while a container is watched, in this order; Level.hot takes a part of them.
-var hotPrograms = []string{bpf.MeasureProgSysExit, bpf.MeasureProgSysEnter, bpf.MeasureProgSchedSwitch}
-
 // program is one thing to load: the first of names that the kernel takes.
 type program struct {
 	names    []string
 	optional bool
-	always   bool // attached at Open, not while armed
+	always   bool // attached at Open, not only while it is needed
 }
 
 var measureProgramList = []program{
@@ -199,19 +196,6 @@ func (k *loaded) loadOne(all *ebpf.CollectionSpec, name string) (*ebpf.Program, 
 	return coll.DetachProgram(name), nil
 }
 
-// nextEpoch makes every task look its owner up again. The caller holds the lock that serialises changes of owners.
-func (k *measurePrograms) nextEpoch() error {
-	var e uint64
-	epoch := k.variables[bpf.MeasureVarEpoch]
-	if err := epoch.Get(&e); err != nil {
-		return fmt.Errorf("read epoch: %w", err)
-	}
-	if err := epoch.Set(e + 1); err != nil {
-		return fmt.Errorf("advance epoch: %w", err)
-	}
-	return nil
-}
-
 func (k *measurePrograms) close() error {
 	return errors.Join(k.slots.unmap(), k.cells.unmap(), k.rings.unmap(), k.loaded.close())
 }
@@ -263,6 +247,9 @@ func (m *mapped[T]) unmap() error {
 
 // load64 reads a counter that the kernel may be adding to.
 func load64(p *uint64) uint64 { return atomic.LoadUint64(p) }
+
+// store64 sets a number that the kernel reads.
+func store64(p *uint64, v uint64) { atomic.StoreUint64(p, v) }
 
 // missed counts runs of programs that the kernel skipped because the program was running on that CPU already.
 func (k *measurePrograms) missed() uint64 {

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf/link"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 
@@ -32,8 +31,11 @@ type Config struct {
 	CellsPerContainer int
 	// MaxExits bounds the processes whose exit status is kept until somebody takes it; 0: 8192.
 	MaxExits int
-	// Level is how much of the costly hooks is attached while containers are watched; "": Detail.
+	// Level is the machine's at first; "": Detail. SetLevel changes it.
 	Level Level
+	// Window is how long the system call hooks are on in each Period for containers at level Sampled; 0: 1 s of every 10 s.
+	// What a container did before its first window is not counted, and calls that last longer than a window are not timed.
+	Window, Period time.Duration
 	// Peers bounds the peers that are counted, and the connections, of all containers together, some 100 bytes each; 0: none are, and no hook runs.
 	Peers int
 	// Network counts how containers' networks fare: 4 KiB for each of MaxContainers, and a hook per TCP segment received.
@@ -44,38 +46,6 @@ type Config struct {
 	// Linger is how long the system call hooks stay attached after the last container; 0: 5 s, negative: not at all.
 	Linger time.Duration
 	Log    *slog.Logger
-}
-
-// Level is how much is measured. Births, deaths, signals, OOM kills and block I/O are counted at every level.
-type Level string
-
-const (
-	// Detail attaches everything.
-	Detail Level = "detail"
-	// Counters leaves out the system calls, whose hooks slow every call of the machine by some 0.2 us.
-	Counters Level = "counters"
-	// Off leaves out the run queue too: no hook runs in the hot paths of the kernel.
-	Off Level = "off"
-)
-
-// hot names the programs that l attaches while a container is watched, in the order of attaching.
-func (l Level) hot() []string {
-	switch l {
-	case Off:
-		return nil
-	case Counters:
-		return hotPrograms[2:]
-	}
-	return hotPrograms
-}
-
-// Validate tells whether l is a level.
-func (l Level) Validate() error {
-	switch l {
-	case Detail, Counters, Off:
-		return nil
-	}
-	return fmt.Errorf("level %q: must be %s, %s or %s: %w", string(l), Detail, Counters, Off, errdefs.ErrInvalidArgument)
 }
 
 // shardsMax bounds the copies of each slot. More than that cost memory and save little: two CPUs that meet in a cell
@@ -91,6 +61,7 @@ func (c Config) withDefaults() Config {
 	c.MaxExits = defaultTo(c.MaxExits, 8192)
 	c.Linger = defaultTo(c.Linger, 5*time.Second)
 	c.Level = defaultTo(c.Level, Detail)
+	c.Window, c.Period = defaultTo(c.Window, time.Second), defaultTo(c.Period, 10*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -129,6 +100,9 @@ func (c Config) Validate() error {
 	if c.Level != "" {
 		errs = append(errs, c.Level.Validate())
 	}
+	if c.Window <= 0 || c.Period <= c.Window {
+		errs = append(errs, fmt.Errorf("windows of %v every %v: must be shorter than that", c.Window, c.Period))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("probes config: %w: %w", errdefs.ErrInvalidArgument, err)
 	}
@@ -150,9 +124,10 @@ type Probes struct {
 
 	mu     sync.RWMutex
 	closed bool
-	armed  bool        // the level's hooks are attached
-	pair   []link.Link // sys_exit, sys_enter, sched_switch while armed, as far as the level has them
-	idle   time.Time   // since when nothing is watched; zero: something is
+	level  Level
+	window window
+	hot    attachedHooks
+	idle   time.Time // since when nothing is watched; zero: something is
 	table  slotTable
 
 	events eventHub
@@ -202,7 +177,7 @@ func Open(ctx context.Context, cfg Config) (*Probes, error) {
 	}
 	p := &Probes{
 		cfg: cfg, log: cfg.Log, exits: exits, kernel: kernel, peers: peers, network: network,
-		idle: time.Now(), table: newSlotTable(cfg.MaxContainers),
+		level: cfg.Level, idle: time.Now(), table: newSlotTable(cfg.MaxContainers),
 	}
 	return p, nil
 }
@@ -214,13 +189,14 @@ func (p *Probes) Run(ctx context.Context) error {
 	group.Go(func() error { return p.readRing(ctx) })
 	group.Go(func() error { return p.watchCost(ctx) })
 	group.Go(func() error {
-		t := time.NewTicker(tick)
+		t := time.NewTicker(min(tick, p.cfg.Window/4))
 		defer t.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return nil
 			case <-t.C:
+				p.turnWindow(ctx, time.Now())
 				if err := p.reap(); err != nil {
 					p.log.ErrorContext(ctx, "free retired slots", "err", err)
 				}
@@ -239,7 +215,7 @@ func (p *Probes) Close() error {
 		return nil
 	}
 	p.closed = true
-	errs := []error{p.disarm(), p.profiles.close()}
+	errs := []error{p.detach(hookSet{}), p.profiles.close()}
 	if p.peers != nil {
 		errs = append(errs, p.peers.close())
 	}
@@ -253,69 +229,43 @@ func (p *Probes) Close() error {
 // it recorded is gone. Call Close all the same.
 func (p *Probes) Unpin() error { return p.exits.unpin() }
 
-// Missing lists the programs that do not run here, each with the reason: this kernel refused it, or the level leaves it out.
+// Missing lists the programs that do not run here, each with the reason: this kernel refused it, or the machine's level
+// leaves it out and no container needs it.
 func (p *Probes) Missing() []MissingProgram {
 	missing := slices.Clone(p.kernel.missing)
-	attached := p.cfg.Level.hot()
-	for _, name := range hotPrograms {
-		if !slices.Contains(attached, name) && p.kernel.programs[name] != nil {
-			missing = append(missing, MissingProgram{Program: name, Reason: fmt.Errorf("left out by level %s", p.cfg.Level)})
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	have := p.level.needs(true).and(p.needed())
+	for _, g := range []struct {
+		have  bool
+		names []string
+	}{{have.calls, callPrograms}, {have.waits, waitPrograms}} {
+		for _, name := range g.names {
+			if !g.have && p.kernel.programs[name] != nil {
+				missing = append(missing, MissingProgram{Program: name, Reason: fmt.Errorf("left out by level %s", p.level)})
+			}
 		}
 	}
 	return missing
 }
 
-// arm attaches the system call hooks. sys_exit comes first: a call whose entry was missed is counted without duration,
-// one whose return was missed would not be counted. The caller holds mu.
-func (p *Probes) arm() error {
-	if p.armed {
-		return nil
-	}
-	if err := p.kernel.nextArming(); err != nil {
-		return err
-	}
-	for _, name := range p.cfg.Level.hot() {
-		prog := p.kernel.programs[name]
-		if prog == nil {
-			continue // reported by Missing
-		}
-		l, err := link.AttachTracing(link.TracingOptions{Program: prog})
-		if err != nil {
-			return errors.Join(fmt.Errorf("attach %s: %w", name, err), p.disarm())
-		}
-		p.pair = append(p.pair, l)
-	}
-	p.armed = true
-	return nil
-}
-
-// disarm detaches the system call hooks, last attached first. The caller holds mu.
-func (p *Probes) disarm() error {
-	var errs []error
-	for i := len(p.pair) - 1; i >= 0; i-- {
-		errs = append(errs, p.pair[i].Close())
-	}
-	p.pair, p.armed = nil, false
-	return errors.Join(errs...)
-}
-
 func (p *Probes) disarmIdle(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.armed || p.idle.IsZero() || now.Sub(p.idle) < p.cfg.Linger {
+	if p.idle.IsZero() || now.Sub(p.idle) < p.cfg.Linger {
 		return
 	}
-	if err := p.disarm(); err != nil {
+	if err := p.detach(hookSet{}); err != nil {
 		p.log.Error("detach system call hooks", "err", err)
 	}
 }
 
-// Armed reports whether the level's hooks are attached: those of system calls slow every process of the machine by some 0.2 us per
-// call, so they are only while a container is watched, and Linger longer.
+// Armed reports whether the hooks of system calls are attached: they slow every process of the machine by some 0.2 us per
+// call, so they are only while a container needs them, and Linger longer after the last one.
 func (p *Probes) Armed() bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.armed
+	return p.hot.calls != nil
 }
 
 // hostPidNamespace is the inode of the first pid namespace: PROC_PID_INIT_INO in include/linux/proc_ns.h.

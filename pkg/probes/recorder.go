@@ -2,6 +2,7 @@ package probes
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -38,17 +39,26 @@ func (p *Probes) Recordings(key triton.ContainerKey) ([]triton.Recording, error)
 	switch {
 	case p.cfg.RecorderThreads == 0:
 		return nil, fmt.Errorf("there is no flight recorder: it is switched off: %w", errdefs.ErrFailedPrecondition)
-	case p.cfg.Level != Detail:
-		return nil, fmt.Errorf("the flight recorder is empty: level %s observes no system calls: %w", p.cfg.Level, errdefs.ErrFailedPrecondition)
+	case w.wish.Of(p.level) != Detail:
+		return nil, fmt.Errorf("the flight recorder is empty: the container is at level %s, it needs %s: %w", w.wish.Of(p.level), Detail, errdefs.ErrFailedPrecondition)
 	}
 	boot := monotonicZero()
 	var out []triton.Recording
 	for i := range p.kernel.rings.vals {
-		if r, ok := copyRing(&p.kernel.rings.vals[i], w.owner(), boot); ok {
+		if r, ok := copyRing(&p.kernel.rings.vals[i], w.owner(), boot); ok && forget(&r, w.detail) {
 			out = append(out, r)
 		}
 	}
 	return out, nil
+}
+
+// forget leaves out the calls before t, after which some were not recorded. False: none is left.
+func forget(r *triton.Recording, t time.Time) bool {
+	if t.IsZero() {
+		return true
+	}
+	r.Calls = slices.DeleteFunc(r.Calls, func(c triton.Call) bool { return c.At.Before(t) })
+	return len(r.Calls) > 0
 }
 
 // copyRing copies a ring that programs may be writing to. False: it is not owner's, or became another's meanwhile.

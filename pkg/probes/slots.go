@@ -1,6 +1,7 @@
 package probes
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -48,7 +49,11 @@ func (w Watch) owner() uint64 { return uint64(w.Generation)<<32 | uint64(w.Slot)
 // watched is a Watch with what is needed to end it.
 type watched struct {
 	Watch
-	ids CgroupIDs
+	ids      CgroupIDs
+	wish     Wish
+	detail   time.Time // since when it is at level Detail again; zero: it always was, or is not
+	sampling *sampling // nil: not at level Sampled
+	guess    guess
 }
 
 // slotTable says who has which slot. Slots go from free to used by Watch, to retired by Unwatch, and back to free once
@@ -73,8 +78,16 @@ func newSlotTable(n int) slotTable {
 // its first task: nothing has run in the cgroup yet, so nothing is missed. After a restart of the daemon the same call
 // takes up a running container again, from zero. Watching twice with the same ids returns the first Watch; other ids,
 // or a cgroup that belongs to another container, are errdefs.ErrAlreadyExists; no slot left is
-// errdefs.ErrResourceExhausted.
+// errdefs.ErrResourceExhausted. How much is counted is the machine's level.
 func (p *Probes) Watch(key triton.ContainerKey, ids CgroupIDs) (Watch, error) {
+	return p.WatchAs(key, ids, Wish{})
+}
+
+// WatchAs is Watch with a wish of how much to count from the first moment on.
+func (p *Probes) WatchAs(key triton.ContainerKey, ids CgroupIDs, wish Wish) (Watch, error) {
+	if err := cmp.Or(wish.Level, Detail).Validate(); err != nil {
+		return Watch{}, fmt.Errorf("watch %s: %w", key, err)
+	}
 	if ids.V2 == 0 {
 		return Watch{}, fmt.Errorf("watch %s: no cgroup2 id: %w", key, errdefs.ErrInvalidArgument)
 	}
@@ -94,10 +107,10 @@ func (p *Probes) Watch(key triton.ContainerKey, ids CgroupIDs) (Watch, error) {
 	if len(p.table.free) == 0 {
 		return Watch{}, fmt.Errorf("watch %s: all %d slots are in use: %w", key, p.cfg.MaxContainers, errdefs.ErrResourceExhausted)
 	}
-	if err := p.arm(); err != nil {
+	if err := p.attach(p.needed(wish.Of(p.level))); err != nil {
 		return Watch{}, fmt.Errorf("watch %s: %w", key, err)
 	}
-	w, err := p.claim(key, ids)
+	w, err := p.claim(key, ids, wish)
 	if err != nil {
 		return Watch{}, fmt.Errorf("watch %s: %w", key, err)
 	}
@@ -105,17 +118,21 @@ func (p *Probes) Watch(key triton.ContainerKey, ids CgroupIDs) (Watch, error) {
 }
 
 // claim takes a free slot and makes it known to the programs. The caller holds mu.
-func (p *Probes) claim(key triton.ContainerKey, ids CgroupIDs) (*watched, error) {
+func (p *Probes) claim(key triton.ContainerKey, ids CgroupIDs, wish Wish) (*watched, error) {
 	t := &p.table
 	slot := t.free[len(t.free)-1]
-	w := &watched{Watch: Watch{Key: key, Slot: slot, Generation: t.generation + 1, Since: time.Now()}, ids: ids}
+	w := &watched{Watch: Watch{Key: key, Slot: slot, Generation: t.generation + 1, Since: time.Now()}, ids: ids, wish: wish}
+	p.mute(slot, wish.Of(p.level))
+	if wish.Of(p.level) == Sampled {
+		p.startSampling(w, w.Since)
+	}
 	if err := p.own(bpf.MeasureMapOwnersV2, ids.V2, w.owner()); err != nil {
 		return nil, err
 	}
 	if err := p.own(bpf.MeasureMapOwnersBlkio, ids.blkio(), w.owner()); err != nil {
 		return nil, errors.Join(err, p.kernel.maps[bpf.MeasureMapOwnersV2].Delete(ids.V2))
 	}
-	if err := p.kernel.nextEpoch(); err != nil {
+	if err := p.kernel.advance(bpf.MeasureVarEpoch); err != nil {
 		return nil, errors.Join(err, p.disown(ids))
 	}
 	t.generation++
@@ -160,7 +177,7 @@ func (p *Probes) Unwatch(key triton.ContainerKey) (Totals, error) {
 	if err := p.disown(w.ids); err != nil {
 		return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)
 	}
-	if err := p.kernel.nextEpoch(); err != nil {
+	if err := p.kernel.advance(bpf.MeasureVarEpoch); err != nil {
 		return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)
 	}
 	totals := p.read(w)
@@ -168,11 +185,11 @@ func (p *Probes) Unwatch(key triton.ContainerKey) (Totals, error) {
 	p.table.retired = append(p.table.retired, w)
 	if len(p.table.byKey) == 0 {
 		p.idle = time.Now()
-		if p.cfg.Linger < 0 {
-			err = p.disarm()
+		if p.cfg.Linger >= 0 {
+			return totals, nil // see disarmIdle
 		}
 	}
-	return totals, err
+	return totals, p.detach(p.needed())
 }
 
 // Snapshot reads what was counted so far. Each histogram's count is the sum of its buckets, so a number is never

@@ -37,6 +37,11 @@ func (d Drops) Total() uint64 { return d.Ring + d.Cells + d.Storage }
 type Totals struct {
 	First, Last time.Time // when the watch began; when this was read
 
+	Level Level // that the container had when this was read
+	// Counted is the share of the time that Syscalls and Durations are of in which calls were counted: below 1 they are
+	// estimates, the rest of the time being taken to have been like it; 0: no window was yet.
+	Counted float64
+
 	Syscalls  map[int]SyscallTotals // by number; those never made are absent
 	Durations triton.Histogram      // of all timed calls together; schema 2
 	RunQueue  triton.Histogram      // waits for a CPU; schema 2
@@ -64,14 +69,26 @@ func (t Totals) SyscallCount() uint64 {
 	return n
 }
 
-// read adds the shards of w up. The caller holds mu, so that the slot is not freed meanwhile.
+// read gives what is known of w. The caller holds mu, so that the slot is not freed meanwhile.
 func (p *Probes) read(w *watched) Totals {
-	t := Totals{
+	t := newTotals(w)
+	p.readInto(w, &t)
+	w.supplement(&t)
+	t.Level = w.wish.Of(p.level)
+	return t
+}
+
+func newTotals(w *watched) Totals {
+	return Totals{
 		First: w.Since, Last: time.Now(),
 		Syscalls:  map[int]SyscallTotals{},
 		Durations: triton.Histogram{Schema: 2, First: firstSchema2, Counts: make([]uint64, len(bpf.MeasureSlot{}.All))},
 		RunQueue:  triton.Histogram{Schema: 2, First: firstSchema2, Counts: make([]uint64, len(bpf.MeasureSlot{}.RunQueue))},
 	}
+}
+
+// readInto adds the shards of w up.
+func (p *Probes) readInto(w *watched, t *Totals) {
 	for shard := range p.kernel.shards {
 		i := w.Slot*p.kernel.shards + shard
 		slot := &p.kernel.slots.vals[i]
@@ -86,7 +103,6 @@ func (p *Probes) read(w *watched) Totals {
 	for _, s := range t.Syscalls {
 		t.Durations.SumNs += s.Durations.SumNs
 	}
-	return t
 }
 
 func (t *Totals) addSlot(s *bpf.MeasureSlot) {

@@ -27,29 +27,38 @@ type row struct {
 
 // Gather implements prometheus.Gatherer: families in order of name, and in each the containers in order of id.
 func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
-	rows := g.rows()
+	all := g.rows()
+	calls := slices.DeleteFunc(slices.Clone(all), func(r row) bool { return r.sample.NoCalls })
+	waits := slices.DeleteFunc(slices.Clone(all), func(r row) bool { return r.sample.NoWaits })
 	var out []*dto.MetricFamily
 	for _, s := range slices.Concat(cpuSeries(), processSeries(), memorySeries(), pressureSeries(), trafficSeries(), probeSeries()) {
+		rows := all
+		switch {
+		case ofProgram(s.name, "sys_exit"):
+			rows = calls
+		case ofProgram(s.name, "sched_switch"):
+			rows = waits
+		}
 		out = append(out, s.family(rows))
 	}
 	out = append(out,
-		histogramFamily("triton_container_syscall_duration_seconds", "Durations of system calls.", rows,
+		histogramFamily("triton_container_syscall_duration_seconds", "Durations of system calls.", calls,
 			func(r *row) triton.Histogram { return r.sample.Durations }),
-		histogramFamily("triton_container_runqueue_latency_seconds", "Waits of tasks for a CPU.", rows,
+		histogramFamily("triton_container_runqueue_latency_seconds", "Waits of tasks for a CPU.", waits,
 			func(r *row) triton.Histogram { return r.sample.RunQueue }),
-		g.info(rows),
+		g.info(all),
 	)
 	if g.store.cfg.PerSyscall {
-		out = append(out, perSyscall(rows)...)
+		out = append(out, perSyscall(calls)...)
 	}
 	if g.store.cfg.Peers != nil {
-		out = append(out, g.store.perPeer(rows)...)
+		out = append(out, g.store.perPeer(all)...)
 	}
 	if g.store.cfg.Delays != nil {
-		out = append(out, g.store.perCulprit(rows)...)
+		out = append(out, g.store.perCulprit(waits)...)
 	}
 	if g.store.cfg.Network != nil {
-		out = append(out, g.store.perNetwork(rows)...)
+		out = append(out, g.store.perNetwork(all)...)
 	}
 	absent := g.store.unmeasured()
 	out = slices.DeleteFunc(out, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 || absent(f.GetName()) })
@@ -60,20 +69,22 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 // unmeasured tells whose numbers would be zero because their program does not run: these are left out, since a zero says
 // that nothing happened.
 func (s *Store) unmeasured() func(name string) bool {
-	var prefixes []string
-	for _, program := range s.missing() {
-		prefixes = append(prefixes, seriesOf[program]...)
-	}
+	missing := s.missing()
 	return func(name string) bool {
-		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+		return slices.ContainsFunc(missing, func(program string) bool { return ofProgram(name, program) })
 	}
+}
+
+// ofProgram tells whether the program measures the series.
+func ofProgram(name, program string) bool {
+	return slices.ContainsFunc(seriesOf[program], func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
 // seriesOf has, by program, the beginnings of the names of what it measures.
 var seriesOf = map[string][]string{
 	"sys_enter":    {"triton_container_syscall"},
 	"sys_exit":     {"triton_container_syscall"},
-	"sched_switch": {"triton_container_runqueue", "triton_container_cpu_delay"},
+	"sched_switch": {"triton_container_runqueue", "triton_container_cpu_delay", "container_cpu_schedstat_runqueue"},
 	"peer_states":  {"triton_container_peer"},
 
 	"network_states":          {"triton_container_tcp", "triton_container_packet"},

@@ -19,6 +19,12 @@ type Sample struct {
 	Limits  Limits
 	Detail  triton.UsageDetail
 
+	// NoCalls and NoWaits: system calls or waits for a CPU are not counted now, though they may have been.
+	NoCalls, NoWaits bool
+	// CallsGuessed is the share of the time that the numbers of system calls are of in which they were not counted: that time
+	// is taken to have been like the rest.
+	CallsGuessed float64
+
 	Durations triton.Histogram // of system calls
 	RunQueue  triton.Histogram // waits for a CPU
 

@@ -142,6 +142,9 @@ func probeSeries() []scalar {
 			func(s *Sample) float64 { return float64(s.Syscalls) }),
 		counter("triton_container_syscall_errors_total", "System calls that returned an error.",
 			func(s *Sample) float64 { return float64(s.SyscallErrors) }),
+		gauge("triton_container_syscall_sampled_ratio",
+			"Share of the time in which the container's system calls were counted; below 1 their numbers are estimates for all of it.",
+			func(s *Sample) float64 { return 1 - s.CallsGuessed }),
 		{
 			name: "triton_container_process_events_total", help: "Turns in the life of the container's processes.",
 			kind: dto.MetricType_COUNTER, label: "event", parts: []part{

@@ -12,6 +12,7 @@ import (
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/coredump"
 	"github.com/tritond/triton/pkg/node"
+	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/profile"
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
@@ -27,6 +28,8 @@ type Node interface {
 	AllDelays() ([]node.Delayed, error)
 	Recorder(ctx context.Context, tenant triton.Tenant, ref string) (node.Recorded, error)
 	ProfileSubject(ctx context.Context, tenant triton.Tenant, ref string) (profile.Subject, error)
+	Watching(ctx context.Context, tenant triton.Tenant, ref string) (node.Watched, error)
+	SetWatching(ctx context.Context, tenant triton.Tenant, ref string, level probes.Level, operator bool) (node.Watched, error)
 }
 
 // Config is what the API shows.
@@ -85,7 +88,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), recorderRoutes(), profileRoutes())...)
+	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), recorderRoutes(), profileRoutes(), watchRoutes())...)
 }
 
 // Handler serves every path.
@@ -179,7 +182,7 @@ func observedOf(o node.Observed) wire.Observed {
 		ID: o.Key.ID, Name: o.Name, Image: o.Image, Run: o.Run, Running: o.Running, CgroupID: o.CgroupID,
 		First: t.First, Last: t.Last, Syscalls: make(map[string]wire.Syscall, len(t.Syscalls)), RunQueue: latencyOf(t.RunQueue),
 		Execs: t.Execs, Exits: t.Exits, FatalSignals: t.FatalSignals, OOMKills: t.OOMKills,
-		CPUSeconds: float64(t.CPUNs) / 1e9, Dropped: t.Dropped.Total(),
+		CPUSeconds: float64(t.CPUNs) / 1e9, Dropped: t.Dropped.Total(), Level: string(t.Level), Counted: t.Counted,
 	}
 	for nr, s := range t.Syscalls {
 		l := latencyOf(s.Durations)

@@ -21,6 +21,7 @@ import (
 	"github.com/tritond/triton/pkg/crashgroup"
 	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/node"
+	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/profile"
 	"github.com/tritond/triton/pkg/sched"
 	"github.com/tritond/triton/pkg/triton"
@@ -69,6 +70,17 @@ func (oneContainer) Recorder(_ context.Context, tenant triton.Tenant, ref string
 
 func (oneContainer) AllDelays() ([]node.Delayed, error) {
 	return []node.Delayed{{Key: triton.ContainerKey{Tenant: "acme", ID: acmesID}, Name: acmesName}}, nil
+}
+
+func (oneContainer) Watching(_ context.Context, tenant triton.Tenant, ref string) (node.Watched, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return node.Watched{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil
+	}
+	return node.Watched{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
+func (o oneContainer) SetWatching(ctx context.Context, tenant triton.Tenant, ref string, _ probes.Level, _ bool) (node.Watched, error) {
+	return o.Watching(ctx, tenant, ref)
 }
 
 func (oneContainer) ProfileSubject(_ context.Context, tenant triton.Tenant, ref string) (profile.Subject, error) {

@@ -59,8 +59,11 @@ type Probes struct {
 	Missing []Missing `json:"missing"`
 	// Drops counts what was not recorded, by reason, since the daemon started.
 	Drops map[string]uint64 `json:"drops"`
-	// Level is how much is measured, as --probes says.
+	// Level is how much is measured of containers of which nothing else is wanted.
 	Level string `json:"level"`
+	// Share is the part of the time in which system calls are counted at that level: 1 all, 0 none; between, their numbers are
+	// estimates.
+	Share float64 `json:"share"`
 	// Price is what the programs cost as a share of the machine, Tax included, in the last window; 0 before the first.
 	Price float64 `json:"price"`
 	// Tax is what the hooks of system calls cost every process beside that, of one CPU: an estimate.
@@ -103,6 +106,10 @@ type Observed struct {
 	OOMKills     uint64             `json:"oomKills"`
 	CPUSeconds   float64            `json:"cpuSeconds"`
 	Dropped      uint64             `json:"dropped"`
+	// Level is how much of it is or was measured.
+	Level string `json:"level"`
+	// Counted is the share of the time in which system calls were counted: below 1 Syscalls are estimates for all of it.
+	Counted float64 `json:"counted"`
 	// Missing are the programs that do not run here: what they would count is zero above.
 	Missing []Missing `json:"missing,omitempty"`
 }
