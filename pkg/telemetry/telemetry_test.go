@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -334,6 +335,45 @@ func TestWhatIsNotMeasuredHasNoSeries(t *testing.T) {
 			if want := gone == "" || !strings.HasPrefix(name, gone); strings.Contains(body, "\n"+name+"{") != want {
 				t.Errorf("without %s: %s is served: %t, want %t", program, name, !want, want)
 			}
+		}
+	}
+}
+
+// The same holds of one container of which less is measured than of others, and estimates are told from counts.
+func TestContainersHaveSeriesOfWhatIsMeasuredOfThemAlone(t *testing.T) {
+	s := New(Config{PerSyscall: true})
+	for name, change := range map[string]func(*Sample){
+		"full": func(*Sample) {}, "quiet": func(s *Sample) { s.NoCalls = true }, "off": func(s *Sample) { s.NoCalls, s.NoWaits = true, true },
+		"guessed": func(s *Sample) { s.CallsGuessed = 0.75 },
+	} {
+		sample := sampleAt(1)
+		change(&sample)
+		s.Add(newKey(), name, "image", func() (Sample, error) { return sample, nil })
+	}
+	s.pass(t.Context())
+	_, body := scrape(t, s, "")
+	for metric, want := range map[string][]string{
+		"triton_container_syscalls_total{":                 {"full", "guessed"},
+		"triton_container_syscall_duration_seconds_count{": {"full", "guessed"},
+		"triton_container_runqueue_latency_seconds_count{": {"full", "guessed", "quiet"},
+		"container_cpu_schedstat_runqueue_seconds_total{":  {"full", "guessed", "quiet"},
+		"container_cpu_usage_seconds_total{":               {"full", "guessed", "off", "quiet"},
+		"triton_container_syscall_sampled_ratio{":          {"full", "guessed"},
+	} {
+		var got []string
+		for line := range strings.Lines(body) {
+			if strings.HasPrefix(line, metric) {
+				_, rest, _ := strings.Cut(line, `name="`)
+				name, value, _ := strings.Cut(rest, `"`)
+				got = append(got, name)
+				if strings.HasPrefix(metric, "triton_container_syscall_sampled") && strings.HasSuffix(value, " 0.25\n") != (name == "guessed") {
+					t.Errorf("sampled ratio: %s", line)
+				}
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s is there for %v, want %v", metric, got, want)
 		}
 	}
 }
