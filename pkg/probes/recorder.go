@@ -45,15 +45,15 @@ func (p *Probes) Recordings(key triton.ContainerKey) ([]triton.Recording, error)
 	boot := monotonicZero()
 	var out []triton.Recording
 	for i := range p.kernel.rings.vals {
-		if r, ok := copyRing(&p.kernel.rings.vals[i], w.owner(), boot); ok && forget(&r, w.detail) {
+		if r, ok := copyRing(&p.kernel.rings.vals[i], w.owner(), boot); ok && forgetBefore(&r, w.detail) {
 			out = append(out, r)
 		}
 	}
 	return out, nil
 }
 
-// forget leaves out the calls before t, after which some were not recorded. False: none is left.
-func forget(r *triton.Recording, t time.Time) bool {
+// forgetBefore leaves out the calls before t, after which some were not recorded. False: none is left.
+func forgetBefore(r *triton.Recording, t time.Time) bool {
 	if t.IsZero() {
 		return true
 	}
