@@ -58,6 +58,19 @@ struct owners {
 	__type(value, u64);
 } on_cpu SEC(".maps"), off_cpu SEC(".maps");
 
+// sleeper is a task that waits, and what its wait will be counted as.
+struct sleeper {
+	struct count_key key;
+	u64 at_ns;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u32); // tid
+	__type(value, struct sleeper);
+} sleepers SEC(".maps");
+
 u32 side = 0; // where to count; user space changes it
 
 static __always_inline u64 image_of(struct task_struct *task)
@@ -102,6 +115,45 @@ static __always_inline void runs_now(void *ctx, struct task_struct *task)
 	key.kernel = stack_at(ctx, key.owner, on, 0);
 	key.user = key.image ? stack_at(ctx, key.owner, on, BPF_F_USER_STACK) : 0;
 	add_count(&key, on, 0);
+}
+
+#define TASK_DEAD 0x80 // include/linux/sched.h: its last time
+
+// goes_to_sleep notes since when, and with which stack, a task waits.
+static __always_inline void goes_to_sleep(void *ctx, struct task_struct *task, u32 state)
+{
+	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	struct sleeper s = {.key = {.owner = OWNER_IN(off_cpu, cgroup), .kind = OFF_CPU}};
+	u32 on = side & 1, tid = BPF_CORE_READ(task, pid);
+
+	if (!s.key.owner || state & TASK_DEAD)
+		return;
+	s.key.pid = BPF_CORE_READ(task, tgid);
+	if (in_setup(s.key.pid))
+		return;
+	s.key.image = image_of(task);
+	s.key.kernel = stack_at(ctx, s.key.owner, on, 0);
+	s.key.user = s.key.image ? stack_at(ctx, s.key.owner, on, BPF_F_USER_STACK) : 0;
+	s.at_ns = bpf_ktime_get_ns();
+	if (bpf_map_update_elem(&sleepers, &tid, &s, BPF_ANY))
+		LOSE(s.key.owner, counts);
+}
+
+// wakes_up counts the wait of a task that gets a CPU.
+static __always_inline void wakes_up(struct task_struct *task)
+{
+	u32 on = side & 1, tid = BPF_CORE_READ(task, pid);
+	struct sleeper *s = bpf_map_lookup_elem(&sleepers, &tid);
+	struct count_key key;
+	u64 now, at;
+
+	if (!s)
+		return;
+	key = s->key;
+	at = s->at_ns;
+	now = bpf_ktime_get_ns();
+	bpf_map_delete_elem(&sleepers, &tid);
+	add_count(&key, on, now > at ? now - at : 0);
 }
 
 #endif

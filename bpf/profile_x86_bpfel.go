@@ -46,6 +46,12 @@ type ProfileLost struct {
 	Broken uint64
 }
 
+type ProfileSleeper struct {
+	_    structs.HostLayout
+	Key  ProfileCountKey
+	AtNs uint64
+}
+
 type ProfileStack struct {
 	_   structs.HostLayout
 	Pcs [128]uint64
@@ -61,19 +67,21 @@ type ProfileStackKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ProfileMapCounts     = "counts"
-	ProfileMapCountsA    = "counts_a"
-	ProfileMapCountsB    = "counts_b"
-	ProfileMapExits      = "exits"
-	ProfileMapLosses     = "losses"
-	ProfileMapOffCpu     = "off_cpu"
-	ProfileMapOnCpu      = "on_cpu"
-	ProfileMapScratch    = "scratch"
-	ProfileMapStacks     = "stacks"
-	ProfileMapStacksA    = "stacks_a"
-	ProfileMapStacksB    = "stacks_b"
-	ProfileProgOnCpuTick = "on_cpu_tick"
-	ProfileVarSide       = "side"
+	ProfileMapCounts        = "counts"
+	ProfileMapCountsA       = "counts_a"
+	ProfileMapCountsB       = "counts_b"
+	ProfileMapExits         = "exits"
+	ProfileMapLosses        = "losses"
+	ProfileMapOffCpu        = "off_cpu"
+	ProfileMapOnCpu         = "on_cpu"
+	ProfileMapScratch       = "scratch"
+	ProfileMapSleepers      = "sleepers"
+	ProfileMapStacks        = "stacks"
+	ProfileMapStacksA       = "stacks_a"
+	ProfileMapStacksB       = "stacks_b"
+	ProfileProgOffCpuSwitch = "off_cpu_switch"
+	ProfileProgOnCpuTick    = "on_cpu_tick"
+	ProfileVarSide          = "side"
 )
 
 // LoadProfile returns the embedded CollectionSpec for Profile.
@@ -118,24 +126,26 @@ type ProfileSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProfileProgramSpecs struct {
-	OnCpuTick *ebpf.ProgramSpec `ebpf:"on_cpu_tick"`
+	OffCpuSwitch *ebpf.ProgramSpec `ebpf:"off_cpu_switch"`
+	OnCpuTick    *ebpf.ProgramSpec `ebpf:"on_cpu_tick"`
 }
 
 // ProfileMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProfileMapSpecs struct {
-	Counts  *ebpf.MapSpec `ebpf:"counts"`
-	CountsA *ebpf.MapSpec `ebpf:"counts_a"`
-	CountsB *ebpf.MapSpec `ebpf:"counts_b"`
-	Exits   *ebpf.MapSpec `ebpf:"exits"`
-	Losses  *ebpf.MapSpec `ebpf:"losses"`
-	OffCpu  *ebpf.MapSpec `ebpf:"off_cpu"`
-	OnCpu   *ebpf.MapSpec `ebpf:"on_cpu"`
-	Scratch *ebpf.MapSpec `ebpf:"scratch"`
-	Stacks  *ebpf.MapSpec `ebpf:"stacks"`
-	StacksA *ebpf.MapSpec `ebpf:"stacks_a"`
-	StacksB *ebpf.MapSpec `ebpf:"stacks_b"`
+	Counts   *ebpf.MapSpec `ebpf:"counts"`
+	CountsA  *ebpf.MapSpec `ebpf:"counts_a"`
+	CountsB  *ebpf.MapSpec `ebpf:"counts_b"`
+	Exits    *ebpf.MapSpec `ebpf:"exits"`
+	Losses   *ebpf.MapSpec `ebpf:"losses"`
+	OffCpu   *ebpf.MapSpec `ebpf:"off_cpu"`
+	OnCpu    *ebpf.MapSpec `ebpf:"on_cpu"`
+	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
+	Sleepers *ebpf.MapSpec `ebpf:"sleepers"`
+	Stacks   *ebpf.MapSpec `ebpf:"stacks"`
+	StacksA  *ebpf.MapSpec `ebpf:"stacks_a"`
+	StacksB  *ebpf.MapSpec `ebpf:"stacks_b"`
 }
 
 // ProfileVariableSpecs contains global variables before they are loaded into the kernel.
@@ -165,17 +175,18 @@ func (o *ProfileObjects) Close() error {
 //
 // It can be passed to LoadProfileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProfileMaps struct {
-	Counts  *ebpf.Map `ebpf:"counts"`
-	CountsA *ebpf.Map `ebpf:"counts_a"`
-	CountsB *ebpf.Map `ebpf:"counts_b"`
-	Exits   *ebpf.Map `ebpf:"exits"`
-	Losses  *ebpf.Map `ebpf:"losses"`
-	OffCpu  *ebpf.Map `ebpf:"off_cpu"`
-	OnCpu   *ebpf.Map `ebpf:"on_cpu"`
-	Scratch *ebpf.Map `ebpf:"scratch"`
-	Stacks  *ebpf.Map `ebpf:"stacks"`
-	StacksA *ebpf.Map `ebpf:"stacks_a"`
-	StacksB *ebpf.Map `ebpf:"stacks_b"`
+	Counts   *ebpf.Map `ebpf:"counts"`
+	CountsA  *ebpf.Map `ebpf:"counts_a"`
+	CountsB  *ebpf.Map `ebpf:"counts_b"`
+	Exits    *ebpf.Map `ebpf:"exits"`
+	Losses   *ebpf.Map `ebpf:"losses"`
+	OffCpu   *ebpf.Map `ebpf:"off_cpu"`
+	OnCpu    *ebpf.Map `ebpf:"on_cpu"`
+	Scratch  *ebpf.Map `ebpf:"scratch"`
+	Sleepers *ebpf.Map `ebpf:"sleepers"`
+	Stacks   *ebpf.Map `ebpf:"stacks"`
+	StacksA  *ebpf.Map `ebpf:"stacks_a"`
+	StacksB  *ebpf.Map `ebpf:"stacks_b"`
 }
 
 func (m *ProfileMaps) Close() error {
@@ -188,6 +199,7 @@ func (m *ProfileMaps) Close() error {
 		m.OffCpu,
 		m.OnCpu,
 		m.Scratch,
+		m.Sleepers,
 		m.Stacks,
 		m.StacksA,
 		m.StacksB,
@@ -205,11 +217,13 @@ type ProfileVariables struct {
 //
 // It can be passed to LoadProfileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProfilePrograms struct {
-	OnCpuTick *ebpf.Program `ebpf:"on_cpu_tick"`
+	OffCpuSwitch *ebpf.Program `ebpf:"off_cpu_switch"`
+	OnCpuTick    *ebpf.Program `ebpf:"on_cpu_tick"`
 }
 
 func (p *ProfilePrograms) Close() error {
 	return _ProfileClose(
+		p.OffCpuSwitch,
 		p.OnCpuTick,
 	)
 }

@@ -47,6 +47,7 @@ type config struct {
 	PerPeer      bool
 	Network      bool
 	PyroscopeURL string
+	Pyroscope    string
 	Probes       string
 	Promises     string
 	Labels       hostList
@@ -185,6 +186,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"what is refused where this machine cannot keep it: reservations (--memory-reservation, label triton.cpu.min), limits too, or none")
 	fs.Var(&c.Labels, "label", "KEY=VALUE that tells of this machine, for constraints and docker info; repeatable")
 	fs.StringVar(&c.PyroscopeURL, "pyroscope-url", "", "Pyroscope server that the daemon uploads profiles of itself to; empty: none")
+	fs.StringVar(&c.Pyroscope, "pyroscope", "", "Pyroscope server that profiles of all containers are uploaded to, every 15 s; empty: none")
 	fs.BoolVar(&c.FavorDynMods, "favordynmods", false,
 		"mount cgroup2 with favordynmods: starts are some 9 ms faster, forks and exits a little slower; stays until reboot")
 	fs.Var(&c.InsecureRegistries, "insecure-registry",
@@ -345,6 +347,11 @@ func (c *config) validate() error {
 	if c.PyroscopeURL != "" {
 		if err := telemetry.CheckPyroscopeURL(c.PyroscopeURL); err != nil {
 			bad("pyroscope-url", "%q: %w", c.PyroscopeURL, err)
+		}
+	}
+	if c.Pyroscope != "" {
+		if err := telemetry.CheckPyroscopeURL(c.Pyroscope); err != nil {
+			bad("pyroscope", "%q: %w", c.Pyroscope, err)
 		}
 	}
 	if probes.Level(c.Probes).Validate() != nil {

@@ -37,6 +37,7 @@ var badValues = map[string][][2]string{
 	"favordynmods":        {{"maybe", "favordynmods"}},
 	"shim":                {{"", ""}},
 	"registry-certs":      {{"", ""}},
+	"pyroscope":           {{"ftp://x", "--pyroscope"}, {"nonsense", "--pyroscope"}},
 	"pyroscope-url":       {{"ftp://x", "--pyroscope-url"}, {"nonsense", "--pyroscope-url"}},
 	"insecure-registry":   {{"http://x/y", "--insecure-registry"}},
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/probes"
+	"github.com/tritond/triton/pkg/profile"
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
@@ -60,6 +61,8 @@ type daemon struct {
 	telemetry   *telemetry.Store
 	placement   *placement.Placement
 	profiles    *telemetry.Pyroscope // nil: none are wanted
+	taker       *profile.Taker
+	pusher      *profile.Pusher // nil: not wanted
 	runtime     *runtime.Runtime
 	volumes     *volume.Store
 	node        *node.Node
@@ -88,6 +91,7 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	g.Go(func() error { return d.probes.Run(gctx) })
 	g.Go(func() error { return d.telemetry.Run(gctx) })
 	g.Go(func() error { return d.placement.Run(gctx) })
+	g.Go(func() error { return d.pushProfiles(gctx) })
 	if d.profiles != nil {
 		g.Go(func() error { return d.profiles.Run(gctx) })
 	}
@@ -246,7 +250,8 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 		Cluster: d.cluster, Journal: d.journal, Events: d.journal, Images: d.images, Network: d.network, Runtime: d.runtime,
 		Probes: d.probes, Telemetry: d.telemetry, Placement: d.placement, Cgroups: d.cgroups, Volumes: d.volumes, Deaths: d.deaths,
 	})
-	return d.openCores()
+	d.taker = d.newTaker()
+	return errors.Join(d.openCores(), d.newPusher())
 }
 
 // openTelemetry makes the store, and gives /metrics what other parts count.

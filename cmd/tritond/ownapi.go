@@ -14,7 +14,7 @@ func (d *daemon) ownAPI() tritonapi.Config {
 			Version: version, Commit: commit, Instance: d.cfg.Instance, Node: d.static.Name, Started: d.static.Started,
 		},
 		Node: d.node, Log: d.log.With("part", "api"), Probes: d.probesView, Vars: d.vars, LoginLink: d.loginLink,
-		Cores: d.cores.Store(), Stacks: d.cores, Snapshot: d.cores.Snapshot, Deaths: d.deaths, Groups: d.groups, Profile: d.newTaker().Take,
+		Cores: d.cores.Store(), Stacks: d.cores, Snapshot: d.cores.Snapshot, Deaths: d.deaths, Groups: d.groups, Profile: d.taker.Take,
 		Access: d.access, Sign: d.sign, Uses: d.tenantUses,
 	}
 }

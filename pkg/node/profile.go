@@ -19,5 +19,23 @@ func (n *Node) ProfileSubject(ctx context.Context, tenant triton.Tenant, ref str
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return profile.Subject{Key: key, Name: c.rec.Name, CgroupPath: n.cgroupPath(key)}, nil
+	return n.subject(c), nil
+}
+
+// ProfileSubjects are the containers that run, of all tenants.
+func (n *Node) ProfileSubjects() map[triton.ContainerKey]profile.Subject {
+	out := map[triton.ContainerKey]profile.Subject{}
+	for _, c := range n.all() {
+		c.mu.Lock()
+		if c.running() {
+			out[c.key] = n.subject(c)
+		}
+		c.mu.Unlock()
+	}
+	return out
+}
+
+// subject describes a container; the caller holds its lock.
+func (n *Node) subject(c *container) profile.Subject {
+	return profile.Subject{Key: c.key, Name: c.rec.Name, Image: c.rec.Spec.Image, CgroupPath: n.cgroupPath(c.key)}
 }

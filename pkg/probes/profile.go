@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/bpf"
@@ -21,12 +19,15 @@ const (
 	maxProfiles = 64
 	// maxPending bounds the stacks that wait for a profile's reader.
 	maxPending = 32 << 10
+	// maxKept bounds the stacks that are remembered for tasks that wait.
+	maxKept = 32 << 10
 	// maxLooks bounds the containers that are profiled at a time.
 	maxLooks = 4096
 )
 
 var profileProgramList = []program{
 	{names: []string{bpf.ProfileProgOnCpuTick}},
+	{names: []string{bpf.ProfileProgOffCpuSwitch}},
 }
 
 // profilePrograms are loaded while somebody profiles; their maps take some 22 MiB.
@@ -34,7 +35,10 @@ type profilePrograms struct {
 	loaded
 	sides map[bool][2]*ebpf.Map // of counts: false, of stacks: true
 	side  uint32
-	ticks []link.Link
+	ticks []link.Link // while somebody profiles on CPUs
+	waits link.Link   // while somebody profiles off CPUs
+	// kept are stacks of tasks that may wait still, when their stacks were taken long ago.
+	kept map[bpf.ProfileStackKey][]uint64
 }
 
 func loadProfile(first *ebpf.Map) (_ *profilePrograms, err error) {
@@ -65,7 +69,53 @@ func loadProfile(first *ebpf.Map) (_ *profilePrograms, err error) {
 	return k, nil
 }
 
-func (k *profilePrograms) close() error { return errors.Join(k.stopTicks(), k.loaded.close()) }
+func (k *profilePrograms) close() error {
+	return errors.Join(k.stopTicks(), k.stopWaits(), k.loaded.close())
+}
+
+// attach attaches what these profiles need, and detaches the rest.
+func (k *profilePrograms) attach(open []*Profile) error {
+	of := func(kind triton.StackKind) bool {
+		return slices.ContainsFunc(open, func(s *Profile) bool { return s.kind == kind })
+	}
+	var errs []error
+	if of(triton.OnCPU) {
+		errs = append(errs, k.startTicks())
+	} else {
+		errs = append(errs, k.stopTicks())
+	}
+	if of(triton.OffCPU) {
+		errs = append(errs, k.startWaits())
+	} else {
+		errs = append(errs, k.stopWaits())
+	}
+	return errors.Join(errs...)
+}
+
+func (k *profilePrograms) startWaits() (err error) {
+	if k.waits != nil {
+		return nil
+	}
+	k.kept = map[bpf.ProfileStackKey][]uint64{}
+	if k.waits, err = link.AttachTracing(link.TracingOptions{Program: k.programs[bpf.ProfileProgOffCpuSwitch]}); err != nil {
+		k.waits = nil
+		return fmt.Errorf("attach %s: %w", bpf.ProfileProgOffCpuSwitch, err)
+	}
+	return nil
+}
+
+func (k *profilePrograms) stopWaits() error {
+	if k.waits == nil {
+		return nil
+	}
+	err := k.waits.Close()
+	k.waits, k.kept = nil, nil
+	if err := waitForPrograms(); err != nil {
+		return err
+	}
+	_, emptied := empty[uint32, bpf.ProfileSleeper](k.maps[bpf.ProfileMapSleepers]) // of a later profile they would be news of old
+	return errors.Join(err, emptied)
+}
 
 // startTicks interrupts every CPU that is on, unless that is done already.
 func (k *profilePrograms) startTicks() error {
@@ -154,14 +204,56 @@ func (k *profilePrograms) drain() ([]drained, error) {
 	pcs := make(map[bpf.ProfileStackKey][]uint64, len(stacks))
 	for _, s := range stacks {
 		pcs[s.key] = pcsOf(&s.value)
+		if k.waits != nil && len(k.kept) < maxKept {
+			k.kept[s.key] = pcs[s.key]
+		}
+	}
+	find := func(owner, hash uint64) []uint64 {
+		key := bpf.ProfileStackKey{Owner: owner, Hash: hash}
+		if s, ok := pcs[key]; ok {
+			return s
+		}
+		return k.kept[key]
 	}
 	out := make([]drained, 0, len(counts))
 	for _, c := range counts {
-		user := pcs[bpf.ProfileStackKey{Owner: c.key.Owner, Hash: c.key.User}]
-		out = append(out, drained{owner: c.key.Owner, kind: triton.StackKind(c.key.Kind), stack: triton.Stack{
-			PID: int(c.key.Pid), Image: c.key.Image, User: user, Unread: c.key.Image != 0 && user == nil,
-			Kernel: pcs[bpf.ProfileStackKey{Owner: c.key.Owner, Hash: c.key.Kernel}], Count: c.value.N, Time: time.Duration(c.value.Ns),
-		}})
+		out = append(out, drained{owner: c.key.Owner, kind: triton.StackKind(c.key.Kind), stack: stackOf(c.key, c.value, find)})
+	}
+	return out, nil
+}
+
+// stackOf puts a count and its stacks together.
+func stackOf(key bpf.ProfileCountKey, count bpf.ProfileCount, find func(owner, hash uint64) []uint64) triton.Stack {
+	user := find(key.Owner, key.User)
+	return triton.Stack{
+		PID: int(key.Pid), Image: key.Image, User: user, Unread: key.Image != 0 && user == nil,
+		Kernel: find(key.Owner, key.Kernel), Count: count.N, Time: time.Duration(count.Ns),
+	}
+}
+
+// waiting are the tasks of containers that wait now, and for how long.
+func (k *profilePrograms) waiting(of map[uint64]watched) ([]triton.Stack, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil { // that of bpf_ktime_get_ns
+		return nil, fmt.Errorf("read the clock: %w", err)
+	}
+	var out []triton.Stack
+	var tid uint32
+	var s bpf.ProfileSleeper
+	entries := k.maps[bpf.ProfileMapSleepers].Iterate()
+	for entries.Next(&tid, &s) {
+		w, ok := of[s.Key.Owner]
+		if !ok || uint64(now.Nano()) < s.AtNs {
+			continue
+		}
+		stack := stackOf(s.Key, bpf.ProfileCount{N: 1, Ns: uint64(now.Nano()) - s.AtNs}, func(owner, hash uint64) []uint64 {
+			return k.kept[bpf.ProfileStackKey{Owner: owner, Hash: hash}]
+		})
+		stack.Container = w.Key
+		out = append(out, stack)
+	}
+	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) { // aborted: entries went meanwhile
+		return nil, fmt.Errorf("read who waits: %w", err)
 	}
 	return out, nil
 }
@@ -205,184 +297,4 @@ func empty[K, V any](m *ebpf.Map) ([]entry[K, V], error) {
 		}
 	}
 	return all, nil
-}
-
-// profiles are those that are being taken.
-type profiles struct {
-	mu     sync.Mutex
-	kernel *profilePrograms // nil: there are none
-	open   []*Profile
-}
-
-// Profile is a profile that is being taken. Read it several times a second: what it is of may end at any time, and without
-// a reader stacks find no room. All methods may be called from any goroutine.
-type Profile struct {
-	p     *Probes
-	watch watched
-	kind  triton.StackKind
-
-	// Guarded by profiles.mu.
-	closed  bool
-	pending []triton.Stack
-	loss    triton.StackLoss // since the last Read
-	told    triton.StackLoss // of what the programs count: as it was at the last Read
-}
-
-// StartProfile begins to take stacks of a container's tasks, until Close. Not watched is errdefs.ErrNotFound; too many
-// profiles at a time are errdefs.ErrResourceExhausted.
-func (p *Probes) StartProfile(key triton.ContainerKey, kind triton.StackKind) (*Profile, error) {
-	p.mu.RLock()
-	w, err := p.find(key)
-	p.mu.RUnlock()
-	if err != nil {
-		return nil, fmt.Errorf("profile %s: %w", key, err)
-	}
-	p.profiles.mu.Lock()
-	defer p.profiles.mu.Unlock()
-	s := &Profile{p: p, watch: *w, kind: kind}
-	if err := p.profiles.add(s, p.exits.exits); err != nil {
-		return nil, fmt.Errorf("profile %s: %w", key, err)
-	}
-	return s, nil
-}
-
-// add begins s. The caller holds mu.
-func (ps *profiles) add(s *Profile, first *ebpf.Map) (err error) {
-	if len(ps.open) == maxProfiles {
-		return fmt.Errorf("%d profiles are being taken already: %w", maxProfiles, errdefs.ErrResourceExhausted)
-	}
-	if ps.kernel == nil {
-		if ps.kernel, err = loadProfile(first); err != nil {
-			return fmt.Errorf("load: %w: %w", err, errdefs.ErrUnavailable)
-		}
-	}
-	ps.open = append(ps.open, s)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, ps.remove(s))
-		}
-	}()
-	owner := s.watch.owner()
-	if err := ps.kernel.maps[looks(s.kind)].Put(s.watch.ids.V2, owner); err != nil {
-		return fmt.Errorf("look at cgroup %d: %w", s.watch.ids.V2, err)
-	}
-	var lost bpf.ProfileLost
-	err = ps.kernel.maps[bpf.ProfileMapLosses].Update(owner, lost, ebpf.UpdateNoExist)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
-		return fmt.Errorf("count losses: %w", err)
-	}
-	if s.told, err = ps.kernel.losses(owner); err != nil {
-		return err
-	}
-	return ps.kernel.startTicks()
-}
-
-// losses are those of a container since it is looked at.
-func (k *profilePrograms) losses(owner uint64) (triton.StackLoss, error) {
-	var lost bpf.ProfileLost
-	if err := k.maps[bpf.ProfileMapLosses].Lookup(owner, &lost); err != nil {
-		return triton.StackLoss{}, fmt.Errorf("read losses: %w", err)
-	}
-	return triton.StackLoss{Counts: lost.Counts, Stacks: lost.Stacks, Broken: lost.Broken}, nil
-}
-
-// remove ends s, and unloads the programs after the last. The caller holds mu.
-func (ps *profiles) remove(s *Profile) error {
-	s.closed = true
-	ps.open = slices.DeleteFunc(ps.open, func(o *Profile) bool { return o == s })
-	if len(ps.open) == 0 {
-		k := ps.kernel
-		ps.kernel = nil
-		return k.close()
-	}
-	of := func(o *Profile) bool { return o.watch.owner() == s.watch.owner() }
-	var errs []error
-	if !slices.ContainsFunc(ps.open, func(o *Profile) bool { return of(o) && o.kind == s.kind }) {
-		errs = append(errs, forget(ps.kernel.maps[looks(s.kind)], s.watch.ids.V2))
-	}
-	if !slices.ContainsFunc(ps.open, of) {
-		errs = append(errs, forget(ps.kernel.maps[bpf.ProfileMapLosses], s.watch.owner()))
-	}
-	return errors.Join(errs...)
-}
-
-func forget(m *ebpf.Map, key uint64) error {
-	if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("forget %d in %s: %w", key, m, err)
-	}
-	return nil
-}
-
-// Read returns what was counted since the last one, and what was lost meanwhile. Stacks may occur more than once.
-func (s *Profile) Read() ([]triton.Stack, triton.StackLoss, error) {
-	ps := &s.p.profiles
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if s.closed {
-		return nil, triton.StackLoss{}, fmt.Errorf("profile of %s: closed: %w", s.watch.Key, errdefs.ErrFailedPrecondition)
-	}
-	if err := ps.distribute(); err != nil {
-		return nil, triton.StackLoss{}, err
-	}
-	told, err := ps.kernel.losses(s.watch.owner())
-	if err != nil {
-		return nil, triton.StackLoss{}, err
-	}
-	stacks, loss := s.pending, s.loss
-	loss.Add(triton.StackLoss{Counts: told.Counts - s.told.Counts, Stacks: told.Stacks - s.told.Stacks, Broken: told.Broken - s.told.Broken})
-	s.pending, s.loss, s.told = nil, triton.StackLoss{}, told
-	return stacks, loss, nil
-}
-
-// distribute gives what was counted to the profiles that it belongs to. The caller holds mu.
-func (ps *profiles) distribute() error {
-	all, err := ps.kernel.drain()
-	if err != nil {
-		return err
-	}
-	for _, d := range all {
-		for _, s := range ps.open {
-			switch {
-			case d.owner != s.watch.owner() || d.kind != s.kind:
-			case len(s.pending) == maxPending:
-				s.loss.Counts += d.stack.Count
-			default:
-				d.stack.Container = s.watch.Key
-				s.pending = append(s.pending, d.stack)
-			}
-		}
-	}
-	return nil
-}
-
-// Close ends the profile; what was not read is gone. Idempotent.
-func (s *Profile) Close() error {
-	ps := &s.p.profiles
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if s.closed {
-		return nil
-	}
-	return ps.remove(s)
-}
-
-// close ends all profiles.
-func (ps *profiles) close() error {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	var errs []error
-	for _, s := range slices.Clone(ps.open) {
-		errs = append(errs, ps.remove(s))
-	}
-	return errors.Join(errs...)
-}
-
-// running returns the programs that run for profiles.
-func (ps *profiles) running() map[string]*ebpf.Program {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if ps.kernel == nil {
-		return nil
-	}
-	return ps.kernel.programs
 }

@@ -26,6 +26,7 @@ const (
 type Subject struct {
 	Key        triton.ContainerKey
 	Name       string
+	Image      string
 	CgroupPath string // in cgroup2
 }
 
@@ -43,6 +44,7 @@ type Config struct {
 type Collector struct {
 	cfg      Config
 	start    time.Time
+	end      time.Time // zero: goes on
 	tallies  map[string]*tally
 	order    []*tally
 	procs    map[procID]*proc

@@ -54,7 +54,11 @@ type locationKey struct {
 
 // build makes the profile of what was named.
 func (c *Collector) build(n *naming, cpu time.Duration) (*Profile, error) {
-	took := c.cfg.Now().Sub(c.start)
+	end := c.end
+	if end.IsZero() {
+		end = c.cfg.Now()
+	}
+	took := end.Sub(c.start)
 	b := &builder{
 		p:        &profile.Profile{TimeNanos: c.start.UnixNano(), DurationNanos: took.Nanoseconds()},
 		mappings: map[string]*profile.Mapping{}, functions: map[[2]string]*profile.Function{}, locations: map[locationKey]*profile.Location{},
@@ -150,7 +154,7 @@ func (b *builder) stack(n *naming, t *tally) (out []*profile.Location, named boo
 // afterSwitch is how many of the kernel's innermost functions are those that take a task off its CPU: they are the same in
 // every stack that is taken there.
 func afterSwitch(names []string) int {
-	const within = 6
+	const within = 8
 	for i, name := range names[:min(len(names), within)] {
 		if strings.HasPrefix(name, "__schedule") {
 			return i + 1

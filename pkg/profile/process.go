@@ -55,7 +55,7 @@ func openProc(id procID, within string) *proc {
 // taken must show nothing of that one.
 func inCgroup(dir *procfs.Dir, path string) bool {
 	b, err := dir.Read("cgroup")
-	if err != nil {
+	if err != nil || path == "" {
 		return false
 	}
 	for line := range strings.Lines(string(b)) {

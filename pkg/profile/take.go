@@ -24,6 +24,8 @@ const (
 // Stacks are stacks being taken. Close is idempotent.
 type Stacks interface {
 	Read() ([]triton.Stack, triton.StackLoss, error)
+	// Waiting returns what waits still: those waits are in no other reading.
+	Waiting() ([]triton.Stack, error)
 	Close() error
 }
 
@@ -58,12 +60,13 @@ func (t *Taker) Take(ctx context.Context, sub Subject, kind triton.StackKind, du
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stacks.Close()) }()
-	c := NewCollector(Config{Subject: sub, Kind: kind, Name: t.Name, Names: &t.names, Kernel: &t.kernel, Now: t.Now})
+	c := t.collector(sub, kind)
 	defer func() { err = errors.Join(err, c.Close()) }()
 	before, beforeErr := t.CPU(sub.CgroupPath)
 	if err := collect(ctx, c, stacks, during); err != nil {
 		return nil, err
 	}
+	c.end = t.Now()
 	after, afterErr := t.CPU(sub.CgroupPath)
 	if err := stacks.Close(); err != nil {
 		return nil, err
@@ -72,6 +75,10 @@ func (t *Taker) Take(ctx context.Context, sub Subject, kind triton.StackKind, du
 		before, after = 0, 0 // the container ended meanwhile; or it is not about time on CPUs
 	}
 	return c.Finish(ctx, after-before)
+}
+
+func (t *Taker) collector(sub Subject, kind triton.StackKind) *Collector {
+	return NewCollector(Config{Subject: sub, Kind: kind, Name: t.Name, Names: &t.names, Kernel: &t.kernel, Now: t.Now})
 }
 
 // collect reads stacks until the time is over.
@@ -93,6 +100,11 @@ func collect(ctx context.Context, c *Collector, stacks Stacks, during time.Durat
 		}
 		c.Add(all, loss)
 	}
+	waiting, err := stacks.Waiting()
+	if err != nil {
+		return err
+	}
+	c.Add(waiting, triton.StackLoss{})
 	return nil
 }
 

@@ -92,7 +92,7 @@ func (p *Pyroscope) Run(ctx context.Context) error {
 		},
 		DisableGCRuns: true, // a collection each 15 s would be our doing, and in our profile
 		Logger:        uploadLog{p},
-		HTTPClient:    uploader{p: p, ctx: uploading, client: newUploadClient()},
+		HTTPClient:    uploader{p: p, ctx: uploading, client: NewUploadClient()},
 	})
 	if err != nil {
 		return fmt.Errorf("profile to %s: %w", p.cfg.URL, err)
@@ -121,7 +121,8 @@ type uploader struct {
 	client *http.Client
 }
 
-func newUploadClient() *http.Client {
+// NewUploadClient returns a client for uploads: with a limit of time and of connections, and without redirects.
+func NewUploadClient() *http.Client {
 	return &http.Client{
 		Timeout:   30 * time.Second,
 		Transport: &http.Transport{MaxConnsPerHost: 5, IdleConnTimeout: time.Minute, Proxy: http.ProxyFromEnvironment},

@@ -102,3 +102,29 @@ func TestProfileShowsWhereAContainerIsBusy(t *testing.T) {
 		t.Errorf("of %d samples the neighbour's profile has %v", n, by)
 	}
 }
+
+// A program that sleeps 60 and 20 ms in turn waits so long in these functions, as often in one as in the other, and in all for
+// as long as the profile is taken, since it does nothing else. Each wait has the wait for a processor at its end, of which
+// only that it is the same for both is known: the longer sleeps have 60 to 75 of 100 parts as long as that is under 40 ms.
+func TestProfileShowsWhatAContainerWaitsFor(t *testing.T) {
+	u := shared(t)
+	tritonOnly(t)
+	exe := build(t, "sleep", "cc", "-O2", "-static", "-fno-ipa-icf", "-fno-omit-frame-pointer", "testdata/sleep/sleep.c")
+	p, _ := u.takeProfile(t, u.detached(t, "-v", exe+":/sleeps:ro", images.Busybox, "/sleeps"), "-d", "3s", "--off-cpu")
+	times, of := cumulative(p, 0)
+	waited, in := cumulative(p, 1)
+	if times < 10 || max(of["sixty"], of["twenty"])-min(of["sixty"], of["twenty"]) > 1 || of["sixty"]+of["twenty"] < times-1 {
+		t.Errorf("of %d waits %v", times, of)
+	}
+	for name, least := range map[string]int64{"sixty": 60e6, "twenty": 20e6} {
+		if of[name] > 0 && in[name] < (of[name]-1)*least {
+			t.Errorf("%d waits in %s took %d ns, less than its sleeps", of[name], name, in[name])
+		}
+	}
+	if share := float64(in["sixty"]) / float64(waited); share < 0.55 || share > 0.8 {
+		t.Errorf("the longer sleeps have %.2f of the time", share)
+	}
+	if whole := float64(waited) / float64(p.DurationNanos); whole < 0.85 || whole > 1.01 {
+		t.Errorf("it waited %.2f of the time", whole)
+	}
+}
