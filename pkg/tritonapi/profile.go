@@ -32,14 +32,18 @@ func (a *API) profile(w http.ResponseWriter, r *http.Request, c auth.Caller) {
 		a.fail(w, err)
 		return
 	}
-	kind, during, err := profileOptions(r.URL.Query())
+	o, err := profileOptions(r.URL.Query())
 	if err != nil {
 		a.fail(w, err)
 		return
 	}
-	p, err := a.cfg.Profile(r.Context(), sub, kind, during)
+	p, err := a.cfg.Profile(r.Context(), sub, o.kind, o.during)
 	if err != nil {
 		a.fail(w, err)
+		return
+	}
+	if o.flame {
+		a.reply(w, wire.Flame{Summary: p.Summary.String(), Root: p.Flame()})
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
@@ -49,25 +53,37 @@ func (a *API) profile(w http.ResponseWriter, r *http.Request, c auth.Caller) {
 	}
 }
 
-// profileOptions reads the parameters; without them it is ten seconds on CPUs.
-func profileOptions(q url.Values) (triton.StackKind, time.Duration, error) {
-	kind, during := triton.OnCPU, 10*time.Second
+// profileAsked is what the parameters of a profile say.
+type profileAsked struct {
+	kind   triton.StackKind
+	during time.Duration
+	flame  bool // as JSON for a flame graph
+}
+
+// profileOptions reads the parameters; without them it is ten seconds on CPUs, in pprof's form.
+func profileOptions(q url.Values) (profileAsked, error) {
+	o := profileAsked{during: 10 * time.Second}
 	for name, values := range q {
 		v, ok := values[0], len(values) == 1
 		switch name {
 		case "kind":
-			kind, ok = kinds[v]
+			var known bool
+			o.kind, known = kinds[v]
+			ok = ok && known
 		case "seconds":
 			s, err := strconv.ParseFloat(v, 64)
 			ok = ok && err == nil && s > 0 && s <= profile.MaxTime.Seconds()
-			during = time.Duration(s * float64(time.Second))
+			o.during = time.Duration(s * float64(time.Second))
+		case "form":
+			o.flame = v == "flame"
+			ok = ok && (o.flame || v == "pprof")
 		default:
 			ok = false
 		}
 		if !ok {
-			return 0, 0, fmt.Errorf("%s=%s: only kind (cpu, off-cpu) and seconds (up to %.0f) can be given: %w",
+			return o, fmt.Errorf("%s=%s: only kind (cpu, off-cpu), form (pprof, flame) and seconds (up to %.0f) can be given, each once: %w",
 				name, v, profile.MaxTime.Seconds(), errdefs.ErrInvalidArgument)
 		}
 	}
-	return kind, during, nil
+	return o, nil
 }

@@ -7,6 +7,7 @@ import { Lifetime } from './containers'
 import { Detail, type Second } from './detail'
 import { bytes, cores, DASH, duration, percent, rate, whole } from './format'
 import { drawn, redraw } from './frame'
+import { Flame } from './flame'
 import { HeatGroup } from './heat'
 import { Events, Logs } from './lists'
 import { href, open, pausedAt, span, TABS, type Tab } from './route'
@@ -56,6 +57,7 @@ export function ContainerView({ id, tab }: { id: string; tab: Tab }) {
         {tab === 'syscalls' && <Calls detail={detail} />}
         {tab === 'events' && <Events id={id} />}
         {tab === 'logs' && <Logs id={id} readable={m.logs} />}
+        {tab === 'profile' && <Flame id={m.id} running={m.status === 'running'} />}
         {tab === 'exec' && <LazyTerminal id={m.id} running={m.status === 'running'} />}
       </div>
     </article>
@@ -136,7 +138,7 @@ function Spark({ seconds, end, col }: { seconds: Second[]; end: number; col: num
 
 function Tabs({ id, tab, exec }: { id: string; tab: Tab; exec: boolean }) {
   const box = useRef<HTMLDivElement>(null)
-  const names: Record<Tab, string> = { syscalls: 'System calls', events: 'Events', logs: 'Logs', exec: 'Terminal' }
+  const names: Record<Tab, string> = { syscalls: 'System calls', events: 'Events', logs: 'Logs', profile: 'Profile', exec: 'Terminal' }
   const shown = TABS.filter((t) => exec || t !== 'exec')
   const go = (t: Tab) => open(`/c/${id}/${t}`, true)
   return (

@@ -1,8 +1,8 @@
 // The URL holds the whole visible state; a history entry is made only for a change of view.
 import { computed, signal } from '@preact/signals'
 
-export type Tab = 'syscalls' | 'events' | 'logs' | 'exec'
-export const TABS: Tab[] = ['syscalls', 'events', 'logs', 'exec']
+export type Tab = 'syscalls' | 'events' | 'logs' | 'profile' | 'exec'
+export const TABS: Tab[] = ['syscalls', 'events', 'logs', 'profile', 'exec']
 export type View = { name: 'containers' } | { name: 'container'; id: string; tab: Tab } | { name: 'crashes' } | { name: 'crash'; id: string } | { name: 'unknown' }
 
 interface Place { path: string; params: URLSearchParams }

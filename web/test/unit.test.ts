@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { bound, Detail, EventList, LogList, plainText, quantile, toColumns, type Second } from '../src/detail'
 import { frameText, groupDumps, rates, type Dump } from '../src/dump'
 import { matches, parseFilter } from '../src/filter'
+import { boxes } from '../src/flame'
 import { bytes, duration, rate } from '../src/format'
 import { Table } from '../src/table'
 import { COL, decodeFrame, RESYNC, SNAPSHOT, type ContainerFrame, type EventFrame, type LogFrame, type Reply, type RowMeta, type TableFrame } from '../src/wire'
@@ -151,4 +152,12 @@ test('frames are lines, and counters that began anew have no negative rates', ()
   assert.equal(frameText({ pc: 16, module: -1, kind: 'jit' }, []), '[jit]')
   const at = (s: number, syscalls: number) => ({ at: new Date(s * 1000).toISOString(), cpuNs: s * 1e9, memory: 1, pids: 1, syscalls, errors: 0 })
   assert.deepEqual(rates([at(0, 100), at(2, 300), at(3, 5)]).map((r) => [r.cpu, r.syscalls]), [[1, 100], [1, 0]])
+})
+
+test('a flame graph has callers above what they call, and what is clicked fills it', () => {
+  const root = { name: 'all', value: 10, calls: [{ name: 'a', value: 6, calls: [{ name: 'b', value: 3 }] }, { name: 'c', value: 3 }] }
+  const seen = (zoom: number[]) => boxes(root, zoom).map((b) => [b.call.name, b.depth, b.left, b.width])
+  assert.deepEqual(seen([]), [['all', 0, 0, 1], ['a', 1, 0, 0.6], ['b', 2, 0, 0.3], ['c', 1, 0.6, 0.3]])
+  assert.deepEqual(seen([0]), [['all', 0, 0, 1], ['a', 1, 0, 1], ['b', 2, 0, 0.5]])
+  assert.deepEqual(boxes({ name: 'all', value: 0 }, []).length, 1)
 })
