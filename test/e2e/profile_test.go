@@ -67,7 +67,7 @@ func cumulative(p *profile.Profile, i int) (sum int64, of map[string]int64) {
 func TestProfileShowsWhereAContainerIsBusy(t *testing.T) {
 	u := shared(t)
 	tritonOnly(t)
-	burn := build(t, "burn", "cc", "-O2", "-static", "-fno-ipa-icf", "-fno-omit-frame-pointer", "testdata/burn/burn.c")
+	burn := build(t, "burn", "cc", "-O2", "-static", "-fno-ipa-icf", "-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer", "testdata/burn/burn.c")
 	goburn := build(t, "neighbour", "go", "-C", "testdata/neighbour", "build", "-ldflags=-s -w")
 	start := func(exe string) string {
 		return u.detached(t, "-v", exe+":/burn:ro", images.Busybox, "/burn")
