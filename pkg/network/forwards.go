@@ -3,7 +3,6 @@ package network
 import (
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 
@@ -13,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forward leads a port of the host to a port of a container.
+// forward leads a port of the host to a port of a container. Both addresses are of one family.
 type forward struct {
 	proto    uint8      // IPPROTO_TCP, …
-	host     netip.Addr // 0.0.0.0: any address of the host
+	host     netip.Addr // 0.0.0.0 or ::: any address of the host
 	hostPort uint16
 	target   netip.AddrPort
 }
@@ -24,9 +23,12 @@ type forward struct {
 // Names of the maps that published ports are elements of: one rule for any number of ports, and changing one is one
 // message. A rule for each port costs more, and a thousand of them do not fit into one transaction of the library.
 const (
-	mapOneAddress = "pub4ip"  // host address . protocol . port : address . port
-	mapAnyAddress = "pub4"    // protocol . port : address . port
-	setTargets    = "targets" // address . protocol . port: where published ports lead to
+	mapOneAddress  = "pub4ip"   // host address . protocol . port : address . port
+	mapAnyAddress  = "pub4"     // protocol . port : address . port
+	setTargets     = "targets"  // address . protocol . port: where published ports lead to
+	mapOneAddress6 = "pub6ip"   // as mapOneAddress, of IPv6
+	mapAnyAddress6 = "pub6"     // as mapAnyAddress, of IPv6
+	setTargets6    = "targets6" // as setTargets, of IPv6
 )
 
 // Each field of a concatenation is padded to four bytes.
@@ -36,68 +38,91 @@ func padded(proto uint8, port uint16) []byte {
 	return append(b, 0, 0)
 }
 
-func addrBytes(a netip.Addr) []byte {
-	b := a.As4()
-	return b[:]
-}
-
 func (f forward) key() []byte {
 	if f.host.IsUnspecified() {
 		return padded(f.proto, f.hostPort)
 	}
-	return append(addrBytes(f.host), padded(f.proto, f.hostPort)...)
+	return append(f.host.AsSlice(), padded(f.proto, f.hostPort)...)
 }
 
 func (f forward) value() []byte {
-	b := binary.BigEndian.AppendUint16(addrBytes(f.target.Addr()), f.target.Port())
+	b := binary.BigEndian.AppendUint16(f.target.Addr().AsSlice(), f.target.Port())
 	return append(b, 0, 0)
 }
 
 func (f forward) targetKey() []byte {
-	return append(addrBytes(f.target.Addr()), padded(f.proto, f.target.Port())...)
+	return append(f.target.Addr().AsSlice(), padded(f.proto, f.target.Port())...)
 }
 
 // forwardFromElement reads what key and value wrote.
 func forwardFromElement(e nftables.SetElement) (forward, error) {
-	const short, long, value = 8, 12, 8
-	f := forward{host: netip.IPv4Unspecified()}
-	key := e.Key
-	if len(key) == long {
-		f.host = netip.AddrFrom4([4]byte(key))
-		key = key[4:]
+	const short, port = 8, 4
+	bad := fmt.Errorf("element of a map of ports has %d and %d bytes", len(e.Key), len(e.Val))
+	if len(e.Val) < port || len(e.Key) < short {
+		return forward{}, bad
 	}
-	if len(key) != short || len(e.Val) != value {
-		return f, fmt.Errorf("element of a map of ports has %d and %d bytes", len(e.Key), len(e.Val))
+	at := len(e.Val) - port
+	target, ok := netip.AddrFromSlice(e.Val[:at])
+	if !ok {
+		return forward{}, bad
+	}
+	f := forward{host: anyOf(target), target: netip.AddrPortFrom(target, binary.BigEndian.Uint16(e.Val[at:]))}
+	host, key := e.Key[:len(e.Key)-short], e.Key[len(e.Key)-short:]
+	if len(host) > 0 {
+		if f.host, ok = netip.AddrFromSlice(host); !ok || f.host.Is4() != target.Is4() {
+			return forward{}, bad
+		}
 	}
 	f.proto, f.hostPort = key[0], binary.BigEndian.Uint16(key[4:])
-	f.target = netip.AddrPortFrom(netip.AddrFrom4([4]byte(e.Val)), binary.BigEndian.Uint16(e.Val[4:]))
 	return f, nil
 }
 
+// anyOf stands for all addresses of a's family.
+func anyOf(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return anyIPv4
+	}
+	return anyIPv6
+}
+
+// forwardSets are the maps of one family.
 type forwardSets struct {
 	one, any, targets *nftables.Set
 }
 
-func (f *firewall) forwardSets() forwardSets {
-	value := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
-	full := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
+// forwardSets are those of the family of a.
+func (f *firewall) forwardSets(a netip.Addr) forwardSets {
+	addr, one, all, targets := nftables.TypeIPAddr, mapOneAddress, mapAnyAddress, setTargets
+	if a.Is6() {
+		addr, one, all, targets = nftables.TypeIP6Addr, mapOneAddress6, mapAnyAddress6, setTargets6
+	}
+	value := nftables.MustConcatSetType(addr, nftables.TypeInetService)
+	full := nftables.MustConcatSetType(addr, nftables.TypeInetProto, nftables.TypeInetService)
 	return forwardSets{
-		one: &nftables.Set{Table: f.inet, Name: mapOneAddress, IsMap: true, Concatenation: true, KeyType: full, DataType: value},
-		any: &nftables.Set{Table: f.inet, Name: mapAnyAddress, IsMap: true, Concatenation: true,
+		one: &nftables.Set{Table: f.inet, Name: one, IsMap: true, Concatenation: true, KeyType: full, DataType: value},
+		any: &nftables.Set{Table: f.inet, Name: all, IsMap: true, Concatenation: true,
 			KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService), DataType: value},
-		targets: &nftables.Set{Table: f.inet, Name: setTargets, Concatenation: true, KeyType: full},
+		targets: &nftables.Set{Table: f.inet, Name: targets, Concatenation: true, KeyType: full},
 	}
 }
 
-// elements sorts forwards by the map that they belong to, for one message each.
-func (s forwardSets) elements(fs []forward) map[*nftables.Set][]nftables.SetElement {
+// elements sorts forwards by the map that they belong to, for one message each. targets says which of their targets are to be
+// in the sets of these.
+func (f *firewall) elements(fs []forward, targets func(forward) bool) map[*nftables.Set][]nftables.SetElement {
 	by := map[*nftables.Set][]nftables.SetElement{}
+	families := map[bool]forwardSets{true: f.forwardSets(anyIPv4), false: f.forwardSets(anyIPv6)}
+	seen := map[string]bool{}
 	for _, fw := range fs {
-		set := s.one
+		sets := families[fw.target.Addr().Is4()]
+		set := sets.one
 		if fw.host.IsUnspecified() {
-			set = s.any
+			set = sets.any
 		}
 		by[set] = append(by[set], nftables.SetElement{Key: fw.key(), Val: fw.value()})
+		if key := fw.targetKey(); targets(fw) && !seen[string(key)] {
+			seen[string(key)] = true
+			by[sets.targets] = append(by[sets.targets], nftables.SetElement{Key: key})
+		}
 	}
 	return by
 }
@@ -105,12 +130,7 @@ func (s forwardSets) elements(fs []forward) map[*nftables.Set][]nftables.SetElem
 // addForwards and dropForwards change the kernel's maps; f.forwards is changed by the caller, who holds f.mu. Adding an
 // element that is there does nothing.
 func (f *firewall) addForwards(c *nftables.Conn, fs []forward) error {
-	sets := f.forwardSets()
-	by := sets.elements(fs)
-	for _, fw := range fs {
-		by[sets.targets] = append(by[sets.targets], nftables.SetElement{Key: fw.targetKey()})
-	}
-	for set, elements := range by {
+	for set, elements := range f.elements(fs, func(forward) bool { return true }) {
 		if err := c.SetAddElements(set, elements); err != nil {
 			return err
 		}
@@ -119,19 +139,11 @@ func (f *firewall) addForwards(c *nftables.Conn, fs []forward) error {
 }
 
 func (f *firewall) dropForwards(c *nftables.Conn, fs []forward) error {
-	sets := f.forwardSets()
-	by := sets.elements(fs)
-	gone := map[string]bool{}
-	for _, fw := range fs {
-		gone[string(fw.targetKey())] = true
+	still := map[string]bool{} // a port of a container may be published more than once
+	for _, other := range f.forwards {
+		still[string(other.targetKey())] = true
 	}
-	for _, other := range f.forwards { // a port of a container may be published more than once
-		delete(gone, string(other.targetKey()))
-	}
-	for key := range gone {
-		by[sets.targets] = append(by[sets.targets], nftables.SetElement{Key: []byte(key)})
-	}
-	for set, elements := range by {
+	for set, elements := range f.elements(fs, func(fw forward) bool { return !still[string(fw.targetKey())] }) {
 		if err := c.SetDeleteElements(set, elements); err != nil {
 			return err
 		}
@@ -189,7 +201,7 @@ func (f *firewall) readForwards(c *nftables.Conn) (map[forwardKey]forward, error
 		return nil, fmt.Errorf("list sets of %s: %w", f.inet.Name, err)
 	}
 	for _, s := range sets {
-		if s.Name != mapOneAddress && s.Name != mapAnyAddress {
+		if !slices.Contains([]string{mapOneAddress, mapAnyAddress, mapOneAddress6, mapAnyAddress6}, s.Name) {
 			continue
 		}
 		elements, err := c.GetSetElements(s)
@@ -207,19 +219,30 @@ func (f *firewall) readForwards(c *nftables.Conn) (map[forwardKey]forward, error
 	return all, nil
 }
 
-// The registers of a lookup of a published port, and of its result.
+// The registers of a lookup of a published port, and of its result. An address of IPv6 takes four.
 const (
 	regKey    = unix.NFT_REG32_00
-	regResult = regKey + 4
+	regResult = regKey + 6
 )
 
 // addPublished adds the maps and the chain in which they are looked up.
 func (f *firewall) addPublished(c *nftables.Conn) error {
-	sets := f.forwardSets()
-	for _, s := range []*nftables.Set{sets.one, sets.any, sets.targets} {
-		if err := c.AddSet(s, nil); err != nil {
-			return fmt.Errorf("add set %s: %w", s.Name, err)
+	pub := c.AddChain(&nftables.Chain{Name: "published", Table: f.inet})
+	for _, a := range []netip.Addr{anyIPv4, anyIPv6} {
+		sets := f.forwardSets(a)
+		for _, s := range []*nftables.Set{sets.one, sets.any, sets.targets} {
+			if err := c.AddSet(s, nil); err != nil {
+				return fmt.Errorf("add set %s: %w", s.Name, err)
+			}
 		}
+		to := destinationOf(a)
+		registers := to.length / 4
+		translate := func(m *nftables.Set) []expr.Any {
+			return append(lookupInto(m),
+				&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(to.family), RegAddrMin: regResult, RegProtoMin: regResult + registers})
+		}
+		addRule(c, f.inet, pub, to.load(regKey), loadProtoPort(regKey+registers), translate(sets.one))
+		addRule(c, f.inet, pub, isFamily(to.family), loadProtoPort(regKey), translate(sets.any))
 	}
 	all := make([]forward, 0, len(f.forwards))
 	for _, fw := range f.forwards {
@@ -230,26 +253,42 @@ func (f *firewall) addPublished(c *nftables.Conn) error {
 			return err
 		}
 	}
-	translate := func(m *nftables.Set) []expr.Any {
-		return []expr.Any{
-			&expr.Lookup{SourceRegister: regKey, SetName: m.Name, SetID: m.ID, DestRegister: regResult, IsDestRegSet: true},
-			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: regResult, RegProtoMin: regResult + 1},
-		}
-	}
-	pub := c.AddChain(&nftables.Chain{Name: "published", Table: f.inet})
-	addRule(c, f.inet, pub, isIPv4(), loadDestination(regKey), loadProtoPort(regKey+1), translate(sets.one))
-	addRule(c, f.inet, pub, isIPv4(), loadProtoPort(regKey), translate(sets.any))
 	for name, hook := range map[string]*nftables.ChainHook{"prerouting": nftables.ChainHookPrerouting, "output": nftables.ChainHookOutput} {
 		chain := addChain(c, f.inet, name, nftables.ChainTypeNAT, hook, *nftables.ChainPriorityNATDest)
+		// No answer comes back to ::1 by another interface: there is no route_localnet of IPv6. See refuseLoopback6.
+		addRule(c, f.inet, chain, daddrIn(loopback6), verdict(expr.VerdictAccept))
 		addRule(c, f.inet, chain, destinationIsLocal(), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: pub.Name}})
 	}
 	return nil
 }
 
-func isIPv4() []expr.Any { return isFamily(unix.NFPROTO_IPV4) }
+var loopback6 = netip.PrefixFrom(netip.IPv6Loopback(), 128)
 
-func loadDestination(reg uint32) []expr.Any {
-	return []expr.Any{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offsetDestination, Len: net.IPv4len}}
+// refuseLoopback6 answers at once who asks for a published port at ::1, where nothing leads to it: the socket that keeps the
+// port would let them wait. Clients then try 127.0.0.1.
+func (f *firewall) refuseLoopback6(c *nftables.Conn, input *nftables.Chain) {
+	ports := f.forwardSets(anyIPv6).any
+	for _, r := range []struct {
+		proto  []expr.Any
+		answer *expr.Reject
+	}{
+		{isProtocol(unix.IPPROTO_TCP), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}},
+		{nil, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}},
+	} {
+		addRule(c, f.inet, input, daddrIn(loopback6), r.proto, loadProtoPort(regKey), lookupInto(ports), []expr.Any{r.answer})
+	}
+}
+
+// lookupInto looks for the key that starts in regKey, and leaves what it leads to in regResult.
+func lookupInto(m *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: regKey, SetName: m.Name, SetID: m.ID, DestRegister: regResult, IsDestRegSet: true}}
+}
+
+func isProtocol(proto byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+	}
 }
 
 // loadProtoPort loads the protocol into reg and the destination port, which TCP, UDP and SCTP have in the same place, into
@@ -281,9 +320,9 @@ func translated() []expr.Any {
 	}
 }
 
-// toTarget matches packets to a published port of a container, after translation.
-func (f *firewall) toTarget() []expr.Any {
-	s := f.forwardSets().targets
-	return append(append(loadDestination(regKey), loadProtoPort(regKey+1)...),
-		&expr.Lookup{SourceRegister: regKey, SetName: s.Name, SetID: s.ID})
+// toTarget matches packets of a family to a published port of a container, after translation.
+func (f *firewall) toTarget(a netip.Addr) []expr.Any {
+	s, to := f.forwardSets(a).targets, destinationOf(a)
+	return slices.Concat(to.load(regKey), loadProtoPort(regKey+to.length/4),
+		[]expr.Any{&expr.Lookup{SourceRegister: regKey, SetName: s.Name, SetID: s.ID}})
 }

@@ -118,7 +118,7 @@ func serve(t testing.TB, ep triton.Endpoint) {
 	t.Helper()
 	var l net.Listener
 	within(t, ep, func() (err error) {
-		l, err = net.Listen("tcp4", ":80")
+		l, err = net.Listen("tcp", ":80")
 		return err
 	})
 	t.Cleanup(func() { l.Close() })

@@ -172,13 +172,11 @@ func sourceIsUnspecified6() []expr.Any {
 
 // icmp6Type matches ICMPv6 messages of a range of types. The kernel finds them behind extension headers, too.
 func icmp6Type(first, last byte) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
+	return append(isProtocol(unix.IPPROTO_ICMPV6),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
 		&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{first}},
 		&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{last}},
-	}
+	)
 }
 
 // toGroup matches frames to all, or to a multicast group: the first bit on the wire of the address says so.

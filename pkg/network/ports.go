@@ -21,6 +21,21 @@ type published struct {
 	sock    *os.File // nil: the port was lost to a process of the host while no daemon lived
 }
 
+// Target is where a container's published ports lead: an address of each family that it is reached by, behind the host's end
+// of a link. A zero address: it has none of that family.
+type Target struct {
+	Address, Address6 netip.Addr
+	Link, Link6       string
+}
+
+// of is the target of the family of host.
+func (t Target) of(host netip.Addr) (addr netip.Addr, link string) {
+	if host.Is4() {
+		return t.Address, t.Link
+	}
+	return t.Address6, t.Link6
+}
+
 // conflict is a port of the host that another container has, in docker's words.
 func conflict(host netip.Addr, port uint16) error {
 	//nolint:staticcheck // docker's words
@@ -33,13 +48,13 @@ type silent struct{ kind error }
 func (silent) Error() string   { return "" }
 func (s silent) Unwrap() error { return s.kind }
 
-// Publish takes the ports of the host that are asked for, leads them to the container's address target, behind the host's
-// end of its link, and returns them in the order of reqs, with
-// the sockets that keep them from others: copies of these that live elsewhere keep the ports over a kill of the daemon.
+// Publish takes the ports of the host that are asked for, leads them to the container, and returns them in the order of reqs, with
+// the sockets that keep them from others: copies of these that live elsewhere keep the ports over a kill of the daemon. A port
+// that is asked for at no address is published at all of the host's of each family that the container has, with one number.
 // The sockets stay n's. A container publishes once; Unpublish gives the ports back. Errors: AlreadyExists where a
 // container or a process of the host has a port, InvalidArgument where an address is not the host's; nothing is taken then.
 func (n *Network) Publish(
-	ctx context.Context, key triton.ContainerKey, target netip.Addr, link string, reqs []triton.PortRequest,
+	ctx context.Context, key triton.ContainerKey, target Target, reqs []triton.PortRequest,
 ) ([]triton.PublishedPort, []*os.File, error) {
 	if err := ctx.Err(); err != nil || len(reqs) == 0 {
 		return nil, nil, err
@@ -48,7 +63,7 @@ func (n *Network) Publish(
 	if err != nil {
 		return nil, nil, err
 	}
-	if err = n.hairpin(link); err == nil {
+	if err = n.hairpins(all, target); err == nil {
 		err = n.rules.publish(forwardsOf(all))
 	}
 	if err != nil {
@@ -66,6 +81,20 @@ func (n *Network) Publish(
 	return ports, files, nil
 }
 
+// hairpins is hairpin for the links that ports lead through.
+func (n *Network) hairpins(all []published, target Target) error {
+	done := ""
+	for _, p := range all {
+		if addr, link := target.of(p.HostIP); addr.IsValid() && link != done {
+			if err := n.hairpin(link); err != nil {
+				return err
+			}
+			done = link
+		}
+	}
+	return nil
+}
+
 // hairpin lets the bridge send a container's packet back to it: to a port of the host that leads to the container itself.
 // Such a packet is routed and needs no leave, but br_netfilter, where it is on, has it bridged.
 func (n *Network) hairpin(name string) error {
@@ -79,23 +108,31 @@ func (n *Network) hairpin(name string) error {
 	return nil
 }
 
-// Retarget leads the published ports of a container to another address of it: that of the network which now has its
-// default route.
-func (n *Network) Retarget(ctx context.Context, key triton.ContainerKey, target netip.Addr, link string) error {
+// Retarget leads the published ports of a container to other addresses of it: those of the networks which now have its
+// default routes. Ports of a family that has no address go on leading where they did.
+func (n *Network) Retarget(ctx context.Context, key triton.ContainerKey, target Target) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	n.ports.Lock()
 	defer n.ports.Unlock()
-	all := n.published[key]
-	if len(all) == 0 || all[0].forward.target.Addr() == target {
+	var changed []published
+	for _, p := range n.published[key] {
+		if addr, _ := target.of(p.HostIP); addr.IsValid() && addr != p.forward.target.Addr() {
+			changed = append(changed, p)
+		}
+	}
+	if len(changed) == 0 {
 		return nil
 	}
-	if err := errors.Join(n.hairpin(link), n.rules.unpublish(forwardsOf(all))); err != nil {
+	if err := errors.Join(n.hairpins(changed, target), n.rules.unpublish(forwardsOf(changed))); err != nil {
 		return fmt.Errorf("lead the ports of %s elsewhere: %w", key, err)
 	}
-	for i := range all {
-		all[i].forward.target = netip.AddrPortFrom(target, all[i].Port)
+	all := n.published[key]
+	for i, p := range all {
+		if addr, _ := target.of(p.HostIP); addr.IsValid() {
+			all[i].forward.target = netip.AddrPortFrom(addr, p.Port)
+		}
 	}
 	if err := n.rules.publish(forwardsOf(all)); err != nil {
 		return fmt.Errorf("lead the ports of %s elsewhere: %w", key, err)
@@ -105,7 +142,7 @@ func (n *Network) Retarget(ctx context.Context, key triton.ContainerKey, target 
 }
 
 // reserveAll reserves all ports or none.
-func (n *Network) reserveAll(key triton.ContainerKey, target netip.Addr, reqs []triton.PortRequest) ([]published, error) {
+func (n *Network) reserveAll(key triton.ContainerKey, target Target, reqs []triton.PortRequest) ([]published, error) {
 	n.ports.Lock()
 	defer n.ports.Unlock()
 	if len(n.published[key]) > 0 {
@@ -113,51 +150,83 @@ func (n *Network) reserveAll(key triton.ContainerKey, target netip.Addr, reqs []
 	}
 	var all []published
 	for _, req := range reqs {
-		p, err := n.reserveOne(req, all)
+		taken, err := n.reserveOne(req, target, all)
 		if err != nil {
 			closeSockets(all)
 			return nil, err
 		}
-		p.forward = forward{proto: p.forward.proto, host: p.HostIP, hostPort: p.HostPort, target: netip.AddrPortFrom(target, p.Port)}
-		all = append(all, p)
+		all = append(all, taken...)
 	}
 	n.published[key] = all
 	return all, nil
 }
 
-// reserveOne takes the first free port that fits. own are those that the same container has taken already.
-func (n *Network) reserveOne(req triton.PortRequest, own []published) (published, error) {
-	host := req.HostIP
-	if !host.IsValid() {
-		host = netip.IPv4Unspecified()
-	}
-	if !host.Is4() {
-		return published{}, fmt.Errorf("publish on %s: containers have no IPv6: %w", host, errdefs.ErrInvalidArgument)
-	}
-	t, err := transportOf(req.Proto)
-	if err != nil {
-		return published{}, err
+// anyPortTries bounds how often a free port of one family is looked for that is free in the other as well.
+const anyPortTries = 16
+
+// reserveOne takes the first free port that fits, at each address that is asked for. own are those that the same container
+// has taken already.
+func (n *Network) reserveOne(req triton.PortRequest, target Target, own []published) ([]published, error) {
+	hosts := []netip.Addr{req.HostIP}
+	if !req.HostIP.IsValid() {
+		hosts = hosts[:0]
+		for _, a := range []netip.Addr{anyIPv4, anyIPv6} {
+			if addr, _ := target.of(a); addr.IsValid() {
+				hosts = append(hosts, a)
+			}
+		}
+	} else if addr, _ := target.of(req.HostIP); !addr.IsValid() {
+		return nil, fmt.Errorf("publish a port at %s: the container has no address of that family: %w", req.HostIP, errdefs.ErrInvalidArgument)
 	}
 	var first error
-	for port := uint32(req.HostFirst); port <= uint32(max(req.HostLast, req.HostFirst)); port++ {
-		p := published{PublishedPort: triton.PublishedPort{Port: req.Port, Proto: req.Proto, HostIP: host, HostPort: uint16(port)}}
-		err := n.free(p.PublishedPort, own)
-		if err == nil {
-			p.sock, p.HostPort, err = reserve(req.Proto, host, uint16(port))
+	tries := 1
+	if req.HostFirst == 0 {
+		tries = anyPortTries
+	}
+	for range tries {
+		for port := uint32(req.HostFirst); port <= uint32(max(req.HostLast, req.HostFirst)); port++ {
+			all, err := n.reserveAt(hosts, req, uint16(port), target, own)
 			if err == nil {
-				p.forward.proto = uint8(t.proto)
-				return p, nil
+				return all, nil
 			}
-			err = bindError(req.Proto, host, uint16(port), err)
+			if first == nil {
+				first = err
+			}
 		}
-		if first == nil {
-			first = err
+		if !errdefs.IsAlreadyExists(first) {
+			break
 		}
 	}
 	if req.HostLast > req.HostFirst {
-		return published{}, fmt.Errorf("all ports of %d-%d are taken: %w", req.HostFirst, req.HostLast, first)
+		return nil, fmt.Errorf("all ports of %d-%d are taken: %w", req.HostFirst, req.HostLast, first)
 	}
-	return published{}, first
+	return nil, first
+}
+
+// reserveAt takes one port at all of hosts, or at none. Port 0: a free one.
+func (n *Network) reserveAt(hosts []netip.Addr, req triton.PortRequest, port uint16, target Target, own []published) ([]published, error) {
+	t, err := transportOf(req.Proto)
+	if err != nil {
+		return nil, err
+	}
+	var all []published
+	for _, host := range hosts {
+		p := published{PublishedPort: triton.PublishedPort{Port: req.Port, Proto: req.Proto, HostIP: host, HostPort: port}}
+		if err = n.free(p.PublishedPort, own); err == nil {
+			if p.sock, p.HostPort, err = reserve(req.Proto, host, port); err != nil {
+				err = bindError(req.Proto, host, port, err)
+			}
+		}
+		if err != nil {
+			closeSockets(all)
+			return nil, err
+		}
+		port = p.HostPort
+		addr, _ := target.of(host)
+		p.forward = forward{proto: uint8(t.proto), host: host, hostPort: port, target: netip.AddrPortFrom(addr, p.Port)}
+		all = append(all, p)
+	}
+	return all, nil
 }
 
 // bindError puts the kernel's answer in docker's words.
@@ -179,7 +248,7 @@ func (n *Network) free(p triton.PublishedPort, own []published) error {
 		return nil
 	}
 	clash := func(o published) bool {
-		return o.Proto == p.Proto && o.HostPort == p.HostPort &&
+		return o.Proto == p.Proto && o.HostPort == p.HostPort && o.HostIP.Is4() == p.HostIP.Is4() &&
 			(o.HostIP == p.HostIP || o.HostIP.IsUnspecified() || p.HostIP.IsUnspecified())
 	}
 	for _, o := range own {
@@ -197,10 +266,13 @@ func (n *Network) free(p triton.PublishedPort, own []published) error {
 	return nil
 }
 
+// forwardsOf are those that lead somewhere: after a restart, a container may have left the networks of a family.
 func forwardsOf(all []published) []forward {
-	fs := make([]forward, len(all))
-	for i, p := range all {
-		fs[i] = p.forward
+	fs := make([]forward, 0, len(all))
+	for _, p := range all {
+		if p.forward.target.Addr().IsValid() {
+			fs = append(fs, p.forward)
+		}
 	}
 	return fs
 }
@@ -239,22 +311,20 @@ func (n *Network) Unpublish(ctx context.Context, key triton.ContainerKey) error 
 // container, but the other process would get them back should the container end. It must be called before Reconcile,
 // which makes the rules.
 func (n *Network) KeepPublished(
-	key triton.ContainerKey, target netip.Addr, ports []triton.PublishedPort, held []*os.File,
+	key triton.ContainerKey, target Target, ports []triton.PublishedPort, held []*os.File,
 ) ([]triton.PublishedPort, error) {
-	if !target.Is4() {
-		return nil, fmt.Errorf("keep the ports of %s: no address %s: %w", key, target, errdefs.ErrInvalidArgument)
-	}
 	n.ports.Lock()
 	defer n.ports.Unlock()
 	var lost []triton.PublishedPort
 	var all []published
 	for _, port := range ports {
 		t, err := transportOf(port.Proto)
-		if err != nil || !port.HostIP.Is4() {
+		addr, _ := target.of(port.HostIP)
+		if err != nil || !port.HostIP.IsValid() {
 			return nil, fmt.Errorf("keep port %d/%s of %s: %w", port.HostPort, port.Proto, key, errors.Join(err, errdefs.ErrInvalidArgument))
 		}
 		p := published{PublishedPort: port, forward: forward{
-			proto: uint8(t.proto), host: port.HostIP, hostPort: port.HostPort, target: netip.AddrPortFrom(target, port.Port),
+			proto: uint8(t.proto), host: port.HostIP, hostPort: port.HostPort, target: netip.AddrPortFrom(addr, port.Port),
 		}}
 		if p.sock = takeSocket(held, port); p.sock == nil {
 			if p.sock, _, err = reserve(port.Proto, port.HostIP, port.HostPort); err != nil {
@@ -288,11 +358,7 @@ func takeSocket(held []*os.File, p triton.PublishedPort) *os.File {
 		if err != nil || proto != t.proto {
 			continue
 		}
-		sa, err := unix.Getsockname(int(f.Fd()))
-		if err != nil {
-			continue
-		}
-		if v4, ok := sa.(*unix.SockaddrInet4); ok && v4.Port == int(p.HostPort) && netip.AddrFrom4(v4.Addr) == p.HostIP {
+		if at, err := boundTo(f); err == nil && at == netip.AddrPortFrom(p.HostIP, p.HostPort) {
 			held[i] = nil
 			return f
 		}
@@ -314,7 +380,7 @@ func (n *Network) keptForwards() []forward {
 // forgetFlows removes what conntrack knows of UDP to the ports: a client that sent before the port was published, or still
 // sends to a container that has ended, would be treated for ever as it was then.
 func (n *Network) forgetFlows(all []published) {
-	var filters []netlink.CustomConntrackFilter
+	filters := map[netlink.InetFamily][]netlink.CustomConntrackFilter{}
 	for _, p := range all {
 		if p.Proto != triton.ProtoUDP {
 			continue
@@ -325,12 +391,15 @@ func (n *Network) forgetFlows(all []published) {
 			n.cfg.Log.Error("cannot select flows", "port", p.HostPort, "err", err)
 			continue
 		}
-		filters = append(filters, f)
+		family := netlink.InetFamily(netlink.FAMILY_V4)
+		if p.HostIP.Is6() {
+			family = netlink.FAMILY_V6
+		}
+		filters[family] = append(filters[family], f)
 	}
-	if len(filters) == 0 {
-		return
-	}
-	if _, err := n.host.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.FAMILY_V4, filters...); err != nil {
-		n.cfg.Log.Warn("flows to published UDP ports not forgotten: clients may have to wait for them to expire", "err", err)
+	for family, of := range filters {
+		if _, err := n.host.ConntrackDeleteFilters(netlink.ConntrackTable, family, of...); err != nil {
+			n.cfg.Log.Warn("flows to published UDP ports not forgotten: clients may have to wait for them to expire", "err", err)
+		}
 	}
 }

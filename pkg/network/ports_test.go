@@ -24,6 +24,8 @@ import (
 
 func addr(ep triton.Endpoint) netip.Addr { return netip.MustParsePrefix(ep.Address).Addr() }
 
+func targetOf(ep triton.Endpoint) Target { return Target{Address: addr(ep), Link: ep.HostLink} }
+
 func newKey() triton.ContainerKey { return triton.ContainerKey{Tenant: "default", ID: triton.NewID()} }
 
 func tcp(port, host uint16, at ...string) triton.PortRequest {
@@ -37,7 +39,7 @@ func tcp(port, host uint16, at ...string) triton.PortRequest {
 func publish(t testing.TB, n *Network, ep triton.Endpoint, reqs ...triton.PortRequest) (triton.ContainerKey, []triton.PublishedPort) {
 	t.Helper()
 	key := newKey()
-	ports, _, err := n.Publish(t.Context(), key, addr(ep), ep.HostLink, reqs)
+	ports, _, err := n.Publish(t.Context(), key, targetOf(ep), reqs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +49,7 @@ func publish(t testing.TB, n *Network, ep triton.Endpoint, reqs ...triton.PortRe
 // knock connects to address, in an endpoint's namespace or in the host's own, and returns who the server says it sees.
 func knock(t testing.TB, from *triton.Endpoint, address string) (string, error) {
 	t.Helper()
-	dial := func() (c net.Conn, err error) { return net.DialTimeout("tcp4", address, 2*time.Second) }
+	dial := func() (c net.Conn, err error) { return net.DialTimeout("tcp", address, 2*time.Second) }
 	var c net.Conn
 	var err error
 	if from == nil {
@@ -175,7 +177,7 @@ func TestKernelPortsHaveOneOwner(t *testing.T) {
 	refused := func(want string, reqs ...triton.PortRequest) {
 		t.Helper()
 		key := newKey()
-		_, _, err := n.Publish(t.Context(), key, addr(a), a.HostLink, reqs)
+		_, _, err := n.Publish(t.Context(), key, targetOf(a), reqs)
 		if !errdefs.IsAlreadyExists(err) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
@@ -191,7 +193,7 @@ func TestKernelPortsHaveOneOwner(t *testing.T) {
 	if _, err := net.Listen("tcp4", ":8080"); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("a process of the host took a published port: %v", err)
 	}
-	if _, _, err := n.Publish(t.Context(), newKey(), addr(a), a.HostLink, []triton.PortRequest{tcp(80, 8084, "203.0.113.9")}); !errdefs.IsInvalidArgument(err) {
+	if _, _, err := n.Publish(t.Context(), newKey(), targetOf(a), []triton.PortRequest{tcp(80, 8084, "203.0.113.9")}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("an address that is not the host's: got %v", err)
 	}
 	// UDP has ports of its own, and what was refused with others is free.
@@ -199,7 +201,7 @@ func TestKernelPortsHaveOneOwner(t *testing.T) {
 	// Another instance on this machine is a process like any other.
 	two := open(t, testConfig(t, netip.MustParsePrefix("172.31.0.0/24")))
 	c := take(t, two, Bridged)
-	if _, _, err := two.Publish(t.Context(), newKey(), addr(c), c.HostLink, []triton.PortRequest{tcp(80, 8080)}); !errdefs.IsAlreadyExists(err) {
+	if _, _, err := two.Publish(t.Context(), newKey(), targetOf(c), []triton.PortRequest{tcp(80, 8080)}); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("another instance: got %v", err)
 	}
 }
@@ -218,7 +220,7 @@ func TestKernelRangesAndFreePorts(t *testing.T) {
 	if diff := cmp.Diff([]uint16{8100, 8101, 8102}, got); diff != "" {
 		t.Errorf("ports of a range (-want +got):\n%s", diff)
 	}
-	if _, _, err := n.Publish(t.Context(), newKey(), addr(a), a.HostLink, []triton.PortRequest{span}); !errdefs.IsAlreadyExists(err) {
+	if _, _, err := n.Publish(t.Context(), newKey(), targetOf(a), []triton.PortRequest{span}); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("a range that is used up: got %v", err)
 	}
 	_, ports := publish(t, n, a, tcp(80, 0))
@@ -321,7 +323,7 @@ func TestKernelPublishedPortOutlivesTheDaemon(t *testing.T) {
 	within(t, a, func() (err error) { l, err = net.Listen("tcp4", ":81"); return err })
 	defer l.Close()
 	key := newKey()
-	ports, socks, err := n.Publish(t.Context(), key, addr(a), a.HostLink, []triton.PortRequest{tcp(81, 8081), tcp(81, 8082), tcp(81, 8083, "127.0.0.1")})
+	ports, socks, err := n.Publish(t.Context(), key, targetOf(a), []triton.PortRequest{tcp(81, 8081), tcp(81, 8082), tcp(81, 8083, "127.0.0.1")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +357,7 @@ func TestKernelPublishedPortOutlivesTheDaemon(t *testing.T) {
 	}
 	t.Cleanup(func() { next.Purge(context.Background()) })
 	echo(t, client, server)
-	lost, err := next.KeepPublished(key, addr(a), ports, kept)
+	lost, err := next.KeepPublished(key, targetOf(a), ports, kept)
 	if err != nil || len(lost) != 1 || lost[0].HostPort != 8082 {
 		t.Errorf("lost: got %v (%v), want 8082", lost, err)
 	}
@@ -373,7 +375,7 @@ func TestKernelPublishedPortOutlivesTheDaemon(t *testing.T) {
 	if got := len(elements(t, next, mapAnyAddress)) + len(elements(t, next, mapOneAddress)); got != 3 {
 		t.Errorf("got %d ports after reconciliation, want 3", got)
 	}
-	if _, _, err := next.Publish(t.Context(), newKey(), addr(a), a.HostLink, []triton.PortRequest{tcp(80, 8081)}); err == nil || !strings.Contains(err.Error(), "port is already allocated") {
+	if _, _, err := next.Publish(t.Context(), newKey(), targetOf(a), []triton.PortRequest{tcp(80, 8081)}); err == nil || !strings.Contains(err.Error(), "port is already allocated") {
 		t.Errorf("a kept port was given to another: %v", err)
 	}
 	if err := next.Unpublish(t.Context(), key); err != nil {
@@ -406,6 +408,8 @@ func TestForwardsSurviveTheirEncoding(t *testing.T) {
 	for _, f := range []forward{
 		{unix.IPPROTO_TCP, netip.IPv4Unspecified(), 80, netip.MustParseAddrPort("172.30.0.2:8080")},
 		{unix.IPPROTO_UDP, netip.MustParseAddr("127.0.0.1"), 65535, netip.MustParseAddrPort("172.30.255.254:1")},
+		{unix.IPPROTO_TCP, netip.IPv6Unspecified(), 80, netip.MustParseAddrPort("[fd00::2]:8080")},
+		{unix.IPPROTO_UDP, netip.MustParseAddr("2001:db8::1"), 65535, netip.MustParseAddrPort("[fd00::ffff]:1")},
 	} {
 		got, err := forwardFromElement(nftables.SetElement{Key: f.key(), Val: f.value()})
 		if err != nil || got != f {
@@ -414,5 +418,10 @@ func TestForwardsSurviveTheirEncoding(t *testing.T) {
 		if _, err := forwardFromElement(nftables.SetElement{Key: slices.Concat(f.key(), []byte{1}), Val: f.value()}); err == nil {
 			t.Error("a key of a wrong length is read")
 		}
+	}
+	six := forward{unix.IPPROTO_TCP, netip.MustParseAddr("2001:db8::1"), 80, netip.MustParseAddrPort("[fd00::2]:8080")}
+	four := forward{unix.IPPROTO_TCP, netip.MustParseAddr("192.0.2.1"), 80, netip.MustParseAddrPort("172.30.0.2:8080")}
+	if got, err := forwardFromElement(nftables.SetElement{Key: six.key(), Val: four.value()}); err == nil {
+		t.Errorf("from one family to the other: got %+v", got)
 	}
 }

@@ -52,7 +52,11 @@ func reserve(proto string, host netip.Addr, port uint16) (*os.File, uint16, erro
 	if err != nil {
 		return nil, 0, err
 	}
-	fd, err := unix.Socket(unix.AF_INET, t.socket|unix.SOCK_CLOEXEC, t.proto)
+	family := unix.AF_INET
+	if host.Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, t.socket|unix.SOCK_CLOEXEC, t.proto)
 	if err != nil {
 		return nil, 0, fmt.Errorf("open a %s socket: %w", proto, err)
 	}
@@ -64,28 +68,44 @@ func reserve(proto string, host netip.Addr, port uint16) (*os.File, uint16, erro
 			return nil, 0, fmt.Errorf("set up a %s socket: %w", proto, err)
 		}
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: host.As4(), Port: int(port)}); err != nil {
+	if host.Is6() {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			f.Close()
+			return nil, 0, fmt.Errorf("set up a %s socket: %w", proto, err)
+		}
+	}
+	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(host, port))); err != nil {
 		f.Close()
 		return nil, 0, err
 	}
-	bound, err := boundPort(f)
+	bound, err := boundTo(f)
 	if err != nil {
 		f.Close()
 		return nil, 0, err
 	}
-	return f, bound, nil
+	return f, bound.Port(), nil
 }
 
-func boundPort(f *os.File) (uint16, error) {
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
+	}
+	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+}
+
+// boundTo is the address and port of a socket.
+func boundTo(f *os.File) (netip.AddrPort, error) {
 	sa, err := unix.Getsockname(int(f.Fd()))
 	if err != nil {
-		return 0, fmt.Errorf("ask for the port of a socket: %w", err)
+		return netip.AddrPort{}, fmt.Errorf("ask for the port of a socket: %w", err)
 	}
-	v4, ok := sa.(*unix.SockaddrInet4)
-	if !ok {
-		return 0, fmt.Errorf("ask for the port of a socket: %T is not IPv4", sa)
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)), nil
 	}
-	return uint16(v4.Port), nil
+	return netip.AddrPort{}, fmt.Errorf("ask for the port of a socket: %T is not of IP", sa)
 }
 
 // seal makes a reserved port exclusive. It comes after the translation is in place: a client that connects in between is

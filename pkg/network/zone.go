@@ -129,12 +129,15 @@ func (f *firewall) addInet(c *nftables.Conn, counts map[string]expr.Counter) err
 	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.internal), countedDrop(dropInternal))
 	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.bridges), established(), verdict(expr.VerdictAccept))
 	// Others' translations lead to containers as well: only what was published is let through.
-	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.bridges), translated(), isIPv4(), f.toTarget(), verdict(expr.VerdictAccept))
+	for _, a := range []netip.Addr{anyIPv4, anyIPv6} {
+		rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.bridges), translated(), f.toTarget(a), verdict(expr.VerdictAccept))
+	}
 	rule(forward, nameIn(expr.MetaKeyOIFNAME, sets.bridges), countedDrop(dropForwardIn))
 
 	// Broadcasts come in by the first bridge as well.
 	input := addChain(c, f.inet, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, *nftables.ChainPriorityFilter)
 	rule(input, nameIn(expr.MetaKeyIIFNAME, sets.leaves), verdict(expr.VerdictDrop))
+	f.refuseLoopback6(c, input)
 
 	post := addChain(c, f.inet, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
 	masquerade := []expr.Any{&expr.Masq{}}

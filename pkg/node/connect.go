@@ -84,8 +84,8 @@ func (n *Node) networksChanged(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	rec, attached, ports := c.rec, c.attached, c.published
 	c.mu.Unlock()
-	if at, ok := gatewayOf(&rec, attached, ipv4); ok && len(ports) > 0 {
-		if err := n.cfg.Network.Retarget(ctx, c.key, at.address, at.link); err != nil {
+	if to, ok := portTarget(&rec, attached); ok && len(ports) > 0 {
+		if err := n.cfg.Network.Retarget(ctx, c.key, to); err != nil {
 			return err
 		}
 	}

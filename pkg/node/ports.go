@@ -23,14 +23,15 @@ const portsFile = "ports.json"
 func (n *Node) publishPorts(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	rec := c.rec
-	at, ok := gatewayOf(&rec, c.attached, ipv4)
+	at, _ := gatewayOf(&rec, c.attached, ipv4)
+	to, ok := portTarget(&rec, c.attached)
 	c.mu.Unlock()
 	reqs := portRequests(&rec.Spec)
 	if len(reqs) == 0 || !ok {
 		return nil
 	}
 	n.defaultHostIP(&rec, at, reqs)
-	ports, socks, err := n.cfg.Network.Publish(ctx, c.key, at.address, at.link, reqs)
+	ports, socks, err := n.cfg.Network.Publish(ctx, c.key, to, reqs)
 	if err != nil {
 		return fmt.Errorf("failed to set up container networking: driver failed programming external connectivity on endpoint %s (%s): %w",
 			rec.Name, rec.Key.ID, err)
@@ -47,6 +48,13 @@ func (n *Node) publishPorts(ctx context.Context, c *container) error {
 		return fmt.Errorf("keep the ports of %s: %w", c.key, err)
 	}
 	return nil
+}
+
+// portTarget is where a container's published ports lead. False: no network leads out.
+func portTarget(rec *Record, attached []triton.Attachment) (network.Target, bool) {
+	at, ok := gatewayOf(rec, attached, ipv4)
+	at6, ok6 := gatewayOf(rec, attached, ipv6)
+	return network.Target{Address: at.address, Link: at.link, Address6: at6.address, Link6: at6.link}, ok || ok6
 }
 
 // defaultHostIP fills in the address of the host that the network has its ports published at.
@@ -117,11 +125,11 @@ func (n *Node) keepPorts(ctx context.Context, c *container) {
 	if err != nil {
 		n.log.Error("nobody held the published ports", "container", c.key, "err", err)
 	}
-	at, ok := gatewayOf(&c.rec, c.attached, ipv4)
+	to, ok := portTarget(&c.rec, c.attached)
 	if !ok {
 		n.log.Error("published ports lead nowhere", "container", c.key)
 	}
-	lost, err := n.cfg.Network.KeepPublished(c.key, at.address, ports, held)
+	lost, err := n.cfg.Network.KeepPublished(c.key, to, ports, held)
 	if err != nil {
 		n.log.Error("published ports not kept", "container", c.key, "err", err)
 		return
