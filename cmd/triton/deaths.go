@@ -90,6 +90,7 @@ func printDeath(out io.Writer, r *death.Record) error {
 	fmt.Fprintf(w, "image\t%s (%s)\n", r.Image, r.ImageID)
 	fmt.Fprintf(w, "ended\t%s, %s after its start, code %d\n", r.At.Local().Format(time.RFC3339Nano), r.At.Sub(r.Started).Round(time.Millisecond), r.Code)
 	fmt.Fprintf(w, "memory\t%s\n", oneLine(r.Memory.String()))
+	printOOM(w, r.Memory.OOM)
 	if r.Sender != nil {
 		fmt.Fprintf(w, "%s\tfrom %s, %s before the end\n", r.Sender.Signal, oneLine(r.Sender.String()), r.At.Sub(r.Sender.At).Round(time.Microsecond))
 	}
@@ -116,6 +117,52 @@ func printDeath(out io.Writer, r *death.Record) error {
 		fmt.Fprintln(out, oneLine(l))
 	}
 	return nil
+}
+
+// printOOM prints the memory as it was at the last kill for want of some.
+func printOOM(w io.Writer, o *death.OOM) {
+	if o == nil {
+		return
+	}
+	what := "the container's limit was met"
+	switch o.Scope {
+	case death.OOMAbove:
+		what = "a group of several containers was out of memory"
+	case death.OOMMachine:
+		what = "the machine was out of memory"
+	}
+	if o.Source == death.OOMAfter {
+		what += " (read after the kill: the kernel's log does not tell)"
+	}
+	fmt.Fprintf(w, "out of memory\t%s\n", what)
+	if o.Limit > 0 {
+		fmt.Fprintf(w, "in use\t%s of %s\n", mebibytes(o.Usage), mebibytes(o.Limit))
+	}
+	if o.Asked != "" {
+		fmt.Fprintf(w, "asked for by\t%q\n", o.Asked)
+	}
+	for _, k := range oomStats {
+		if v := o.Stat[k]; v > 0 {
+			fmt.Fprintf(w, "  %s\t%s\n", k, mebibytes(v))
+		}
+	}
+	fmt.Fprintln(w, "\nPID\tUID\tNAME\tRSS\tANON\tFILE\tSHMEM\tSWAP\tADJ\tSCORE")
+	for _, t := range o.Tasks[:min(len(o.Tasks), shownRows)] {
+		chosen := ""
+		if t.Pid == o.Chosen {
+			chosen = "  killed"
+		}
+		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%.1f MiB%s\n", t.Pid, t.UID, oneLine(t.Comm), mebibytes(t.RSS), mebibytes(t.Anon),
+			mebibytes(t.File), mebibytes(t.Shmem), mebibytes(t.Swap), t.ScoreAdj, float64(t.Score)/(1<<20), chosen)
+	}
+	more(w, len(o.Tasks)+o.More)
+	fmt.Fprintln(w)
+}
+
+// oomStats are the sizes of memory.stat that are printed, in both versions' words.
+var oomStats = []string{
+	"total_rss", "anon", "rss", "total_cache", "file", "cache", "total_shmem", "shmem", "total_mapped_file", "file_mapped", "kernel", "kernel_stack",
+	"pagetables", "slab", "sock", "total_swap", "swapcached",
 }
 
 // printSamples prints the last seconds as rates.

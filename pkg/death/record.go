@@ -106,9 +106,11 @@ func (s *Sender) String() string {
 
 // Memory is the memory of a run that ended, in bytes.
 type Memory struct {
-	Limit   uint64   `json:"limit,omitempty"` // 0: none
-	Peak    uint64   `json:"peak,omitempty"`
-	Kills   uint64   `json:"kills,omitempty"`   // by the kernel for want of memory, in this run
+	Limit uint64 `json:"limit,omitempty"` // 0: none
+	Peak  uint64 `json:"peak,omitempty"`
+	Kills uint64 `json:"kills,omitempty"` // by the kernel for want of memory, in this run
+	// OOM is the picture of the last of Kills.
+	OOM     *OOM     `json:"oom,omitempty"`
 	Victims []Victim `json:"victims,omitempty"` // those of Kills that were seen as they happened, at most MaxVictims
 }
 

@@ -35,6 +35,8 @@ type container struct {
 	last     triton.ExitRecord
 	oomKills int            // published of this run
 	victims  []death.Victim // of these, the first few
+	oomAfter *death.OOM     // of the last; nil: not known
+	oomSeq   uint64         // of the kernel's report that was told last
 	toll     Toll           // since the daemon started
 	forced   bool           // it is removed while it runs: its end says nothing
 	stays    bool           // an end does not remove it, whatever AutoRemove says: a restart is under way

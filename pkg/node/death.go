@@ -57,6 +57,10 @@ func (n *Node) recordDeath(ctx context.Context, c *container, exit triton.ExitRe
 	missing(err)
 	r.Memory.Limit = cmp.Or(uint64(max(0, spec.Resources.Memory)), usage.MemoryLimit)
 	r.Memory.Peak, r.Memory.Kills = usage.MemoryPeak, usage.OOMKills
+	if exit.OOMKilled || usage.OOMKills > 0 {
+		r.Memory.OOM, err = n.oomPicture(c, r.Started)
+		missing(err)
+	}
 	r.Threads = last.threads
 	for _, sample := range last.samples {
 		r.Telemetry = append(r.Telemetry, sampleInShort(sample))

@@ -10,7 +10,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/network"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/telemetry"
@@ -151,26 +150,6 @@ func (n *Node) Run(ctx context.Context) error {
 
 // eventQueue bounds the records that wait for Run; the probes count what is dropped.
 const eventQueue = 1024
-
-// oomKilled publishes a kill in a container that runs; the last one of a run may be told by its exit record instead.
-func (n *Node) oomKilled(e probes.Event) {
-	c, err := n.get(e.Key)
-	if err != nil {
-		return // removed meanwhile
-	}
-	c.mu.Lock()
-	running := c.running()
-	if running {
-		c.oomKills++
-		if len(c.victims) < death.MaxVictims {
-			c.victims = append(c.victims, death.Victim{At: e.At.UTC(), Pid: e.Pid, Comm: e.Comm})
-		}
-	}
-	c.mu.Unlock()
-	if running {
-		n.publish(c.event("oom", e.At.UTC(), nil))
-	}
-}
 
 // Observe returns what the kernel reported of a container: live, or for ten minutes after its end or removal.
 func (n *Node) Observe(ctx context.Context, tenant triton.Tenant, ref string) (Observed, error) {

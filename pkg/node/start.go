@@ -285,7 +285,7 @@ func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint6
 		Status: triton.StatusRunning, Run: run, Pid: task.Pid(), CgroupID: cgroupID, StartedAt: begun, FinishedAt: c.state.FinishedAt,
 		Restarts: c.state.Restarts, Pause: c.state.Pause, ByHand: c.state.ByHand,
 	}
-	c.task, c.oomKills, c.victims = task, 0, nil
+	c.task, c.oomKills, c.victims, c.oomAfter = task, 0, nil, nil
 	c.mu.Unlock()
 	n.changed()
 	n.saveState(c)

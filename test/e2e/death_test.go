@@ -93,6 +93,38 @@ func TestDeathForWantOfMemoryHasTheMemory(t *testing.T) {
 	equal(t, "State.Error", u.inspect(t, name, "{{.State.Error}}"), r.Reason)
 }
 
+// TestDeathForWantOfMemoryHasThePicture: what the kernel saw as it chose whom to kill, and why that one.
+func TestDeathForWantOfMemoryHasThePicture(t *testing.T) {
+	tritonOnly(t)
+	u := shared(t)
+	name := u.name(t)
+	// The smaller one is chosen for its oom_score_adj; the larger one finds room then.
+	u.docker(t, "run", "--name", name, "--memory", "64m", "--memory-swap", "64m", images.Programs, "sh", "-c",
+		"memhog 20 hold & chosen=$!; echo 900 > /proc/$chosen/oom_score_adj; memhog 50 hold & wait $chosen; exit 137")
+	r := u.deathOf(t, name)
+	o := r.Memory.OOM
+	if o == nil || o.Scope != death.OOMContainer || len(r.Memory.Victims) == 0 || len(o.Tasks) == 0 {
+		t.Fatalf("memory %+v, missing %q", r.Memory, r.Missing)
+	}
+	if o.Source != death.OOMKernel { // the kernel logs ten a while; a machine that kills more is told of from what is left
+		t.Logf("picture from %s", o.Source)
+	}
+	if o.Limit != 64<<20 || o.Usage < 32<<20 || o.Usage > 64<<20 || o.Stat["total_rss"]+o.Stat["anon"]+o.Stat["rss"] == 0 {
+		t.Errorf("used %d of %d, stat %v", o.Usage, o.Limit, o.Stat)
+	}
+	victim := o.Tasks[0]
+	if victim.Pid != o.Chosen || victim.Pid != r.Memory.Victims[len(r.Memory.Victims)-1].Pid || victim.ScoreAdj != 900 {
+		t.Errorf("chosen %d of %+v, victims %+v; want the one with an adjustment", o.Chosen, o.Tasks, r.Memory.Victims)
+	}
+	if o.Source == death.OOMKernel { // else the victim may be gone
+		larger := o.Tasks[1]
+		if len(o.Tasks) != 3 || victim.RSS > 21<<20 || larger.RSS < 24<<20 || larger.RSS > 64<<20 || larger.Score >= victim.Score || larger.Comm != "memhog" {
+			t.Errorf("tasks %+v", o.Tasks)
+		}
+	}
+	matches(t, "show", u.triton(t, "deaths", "show", name), `(?s)in use +[0-9.]+ MiB of 64\.0 MiB.*memhog .* 900 .*killed\n.*memhog`)
+}
+
 // TestDeathByAGoPanicHasItsGoroutines: as the first process of a container it leaves no core.
 func TestDeathByAGoPanicHasItsGoroutines(t *testing.T) {
 	tritonOnly(t)
