@@ -3,62 +3,98 @@ import { useSignal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import { useEffect } from 'preact/hooks'
 import { plainText } from './detail'
-import { ask, type Backtrace, type Dump, type DumpRecord, frameText, groupDumps, hex, rates } from './dump'
+import { ask, type Backtrace, type CrashGroup, type Dump, type DumpRecord, frameText, type Group, groupDumps, hex, rates } from './dump'
 import { ago, bytes, clock, cores, duration, rate, whole } from './format'
 import { second } from './frame'
-import { open } from './route'
+import { open, param, setParams } from './route'
 import { Link, viewKeys } from './shell'
 
 const EVERY = 5
 
-/** Every crash is listed within EVERY seconds. */
+/** Every crash is listed within EVERY seconds. A click on a group leaves its crashes; the parameter group says which. */
 export function CrashesView() {
   const dumps = useSignal<Dump[] | null>(null)
+  const known = useSignal<CrashGroup[]>([])
   const damaged = useSignal(0)
   const problem = useSignal('')
   const turn = Math.floor(second.value / EVERY)
   useEffect(() => {
     let there = true
-    ask<{ cores: Dump[]; damaged?: number }>('cores').then((l) => {
+    type Cores = { cores: Dump[]; damaged?: number }
+    type Groups = { groups: CrashGroup[]; damaged?: number }
+    Promise.all([ask<Cores>('cores'), ask<Groups>('core-groups')]).then(([l, g]) => {
       if (!there) return
       dumps.value = l.cores
-      damaged.value = l.damaged ?? 0
+      known.value = g.groups
+      damaged.value = (l.damaged ?? 0) + (g.damaged ?? 0)
       problem.value = ''
     }, (e: Error) => there && (problem.value = e.message))
     return () => void (there = false)
   }, [turn])
+  useEffect(() => {
+    viewKeys.value = (key) => key === 'Escape' && setParams({ group: '' })
+    return () => void (viewKeys.value = null)
+  }, [])
   if (problem.value) return <div class="notice"><h1>Crashes</h1><p class="error">{problem.value}</p></div>
   if (!dumps.value) return <div class="notice" aria-busy="true" />
-  const groups = groupDumps(dumps.value)
+  const groups = groupDumps(dumps.value, known.value)
+  const chosen = groups.find((g) => g.key === param('group'))
   const crashes = dumps.value.filter((d) => !d.kind).length
+  const unseen = known.value.filter((g) => g.state === 'new' || g.state === 'regressed').length
   return (
     <section class="crashes">
       <div class="summary">
         <h1 class="hidden">Crashes</h1>
         <span><b>{crashes}</b> crashes</span><span><b>{dumps.value.length - crashes}</b> snapshots</span>
         <span><b>{bytes(dumps.value.reduce((n, d) => n + d.storedBytes, 0))}</b> of memory kept</span>
+        {unseen > 0 && <span class="alarm">{unseen} new or regressed</span>}
         {damaged.value > 0 && <span class="alarm">{damaged.value} records cannot be read</span>}
+        {chosen && <button class="chosen" onClick={() => setParams({ group: '' })}>Only {plainText(chosen.title)} ✕</button>}
       </div>
-      {!groups.length ? <p class="quiet pad">No process has crashed. <code>triton snapshot CONTAINER</code> takes a core of one that goes on.</p> : (
-        <div class="scroll" tabIndex={0} role="region" aria-label="Crashes, scrollable">
-          <table class="events">
-            <thead><tr>{['Where', 'What', 'Times', 'Last', 'First', 'Containers', 'Images'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
-            <tbody>{groups.map((g) => (
-              <tr key={g.key} data-group={g.key}>
-                <th scope="row"><Link path={'/crashes/' + g.dumps[0]!.id}>{plainText(g.title)}</Link></th>
-                <td class={g.dumps[0]!.kind ? '' : 'alarm'}>{g.what}</td>
-                <td>{g.dumps.length}</td>
-                <td title={clock(g.last)}>{ago(Date.now() - g.last)} ago</td>
-                <td title={clock(g.first)}>{ago(Date.now() - g.first)} ago</td>
-                <td>{[...new Set(g.dumps.map((d) => d.name))].slice(0, 5).join(', ')}</td>
-                <td>{g.images.join(', ')}</td>
-              </tr>
-            ))}</tbody>
-          </table>
-        </div>
-      )}
+      {!groups.length ? <p class="quiet pad">No process has crashed. <code>triton snapshot CONTAINER</code> takes a core of one that goes on.</p>
+        : <div class="scroll" tabIndex={0} role="region" aria-label="Crashes, scrollable">{chosen ? <GroupCrashes group={chosen} /> : <Groups groups={groups} />}</div>}
     </section>
   )
+}
+
+function Groups({ groups }: { groups: Group[] }) {
+  return (
+    <table class="events">
+      <thead><tr>{['Where', 'What', 'State', 'Times', 'Last', 'First', 'Containers', 'Images'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
+      <tbody>{groups.map((g) => (
+        <tr key={g.key} data-group={g.key}>
+          <th scope="row">{g.state ? <button class="link" onClick={() => setParams({ group: g.key })}>{plainText(g.title)}</button>
+            : <Link path={'/crashes/' + g.dumps[0]!.id}>{plainText(g.title)}</Link>}</th>
+          <td class={g.dumps[0]?.kind ? '' : 'alarm'}>{g.what}</td>
+          <td class={g.state === 'new' || g.state === 'regressed' ? 'alarm' : ''}>{g.state}</td>
+          <td>{g.count}</td>
+          <td title={clock(g.last)}>{ago(Date.now() - g.last)} ago</td>
+          <td title={clock(g.first)}>{ago(Date.now() - g.first)} ago</td>
+          <td>{short(g.containers)}</td>
+          <td>{short(g.images)}</td>
+        </tr>
+      ))}</tbody>
+    </table>
+  )
+}
+
+const short = (names: string[]): string => names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '')
+
+/** The dumps of a group that are kept. */
+function GroupCrashes({ group: g }: { group: Group }) {
+  return <>
+    <p class="pad">{g.what}, {g.count} times, {g.state}; images {short(g.images)}{g.dumps.length < g.count && <span class="quiet">; {g.dumps.length} dumps are kept</span>}</p>
+    <table class="events">
+      <thead><tr>{['Dump', 'Time', 'Container', 'Image', 'Program', 'Memory'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
+      <tbody>{g.dumps.map((d) => (
+        <tr key={d.id}>
+          <th scope="row"><Link path={'/crashes/' + d.id}>{d.id}</Link></th>
+          <td class="mono">{clock(Date.parse(d.at))}</td><td>{d.name}</td><td>{d.image}</td><td>{plainText(d.comm)}</td>
+          <td>{d.body}{d.cut && ' (' + d.cut + ')'}</td>
+        </tr>
+      ))}</tbody>
+    </table>
+  </>
 }
 
 /** One dump: what happened, stacks, the last minute before, and what can be taken away. */

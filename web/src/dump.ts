@@ -27,10 +27,21 @@ export async function ask<T>(path: string): Promise<T> {
   throw new Error(message)
 }
 
-export interface Group { key: string; title: string; what: string; dumps: Dump[]; first: number; last: number; images: string[] }
+/** What /triton/v1/core-groups says of a group: it outlives its dumps. */
+export interface CrashGroup {
+  id: string; state: 'new' | 'known' | 'resolved' | 'regressed'; signal: string; top: string; comm: string; count: number; first: string; last: string
+  images: Tallies; containers: Tallies
+}
+export interface Tallies { seen: { name: string; id?: string; count: number }[] | null; others?: number }
 
-/** Dumps of one group, or else of one place in a program, are one row. Newest first. */
-export function groupDumps(dumps: Dump[]): Group[] {
+/** A row: a group of crashes, or what has none. state is '' of what is no group; dumps are those that are kept, newest first. */
+export interface Group {
+  key: string; title: string; what: string; state: CrashGroup['state'] | ''; count: number; dumps: Dump[]; first: number; last: number
+  containers: string[]; images: string[]
+}
+
+/** Dumps of one group, or else of one place in a program, are one row, and so is a group of which no dump is left. Newest first. */
+export function groupDumps(dumps: Dump[], known: CrashGroup[] = []): Group[] {
   const groups = new Map<string, Group>()
   for (const d of dumps) {
     const what = d.kind ?? d.signal
@@ -38,16 +49,26 @@ export function groupDumps(dumps: Dump[]): Group[] {
     const at = Date.parse(d.at)
     const g = groups.get(key)
     if (!g) {
-      groups.set(key, { key, what, title: d.top || d.comm, dumps: [d], first: at, last: at, images: [d.image] })
+      groups.set(key, { key, what, title: d.top || d.comm, state: '', count: 1, dumps: [d], first: at, last: at, containers: [d.name], images: [d.image] })
       continue
     }
+    g.count++
     g.dumps.push(d)
     g.first = Math.min(g.first, at)
     g.last = Math.max(g.last, at)
+    if (!g.containers.includes(d.name)) g.containers.push(d.name)
     if (!g.images.includes(d.image)) g.images.push(d.image)
   }
+  for (const k of known) groups.set(k.id, rowOf(k, groups.get(k.id)?.dumps ?? []))
   return [...groups.values()].sort((a, b) => b.last - a.last)
 }
+
+const namesOf = (t: Tallies): string[] => [...new Set((t.seen ?? []).map((s) => s.name)), ...(t.others ? ['others'] : [])]
+
+const rowOf = (g: CrashGroup, dumps: Dump[]): Group => ({
+  key: g.id, title: g.top || g.comm, what: g.signal, state: g.state, count: g.count, dumps, first: Date.parse(g.first), last: Date.parse(g.last),
+  containers: namesOf(g.containers), images: namesOf(g.images),
+})
 
 export const hex = (n: number): string => '0x' + n.toString(16)
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { bound, Detail, EventList, LogList, plainText, quantile, toColumns, type Second } from '../src/detail'
-import { frameText, groupDumps, rates, type Dump } from '../src/dump'
+import { frameText, groupDumps, rates, type CrashGroup, type Dump } from '../src/dump'
 import { matches, parseFilter } from '../src/filter'
 import { boxes } from '../src/flame'
 import { bytes, duration, rate } from '../src/format'
@@ -143,6 +143,14 @@ test('dumps of one place are a group, snapshots stand alone, the newest is first
     dump('c', '2026-05-04T00:00:05Z', { place: 'p+1', signal: 'SIGABRT' }), dump('d', '2026-05-04T00:00:07Z', { kind: 'snapshot', place: 'p+1' }), dump('e', '2026-05-04T00:00:01Z', {}),
   ])
   assert.deepEqual(groups.map((g) => [g.dumps.map((d) => d.id).join(), g.what, g.images.length]), [['a,b', 'SIGSEGV', 2], ['d', 'snapshot', 1], ['c', 'SIGABRT', 1], ['e', 'SIGSEGV', 1]])
+})
+
+test('a group that the daemon knows has its count and state, also when no dump of it is left', () => {
+  const dump: Dump = { id: 'a', container: 'c', name: 'web', image: 'i:1', at: '2026-05-04T00:00:03Z', signal: 'SIGSEGV', comm: 'app', threadCount: 1, body: 'full', memoryBytes: 1, storedBytes: 1, group: 'g1' }
+  const known = (id: string, last: string, more: Partial<CrashGroup>): CrashGroup =>
+    ({ id, state: 'new', signal: 'SIGSEGV', top: 'walk', comm: 'app', count: 7, first: '2026-05-01T00:00:00Z', last, images: { seen: [{ name: 'i:1', id: 'x', count: 3 }, { name: 'i:1', id: 'y', count: 4 }], others: 1 }, containers: { seen: null }, ...more })
+  const groups = groupDumps([dump], [known('g1', '2026-05-04T00:00:03Z', {}), known('g2', '2026-05-04T00:00:09Z', { state: 'regressed', top: '' })])
+  assert.deepEqual(groups.map((g) => [g.key, g.title, g.state, g.count, g.dumps.length, g.images.join()]), [['g2', 'app', 'regressed', 7, 0, 'i:1,others'], ['g1', 'walk', 'new', 7, 1, 'i:1,others']])
 })
 
 test('frames are lines, and counters that began anew have no negative rates', () => {
