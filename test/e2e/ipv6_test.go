@@ -67,10 +67,32 @@ func TestNetworkWithIPv6(t *testing.T) {
 	u.fails(t, 1, "(?i)overlaps", "network", "create", "--ipv6", "--subnet", subnet, "overlap"+randomHex())
 }
 
+func TestPortIsPublishedByIPv6(t *testing.T) {
+	u := shared(t)
+	name := u.network(t, "--ipv6")
+	gateway := u.ok(t, "network", "inspect", "-f", "{{(index .IPAM.Config 1).Gateway}}", name)
+	web := u.detached(t, "--network", name, "-p", "80", "--hostname", "six", images.Programs, "httpd80")
+	ports := strings.Split(u.ok(t, "port", web, "80"), "\n")
+	port := strings.TrimPrefix(ports[0], "0.0.0.0:")
+	equal(t, "both families have one number", strings.Join(ports, " "), "0.0.0.0:"+port+" [::]:"+port)
+	matches(t, "ps", u.ok(t, "ps", "--filter", "name="+web, "--format", "{{.Ports}}"), `0\.0\.0\.0:`+port+`->80/tcp, \[::\]:`+port+`->80/tcp`)
+	equal(t, "by IPv6", u.get(t, "["+gateway+"]:"+port), "six")
+	equal(t, "by IPv4", u.get(t, "127.0.0.1:"+port), "six")
+	equal(t, "by the container itself", u.ok(t, "exec", web, "wget", "-qO-", "http://["+gateway+"]:"+port+"/"), "six")
+	one := u.detached(t, "--network", name, "-p", "["+gateway+"]::80", "--hostname", "one", images.Programs, "httpd80")
+	at := u.ok(t, "port", one, "80")
+	matches(t, "at one address", at, `^\[`+gateway+`\]:\d+$`)
+	equal(t, "by that", u.get(t, at), "one")
+	tritonOnly(t) // dockerd has a proxy for these
+	u.fails(t, 125, `of IPv6, global addresses of the host and \[::\] are supported`, "run", "--rm", "-p", "[::1]:8080:80", images.True)
+	u.fails(t, 125, `no address of that family`, "run", "--rm", "-p", "[::]:8080:80", images.True)
+}
+
 func TestIPv6OfContainersOutlivesTheDaemon(t *testing.T) {
 	u := own(t)
 	name := u.network(t, "--ipv6")
-	web := u.detached(t, "--network", name, images.Programs, "httpd80")
+	web := u.detached(t, "--network", name, "-p", "80", images.Programs, "httpd80")
+	port := u.ok(t, "port", web, "80")
 	ask := u.detached(t, "--network", name, images.Busybox, "sleep", "1000")
 	was := u.address6In(t, web, name)
 	reached := func() bool {
@@ -81,6 +103,11 @@ func TestIPv6OfContainersOutlivesTheDaemon(t *testing.T) {
 	u.restart(t)
 	equal(t, "after a crash", u.address6In(t, web, name), was)
 	eventually(t, 20*time.Second, "the other is reached after a crash", reached)
+	equal(t, "ports after a crash", u.ok(t, "port", web, "80"), port)
+	_, number, _ := strings.Cut(strings.Split(port, "\n")[0], ":")
+	gateway := u.ok(t, "network", "inspect", "-f", "{{(index .IPAM.Config 1).Gateway}}", name)
+	equal(t, "by a port that was published before", u.get(t, "["+gateway+"]:"+number), u.inspect(t, web, "{{.Config.Hostname}}"))
+	u.fails(t, 125, "port is already allocated", "run", "--rm", "--network", name, "-p", "[::]:"+number+":80", images.True)
 	next := u.detached(t, "--network", name, images.Busybox, "sleep", "1000")
 	if got := u.address6In(t, next, name); got == was || got == "" {
 		t.Errorf("the next container's address: got %q, want another than %s", got, was)
