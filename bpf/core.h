@@ -111,6 +111,8 @@ struct pt_regs {
 #define NR_CLONE 56
 #define NR_FORK 57
 #define NR_VFORK 58
+#define NR_EXECVE 59
+#define NR_EXECVEAT 322
 #define NR_EXIT 60
 #define NR_EXIT_GROUP 231
 #define TS_COMPAT 2 // arch/x86/include/asm/thread_info.h: a 32-bit call, which has other numbers
@@ -131,6 +133,8 @@ struct pt_regs {
 #define NR_CLONE 220
 #define NR_FORK (-1)
 #define NR_VFORK (-1)
+#define NR_EXECVE 221
+#define NR_EXECVEAT 281
 #define NR_EXIT 93
 #define NR_EXIT_GROUP 94
 #define IS_COMPAT(task) 0 // 32-bit tasks are refused by the default seccomp profile

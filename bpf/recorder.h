@@ -13,8 +13,6 @@
 
 #define RING_CALLS 64 // a power of two
 #define NO_RING 0xffffffffU
-#define NS_IN_CALL (~0ULL)      // it has not returned
-#define NS_UNKNOWN (~0ULL - 1)  // its entry was not seen
 
 struct call {
 	u64 at_ns; // CLOCK_MONOTONIC
@@ -129,14 +127,8 @@ static __always_inline void record(struct task_struct *task, struct task_state *
 	call->ns = ns;
 	call->ret = ret;
 	call->nr = nr;
-	if (regs) {
-		call->args[0] = SYSCALL_ARG0(regs);
-		call->args[1] = SYSCALL_ARG1(regs);
-		call->args[2] = SYSCALL_ARG2(regs);
-		call->args[3] = SYSCALL_ARG3(regs);
-		call->args[4] = SYSCALL_ARG4(regs);
-		call->args[5] = SYSCALL_ARG5(regs);
-	}
+	if (regs)
+		copy_args(call->args, regs);
 	ordered();
 	call->seq = head + 1;
 	ring->head = head + 1;

@@ -9,13 +9,11 @@
 #ifndef TRITON_SLOTS_H
 #define TRITON_SLOTS_H
 
+#include "calls.h"
 #include "core.h"
 #include "first.h"
 #include "histogram.h"
 #include "owner.h"
-
-#define SYSCALLS 512      // x86-64 and arm64 number below 500; the last entry takes what is outside
-#define SYSCALL_OTHER 511
 
 // What is not counted of a container although its hook is attached, for others.
 #define MUTE_CALLS 1

@@ -11,12 +11,6 @@
 #include "cells.h"
 #include "recorder.h"
 
-static __always_inline bool is_error(u32 nr, s64 ret)
-{
-	// rt_sigreturn leaves the interrupted program's register in the place of a result.
-	return ret < 0 && ret >= -MAX_ERRNO && nr != NR_RT_SIGRETURN;
-}
-
 static __always_inline void add_timed(u64 owner, u32 nr, u64 ns, s64 ret)
 {
 	u32 i = slot_index(owner);
@@ -71,22 +65,6 @@ static __noinline void untracked(struct task_struct *task, u32 nr, s64 ret)
 	if (slot)
 		ADD(slot->drop_storage, 1);
 	add_untimed(owner, nr, ret);
-}
-
-static __always_inline u32 number_of(struct task_struct *task, s64 nr)
-{
-	return (u64)nr < SYSCALL_OTHER && !IS_COMPAT(task) ? nr : SYSCALL_OTHER;
-}
-
-static __always_inline bool never_returns(u32 nr)
-{
-	return nr == NR_EXIT || nr == NR_EXIT_GROUP;
-}
-
-// is_birth tells a new task's way out of the kernel, which looks like a return from the parent's call.
-static __always_inline bool is_birth(u32 nr, s64 ret)
-{
-	return ret == 0 && (nr == NR_CLONE || nr == NR_CLONE3 || nr == NR_FORK || nr == NR_VFORK);
 }
 
 static __always_inline bool counts_calls(struct task_state *st)

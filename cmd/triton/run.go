@@ -28,6 +28,8 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   recorder CONTAINER   the last 64 system calls of each of its threads (--json)
   profile CONTAINER    what it is busy with, to cpu.pprof for go tool pprof (-d 30s how long, 10s; --off-cpu what it waits
                        for; -o FILE, - for the output)
+  trace CONTAINER      its system calls as they happen (-syscall 'open*,stat', -errors, -slower 5ms, -comm NAME;
+                       -args: paths, addresses and the beginning of buffers; -json)
   login                print a link that logs the browser in that opens it first
   tenant VERB …        tenants, their certificates and tokens: add, ls, token, revoke, rm
   deaths ls            abnormal ends of containers, newest first, each with its reason
@@ -121,6 +123,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return recorder(ctx, c, args[1:], out)
 	case len(args) > 0 && args[0] == "profile":
 		return takeProfile(context.Background(), c, args[1:], out)
+	case len(args) > 1 && args[0] == "trace":
+		return trace(c, args[1:], out, os.Stderr)
 	case len(args) > 0 && args[0] == "delays":
 		return delays(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "watch":

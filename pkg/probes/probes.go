@@ -129,6 +129,7 @@ type Probes struct {
 	hot    attachedHooks
 	idle   time.Time // since when nothing is watched; zero: something is
 	table  slotTable
+	traces map[triton.Tenant]int // that run
 
 	events eventHub
 	cost   atomic.Pointer[Cost] // of the last window; nil: none yet

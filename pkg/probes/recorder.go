@@ -89,19 +89,24 @@ func readCall(c *bpf.MeasureCall, n uint64, zero time.Time) (triton.Call, bool) 
 		return triton.Call{}, false
 	}
 	ns := load64(&c.Ns) // before the result, which is written before it
-	call := triton.Call{At: zero.Add(time.Duration(load64(&c.AtNs))), Number: int(c.Nr), InCall: ns == nsInCall}
+	call := triton.Call{At: zero.Add(time.Duration(load64(&c.AtNs))), Number: int(c.Nr)}
 	for i := range call.Args {
 		call.Args[i] = load64(&c.Args[i])
 	}
+	completeCall(&call, ns, atomic.LoadInt64(&c.Ret))
+	call.Text = telemetry.FormatCall(call.Number, call.Args)
+	return call, atomic.LoadUint32(&c.Seq) == want
+}
+
+// completeCall adds what its number, duration and result mean.
+func completeCall(call *triton.Call, ns uint64, result int64) {
+	call.Name, call.InCall = telemetry.SyscallName(call.Number), ns == nsInCall
 	if !call.InCall {
-		call.Result = atomic.LoadInt64(&c.Ret)
-		call.Error = telemetry.CallError(call.Number, call.Result)
+		call.Result, call.Error = result, telemetry.CallError(call.Number, result)
 	}
 	if ns < nsUnknown {
 		call.Duration = time.Duration(ns)
 	}
-	call.Name, call.Text = telemetry.SyscallName(call.Number), telemetry.FormatCall(call.Number, call.Args)
-	return call, atomic.LoadUint32(&c.Seq) == want
 }
 
 // monotonicZero is the wall clock's reading when CLOCK_MONOTONIC was 0, leaving out the time that the machine slept.

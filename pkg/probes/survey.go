@@ -37,6 +37,7 @@ type object struct {
 var objects = []object{
 	{name: "exits", load: bpf.LoadExits, programs: []program{{names: []string{bpf.ExitsProgExitsExit, bpf.ExitsProgExitsExitOld}}}},
 	{name: "measure", load: bpf.LoadMeasure, programs: measureProgramList},
+	{name: "trace", load: bpf.LoadTrace, optional: true},
 	{name: "peers", load: bpf.LoadPeers, optional: true},
 	{name: "profile", load: bpf.LoadProfile, programs: profileProgramList, optional: true},
 	{name: "network", load: bpf.LoadNetwork, programs: networkProgramList, optional: true},

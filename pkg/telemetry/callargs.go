@@ -10,28 +10,34 @@ import (
 
 // signatures has the kinds of the arguments of common calls, a letter each: d is a signed number, f a descriptor, D a directory's
 // descriptor, p a pointer, u an unsigned number, x a number in hexadecimal, m a mode in octal, o flags of open, r a protection,
-// M flags of mmap, s a signal, S a socket family. Of calls that are not here all six registers are shown.
+// M flags of mmap, s a signal, S a socket family, T a
+// socket type; P a pointer to a path, A to an address whose length is the next argument, N to one whose length is where the next
+// argument points to, b to bytes that the call reads, as many as the next argument says, B to those that it wrote, as many as its
+// result. At most two of the last five are read (Captures). Of calls that are not here all six registers are shown.
 var signatures = map[string]string{
-	"read": "fpu", "write": "fpu", "pread64": "fpud", "pwrite64": "fpud", "readv": "fpd", "writev": "fpd", "open": "pom", "openat": "Dpom",
-	"close": "f", "stat": "pp", "lstat": "pp", "fstat": "fp", "newfstatat": "Dppx", "statx": "Dpxxp", "lseek": "fdd", "access": "pm",
-	"faccessat": "Dpm", "faccessat2": "Dpmx", "readlink": "ppu", "readlinkat": "Dppu", "unlink": "p", "unlinkat": "Dpx", "mkdir": "pm",
-	"mkdirat": "Dpm", "rmdir": "p", "rename": "pp", "renameat2": "DpDpx", "chdir": "p", "getcwd": "pu", "getdents64": "fpu", "fsync": "f",
+	"read": "fBu", "write": "fbu", "pread64": "fBud", "pwrite64": "fbud", "readv": "fpd", "writev": "fpd", "open": "Pom", "openat": "DPom",
+	"close": "f", "stat": "Pp", "lstat": "Pp", "fstat": "fp", "newfstatat": "DPpx", "statx": "DPxxp", "lseek": "fdd", "access": "Pm",
+	"faccessat": "DPm", "faccessat2": "DPmx", "readlink": "PBu", "readlinkat": "DPBu", "unlink": "P", "unlinkat": "DPx", "mkdir": "Pm",
+	"mkdirat": "DPm", "rmdir": "P", "rename": "PP", "renameat2": "DPDPx", "link": "PP", "symlink": "PP", "linkat": "DPDPx", "symlinkat": "PDP", "chmod": "Pm", "fchmodat": "DPm", "chown": "Pdd", "fchownat": "DPddx", "truncate": "Pd", "creat": "Pm", "statfs": "Pp", "mknod": "Pmx", "chroot": "P", "mount": "PPpxp", "umount2": "Px", "getxattr": "PPpu", "inotify_add_watch": "fPx", "renameat": "DPDP", "utimensat": "DPpx", "memfd_create": "Px", "chdir": "P", "getcwd": "Bu", "getdents64": "fpu", "fsync": "f",
 	"fdatasync": "f", "ftruncate": "fd", "fcntl": "fdx", "ioctl": "fxx", "dup": "f", "dup2": "ff", "dup3": "ffx", "pipe": "p", "pipe2": "px",
 	"mmap": "purMfx", "munmap": "pu", "mprotect": "pur", "madvise": "pud", "brk": "p", "mremap": "puuxp",
-	"socket": "Sxd", "socketpair": "Sxdp", "bind": "fpd", "listen": "fd", "accept": "fpp", "accept4": "fppx", "connect": "fpd",
-	"sendto": "fpuxpd", "recvfrom": "fpuxpp", "sendmsg": "fpx", "recvmsg": "fpx", "shutdown": "fd", "setsockopt": "fddpd",
-	"getsockopt": "fddpp", "getsockname": "fpp", "getpeername": "fpp", "poll": "pud", "ppoll": "puppu", "select": "dpppp",
+	"socket": "STd", "socketpair": "STdp", "bind": "fAd", "listen": "fd", "accept": "fNp", "accept4": "fNpx", "connect": "fAd",
+	"sendto": "fbuxAd", "recvfrom": "fBuxNp", "sendmsg": "fpx", "recvmsg": "fpx", "shutdown": "fd", "setsockopt": "fddpd",
+	"getsockopt": "fddpp", "getsockname": "fNp", "getpeername": "fNp", "poll": "pud", "ppoll": "puppu", "select": "dpppp",
 	"epoll_create1": "x", "epoll_ctl": "fdfp", "epoll_wait": "fpdd", "epoll_pwait": "fpddpu", "eventfd2": "ux", "futex": "pxupxx",
 	"nanosleep": "pp", "clock_nanosleep": "dxpp", "clock_gettime": "dp", "gettimeofday": "pp", "getpid": "", "gettid": "", "getppid": "",
 	"getuid": "", "geteuid": "", "getgid": "", "getegid": "", "setuid": "d", "setgid": "d", "kill": "ds", "tkill": "ds", "tgkill": "dds",
 	"rt_sigaction": "sppu", "rt_sigprocmask": "dppu", "rt_sigreturn": "", "sigaltstack": "pp", "clone": "xpppp", "clone3": "pu", "fork": "",
-	"vfork": "", "execve": "ppp", "execveat": "Dpppx", "exit": "d", "exit_group": "d", "wait4": "dpxp", "waitid": "ddpxp", "prctl": "dxxxx",
+	"vfork": "", "execve": "Ppp", "execveat": "DPppx", "exit": "d", "exit_group": "d", "wait4": "dpxp", "waitid": "ddpxp", "prctl": "dxxxx",
 	"arch_prctl": "xp", "set_tid_address": "p", "set_robust_list": "pu", "prlimit64": "ddpp", "getrlimit": "dp", "getrandom": "pux",
 	"sched_yield": "", "sched_getaffinity": "dup", "rseq": "puxx", "uname": "p", "sendfile": "ffpu", "splice": "fpfpux", "pause": "",
 }
 
 // FormatCall is a system call as C has it, without its result; what its pointers point to is not read.
-func FormatCall(nr int, args [6]uint64) string {
+func FormatCall(nr int, args [6]uint64) string { return FormatTraced(nr, args, [2][]byte{}) }
+
+// FormatTraced is FormatCall with what was read of the arguments that Captures names; nil: could not be read.
+func FormatTraced(nr int, args [6]uint64, memory [2][]byte) string {
 	name := SyscallName(nr)
 	kinds, ok := signatures[name]
 	if !ok {
@@ -39,7 +45,14 @@ func FormatCall(nr int, args [6]uint64) string {
 	}
 	out := make([]string, 0, len(kinds))
 	for i, kind := range kinds {
-		out = append(out, formatArgument(kind, args[i]))
+		arg := formatArgument(kind, args[i])
+		if strings.ContainsRune(inMemory, kind) {
+			if memory[0] != nil {
+				arg = formatMemory(kind, memory[0])
+			}
+			memory[0], memory[1] = memory[1], nil
+		}
+		out = append(out, arg)
 	}
 	return name + "(" + strings.Join(out, ", ") + ")"
 }
@@ -68,13 +81,17 @@ func formatArgument(kind rune, v uint64) string {
 			return name
 		}
 		return strconv.Itoa(int(int32(v)))
+	case 'T':
+		if v&0xf < uint64(len(socketTypes)) && socketTypes[v&0xf] != "" {
+			return socketTypes[v&0xf] + formatFlags(uint32(v)&^0xf, socketFlags)
+		}
 	case 'S':
 		if name, ok := families[v]; ok {
 			return name
 		}
 		return strconv.FormatUint(v, 10)
 	}
-	if v == 0 && kind == 'p' {
+	if v == 0 && strings.ContainsRune("p"+inMemory, kind) {
 		return "NULL"
 	}
 	return fmt.Sprintf("%#x", v)

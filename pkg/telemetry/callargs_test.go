@@ -21,7 +21,9 @@ func TestCallsAreShownAsCHasThem(t *testing.T) {
 		{unix.SYS_CLOSE, [6]uint64{^uint64(0), 77}, "close(-1)"},
 		{unix.SYS_MMAP, [6]uint64{0, 4096, 3, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS, 0xffffffff, 0}, "mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0x0)"},
 		{unix.SYS_MMAP, [6]uint64{0, 1, 0, 0x40000000, 0, 0}, "mmap(NULL, 1, PROT_NONE, 0x40000000, 0, 0x0)"},
-		{unix.SYS_SOCKET, [6]uint64{unix.AF_INET6, 1, 0}, "socket(AF_INET6, 0x1, 0)"},
+		{unix.SYS_SOCKET, [6]uint64{unix.AF_INET6, 1, 0}, "socket(AF_INET6, SOCK_STREAM, 0)"},
+		{unix.SYS_SOCKET, [6]uint64{unix.AF_INET, 2 | unix.SOCK_CLOEXEC, 17}, "socket(AF_INET, SOCK_DGRAM|SOCK_CLOEXEC, 17)"},
+		{unix.SYS_SOCKET, [6]uint64{unix.AF_INET, 15, 0}, "socket(AF_INET, 0xf, 0)"},
 		{unix.SYS_GETPPID, [6]uint64{9, 9}, "getppid()"},
 		{unix.SYS_KEYCTL, [6]uint64{1, 2, 3, 4, 5, 6}, "keyctl(0x1, 0x2, 0x3, 0x4, 0x5, 0x6)"},
 		{syscallOther, [6]uint64{}, "other(0x0, 0x0, 0x0, 0x0, 0x0, 0x0)"},
@@ -50,7 +52,7 @@ func TestEverySignatureIsOfACall(t *testing.T) {
 		if !known[name] {
 			t.Errorf("there is no system call %s", name)
 		}
-		if len(kinds) > 6 || strings.Trim(kinds, "dfDpuxmorMsS") != "" {
+		if len(kinds) > 6 || strings.Trim(kinds, "dfDpuxmorMsST"+inMemory) != "" {
 			t.Errorf("%s has arguments %q", name, kinds)
 		}
 	}
@@ -66,7 +68,11 @@ func FuzzFormatCall(f *testing.F) {
 		for i := range args {
 			args[i] = binary.LittleEndian.Uint64(b[8*i:])
 		}
-		s := FormatCall(nr, args)
+		s := FormatTraced(nr, args, [2][]byte{raw[:min(len(raw), readMost)], raw[len(raw)/2:][:min(len(raw)-len(raw)/2, readMost)]})
+		if len(s) > 4000 {
+			t.Errorf("call %d with memory is shown as %q", nr, s)
+		}
+		s = FormatCall(nr, args)
 		if !strings.HasPrefix(s, SyscallName(nr)+"(") || !strings.HasSuffix(s, ")") || len(s) > 1000 {
 			t.Errorf("call %d is shown as %q", nr, s)
 		}

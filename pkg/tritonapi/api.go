@@ -30,6 +30,7 @@ type Node interface {
 	ProfileSubject(ctx context.Context, tenant triton.Tenant, ref string) (profile.Subject, error)
 	Watching(ctx context.Context, tenant triton.Tenant, ref string) (node.Watched, error)
 	SetWatching(ctx context.Context, tenant triton.Tenant, ref string, level probes.Level, operator bool) (node.Watched, error)
+	Trace(ctx context.Context, tenant triton.Tenant, ref string, f triton.TraceFilter, started func(), each func([]triton.TraceEvent) error) error
 }
 
 // Config is what the API shows.
@@ -88,7 +89,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), recorderRoutes(), profileRoutes(), watchRoutes())...)
+	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), recorderRoutes(), profileRoutes(), watchRoutes(), traceRoutes())...)
 }
 
 // Handler serves every path.

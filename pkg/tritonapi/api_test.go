@@ -68,6 +68,14 @@ func (oneContainer) Recorder(_ context.Context, tenant triton.Tenant, ref string
 	return node.Recorded{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
 }
 
+func (oneContainer) Trace(_ context.Context, tenant triton.Tenant, ref string, f triton.TraceFilter, started func(), each func([]triton.TraceEvent) error) error {
+	if tenant != "acme" || ref != acmesName && !strings.HasPrefix(acmesID, ref) {
+		return fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+	}
+	started()
+	return each([]triton.TraceEvent{{TracedCall: &triton.TracedCall{Comm: acmesName, Call: triton.Call{Name: "openat", Error: "ENOENT", Args: [6]uint64{uint64(f.Slower)}}}}, {Lost: 3}})
+}
+
 func (oneContainer) AllDelays() ([]node.Delayed, error) {
 	return []node.Delayed{{Key: triton.ContainerKey{Tenant: "acme", ID: acmesID}, Name: acmesName}}, nil
 }
