@@ -69,7 +69,8 @@ var (
 	programRunsDesc = prometheus.NewDesc("triton_program_runs_per_second", "Runs of a program in that window.", []string{"program"}, nil)
 	probeTaxDesc    = prometheus.NewDesc("triton_probes_syscall_tax_ratio",
 		"What the hooks of system calls cost every process beside that, of one CPU: calls times a constant.", nil, nil)
-	probeLevelDesc = prometheus.NewDesc("triton_probes_level", "How much is measured of containers of which nothing else is wanted; always 1.", []string{"level"}, nil)
+	probeLevelDesc = prometheus.NewDesc("triton_probes_level",
+		"How much is measured of containers of which nothing else is wanted; always 1.", []string{"level"}, nil)
 	probeShareDesc = prometheus.NewDesc("triton_probes_sampled_ratio",
 		"Share of the time in which system calls are counted at that level: 1 all, 0 none; between, their numbers are estimates.", nil, nil)
 	probePriceDesc = prometheus.NewDesc("triton_probes_price_ratio", "What all programs cost, the tax included, of the machine.", nil, nil)

@@ -22,7 +22,8 @@ func (d *daemon) ownAPI() tritonapi.Config {
 func (d *daemon) probesView() wire.Probes {
 	cost := d.probes.Cost()
 	v := wire.Probes{
-		Missing: []wire.Missing{}, Drops: d.probes.Drops(), Level: string(d.probes.Level()), Share: d.probes.CountedShare(d.probes.Level()), Price: cost.Price, Tax: cost.Tax, Programs: []wire.Program{},
+		Missing: []wire.Missing{}, Drops: d.probes.Drops(), Level: string(d.probes.Level()), Share: d.probes.CountedShare(d.probes.Level()),
+		Price: cost.Price, Tax: cost.Tax, Programs: []wire.Program{},
 	}
 	for _, c := range cost.Programs {
 		v.Programs = append(v.Programs, wire.Program(c))

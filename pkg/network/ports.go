@@ -176,7 +176,8 @@ func (n *Network) reserveOne(req triton.PortRequest, target Target, own []publis
 			}
 		}
 	} else if addr, _ := target.of(req.HostIP); !addr.IsValid() {
-		return nil, fmt.Errorf("publish a port at [%s]: the container has no address of that family, and nothing translates from one to the other: %w", req.HostIP, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("publish a port at [%s]: the container has no address of that family, "+
+			"and nothing translates from one to the other: %w", req.HostIP, errdefs.ErrInvalidArgument)
 	}
 	var first error
 	tries := 1

@@ -40,7 +40,8 @@ func (p *Probes) Recordings(key triton.ContainerKey) ([]triton.Recording, error)
 	case p.cfg.RecorderThreads == 0:
 		return nil, fmt.Errorf("there is no flight recorder: it is switched off: %w", errdefs.ErrFailedPrecondition)
 	case w.wish.Of(p.level) != Detail:
-		return nil, fmt.Errorf("the flight recorder is empty: the container is at level %s, it needs %s: %w", w.wish.Of(p.level), Detail, errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("the flight recorder is empty: the container is at level %s, it needs %s: %w",
+			w.wish.Of(p.level), Detail, errdefs.ErrFailedPrecondition)
 	}
 	boot := monotonicZero()
 	var out []triton.Recording

@@ -8,17 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// signatures has the kinds of the arguments of common calls, a letter each: d is a signed number, f a descriptor, D a directory's
-// descriptor, p a pointer, u an unsigned number, x a number in hexadecimal, m a mode in octal, o flags of open, r a protection,
-// M flags of mmap, s a signal, S a socket family, T a
-// socket type; P a pointer to a path, A to an address whose length is the next argument, N to one whose length is where the next
-// argument points to, b to bytes that the call reads, as many as the next argument says, B to those that it wrote, as many as its
-// result. At most two of the last five are read (Captures). Of calls that are not here all six registers are shown.
+// signatures has the kinds of the arguments of common calls, a letter each: d is a signed number, f a descriptor, D a
+// directory's descriptor, p a pointer, u an unsigned number, x a number in hexadecimal, m a mode in octal, o flags of open, r
+// a protection, M flags of mmap, s a signal, S a socket family, T a socket type; P a pointer to a path, A to an address whose
+// length is the next argument, N to one whose length is where the next argument points to, b to bytes that the call reads, as
+// many as the next argument says, B to those that it wrote, as many as its result. At most two of the last five are read
+// (Captures). Of calls that are not here all six registers are shown.
 var signatures = map[string]string{
 	"read": "fBu", "write": "fbu", "pread64": "fBud", "pwrite64": "fbud", "readv": "fpd", "writev": "fpd", "open": "Pom", "openat": "DPom",
 	"close": "f", "stat": "Pp", "lstat": "Pp", "fstat": "fp", "newfstatat": "DPpx", "statx": "DPxxp", "lseek": "fdd", "access": "Pm",
 	"faccessat": "DPm", "faccessat2": "DPmx", "readlink": "PBu", "readlinkat": "DPBu", "unlink": "P", "unlinkat": "DPx", "mkdir": "Pm",
-	"mkdirat": "DPm", "rmdir": "P", "rename": "PP", "renameat2": "DPDPx", "link": "PP", "symlink": "PP", "linkat": "DPDPx", "symlinkat": "PDP", "chmod": "Pm", "fchmodat": "DPm", "chown": "Pdd", "fchownat": "DPddx", "truncate": "Pd", "creat": "Pm", "statfs": "Pp", "mknod": "Pmx", "chroot": "P", "mount": "PPpxp", "umount2": "Px", "getxattr": "PPpu", "inotify_add_watch": "fPx", "renameat": "DPDP", "utimensat": "DPpx", "memfd_create": "Px", "chdir": "P", "getcwd": "Bu", "getdents64": "fpu", "fsync": "f",
+	"mkdirat": "DPm", "rmdir": "P", "rename": "PP", "renameat2": "DPDPx", "link": "PP", "symlink": "PP", "linkat": "DPDPx", "symlinkat": "PDP",
+	"chmod": "Pm", "fchmodat": "DPm", "chown": "Pdd", "fchownat": "DPddx", "truncate": "Pd", "creat": "Pm",
+	"statfs": "Pp", "mknod": "Pmx", "chroot": "P", "mount": "PPpxp", "umount2": "Px", "getxattr": "PPpu", "inotify_add_watch": "fPx",
+	"renameat": "DPDP", "utimensat": "DPpx", "memfd_create": "Px", "chdir": "P", "getcwd": "Bu", "getdents64": "fpu", "fsync": "f",
 	"fdatasync": "f", "ftruncate": "fd", "fcntl": "fdx", "ioctl": "fxx", "dup": "f", "dup2": "ff", "dup3": "ffx", "pipe": "p", "pipe2": "px",
 	"mmap": "purMfx", "munmap": "pu", "mprotect": "pur", "madvise": "pud", "brk": "p", "mremap": "puuxp",
 	"socket": "STd", "socketpair": "STdp", "bind": "fAd", "listen": "fd", "accept": "fNp", "accept4": "fNpx", "connect": "fAd",

@@ -89,7 +89,8 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), recorderRoutes(), profileRoutes(), watchRoutes(), traceRoutes())...)
+	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(),
+		recorderRoutes(), profileRoutes(), watchRoutes(), traceRoutes())...)
 }
 
 // Handler serves every path.
