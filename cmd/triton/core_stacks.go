@@ -42,23 +42,35 @@ func printStacks(out io.Writer, b *backtrace.Result, all bool) {
 			break
 		}
 		fmt.Fprintf(out, "thread %d %q\n", t.TID, t.Comm)
-		for n, f := range t.Frames {
-			fmt.Fprintf(out, "  #%-3d %s\n", n, oneLine(frameText(b, f)))
-		}
+		printFrames(out, b, t.Frames, t.Cut)
 		if len(t.Python) > 0 {
 			fmt.Fprintln(out, "  in Python:")
+			printFrames(out, b, t.Python, "")
 		}
-		for n, f := range t.Python {
-			fmt.Fprintf(out, "  #%-3d %s\n", n, oneLine(frameText(b, f)))
+	}
+	if len(b.Goroutines) > 0 && !all {
+		fmt.Fprintf(out, "%d goroutines that did not run: -all\n", len(b.Goroutines))
+	}
+	for _, g := range b.Goroutines {
+		if !all {
+			break
 		}
-		if t.Cut != "" {
-			fmt.Fprintf(out, "  not further: %s\n", oneLine(t.Cut))
-		}
+		fmt.Fprintf(out, "goroutine %d [%s]\n", g.ID, g.State)
+		printFrames(out, b, g.Frames, g.Cut)
 	}
 	for _, m := range b.Missing {
 		fmt.Fprintf(out, "not known: %s\n", oneLine(m))
 	}
 	fmt.Fprintf(out, "group %s\n", b.Signature.Fuzzy)
+}
+
+func printFrames(out io.Writer, b *backtrace.Result, frames []backtrace.Frame, cut string) {
+	for n, f := range frames {
+		fmt.Fprintf(out, "  #%-3d %s\n", n, oneLine(frameText(b, f)))
+	}
+	if cut != "" {
+		fmt.Fprintf(out, "  not further: %s\n", oneLine(cut))
+	}
 }
 
 // frameText is a frame in a line: where, what, the place in the source or in the module.

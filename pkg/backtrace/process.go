@@ -26,6 +26,8 @@ type Stopped struct {
 	TID  int      `json:"tid"`
 	Comm string   `json:"comm,omitempty"`
 	Regs []uint64 `json:"regs"` // struct user_regs_struct of x86-64
+
+	called bool // the pc is where a call returns to, not where it stands
 }
 
 // File is a mapped file.

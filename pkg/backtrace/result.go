@@ -1,12 +1,14 @@
 package backtrace
 
 // Version is that of the form of a Result. A stored one of another version is made anew.
-const Version = 2
+const Version = 3
 
 // Result is what the stacks of a process say.
 type Result struct {
 	Version int      `json:"version"`
 	Threads []Thread `json:"threads"` // the one that crashed first
+	// Goroutines are those of Go that no thread ran.
+	Goroutines []Goroutine `json:"goroutines,omitempty"`
 	// Names are what lies at each of Process.PCs, at most 65,536: the function and those that it was put into, innermost first.
 	Names [][]Frame `json:"names,omitempty"`
 	// Modules are the files and the vdso that frames lie in.

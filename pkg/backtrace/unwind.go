@@ -60,6 +60,9 @@ func Analyze(p *Process, mem Memory, files []Content) *Result {
 	for i := range r.Threads {
 		r.Threads[i].Python = scripts[r.Threads[i].TID]
 	}
+	if r.Goroutines, err = x.goroutines(); err != nil {
+		r.Missing = append(r.Missing, err.Error())
+	}
 	for _, m := range x.modules {
 		r.Modules = append(r.Modules, m.Module)
 		if m.err != nil {
@@ -159,7 +162,7 @@ func (x *analysis) thread(s Stopped) Thread {
 	for i, at := range registersOf {
 		in[i] = s.Regs[at]
 	}
-	exact := true // the pc is where it stands, not where a call returns to
+	exact := !s.called // the pc is where it stands, not where a call returns to
 	for n := 0; ; n++ {
 		if n == maxFrames || x.total >= maxTotal {
 			t.Cut = fmt.Sprintf("only %d frames are shown", n)

@@ -184,7 +184,16 @@ function Threads({ r, stacks, why }: { r: DumpRecord; stacks: Backtrace | null; 
       </>}
       {t.cut && <p class="quiet pad">{plainText(t.cut)}</p>}
     </details>
-  ))}</>
+  ))}
+    {(stacks.goroutines ?? []).length > 0 && <details class="stack">
+      <summary>{stacks.goroutines!.length} goroutines that did not run</summary>
+      {stacks.goroutines!.slice(0, 200).map((g) => <div key={g.id}>
+        <p class="quiet pad">goroutine {g.id} [{plainText(g.state)}]</p>
+        <ol class="mono" start={0}>{(g.frames ?? []).map((f, n) => <li key={n}>{plainText(frameText(f, stacks.modules ?? []))}</li>)}</ol>
+      </div>)}
+      {stacks.goroutines!.length > 200 && <p class="quiet pad">and {stacks.goroutines!.length - 200} more: triton cores bt -all</p>}
+    </details>}
+  </>
 }
 
 function Last({ r }: { r: DumpRecord }) {

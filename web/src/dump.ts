@@ -16,7 +16,7 @@ export interface DumpRecord {
   heldForNs: number; pauseNs?: number; death?: { id: string; reason: string }
 }
 export interface Frame { pc: number; func?: string; file?: string; line?: number; inline?: boolean; module: number; offset?: number; kind?: string }
-export interface Backtrace { threads: { tid: number; comm?: string; frames: Frame[] | null; cut?: string; python?: Frame[] }[]; modules: { path: string }[] | null; missing?: string[] }
+export interface Backtrace { goroutines?: { id: number; state: string; frames: Frame[] | null; cut?: string }[]; threads: { tid: number; comm?: string; frames: Frame[] | null; cut?: string; python?: Frame[] }[]; modules: { path: string }[] | null; missing?: string[] }
 
 /** Asks for JSON; the error has the daemon's words. */
 export async function ask<T>(path: string): Promise<T> {

@@ -1,0 +1,73 @@
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tritond/triton/pkg/backtrace"
+)
+
+var (
+	tracedGoroutine = regexp.MustCompile(`(?m)^goroutine (\d+) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[([^\],]*).*\]:$`)
+	tracedCall      = regexp.MustCompile(`(?m)^(\S.*)\(.*\)\n\t(\S+):(\d+)`)
+)
+
+// tracedGoroutines reads what Go's runtime told of goroutines as it crashed: their calls by number, those that ran left out.
+func tracedGoroutines(text string) map[uint64][]string {
+	all := map[uint64][]string{}
+	at := tracedGoroutine.FindAllStringSubmatchIndex(text, -1)
+	for i, m := range at {
+		end := len(text)
+		if i+1 < len(at) {
+			end = at[i+1][0]
+		}
+		if state := text[m[4]:m[5]]; state == "running" || state == "idle" {
+			continue
+		}
+		var id uint64
+		if _, err := fmt.Sscan(text[m[2]:m[3]], &id); err != nil {
+			continue
+		}
+		part, _, _ := strings.Cut(text[m[1]:end], "\ncreated by ")
+		for _, c := range tracedCall.FindAllStringSubmatch(part, -1) {
+			all[id] = append(all[id], fmt.Sprintf("%s %s:%s", c[1], filepath.Base(c[2]), c[3]))
+		}
+	}
+	return all
+}
+
+// readGoroutines are the goroutines of an analysis in the form of tracedGoroutines, without the runtime's outermost frame,
+// which it does not tell of itself.
+func readGoroutines(b *backtrace.Result) map[uint64][]string {
+	all := map[uint64][]string{}
+	for _, g := range b.Goroutines {
+		for _, f := range g.Frames {
+			all[g.ID] = append(all[g.ID], fmt.Sprintf("%s %s:%d", f.Func, filepath.Base(f.File), f.Line))
+		}
+	}
+	return all
+}
+
+// TestGoroutinesOfADump: goroutines that wait are in a whole dump, of a stripped program too, as Go's runtime told itself.
+func TestGoroutinesOfADump(t *testing.T) {
+	u := taking(t, "socket")
+	for _, flags := range []string{"", "-s -w"} {
+		t.Run("ldflags "+flags, func(t *testing.T) {
+			name := u.crash(t, buildGo(t, flags))
+			want := tracedGoroutines(u.docker(t, "logs", name).Stderr)
+			if len(want) < 5 {
+				t.Fatalf("the runtime told of %d goroutines: %v", len(want), want)
+			}
+			_, b, text := u.stacksOf(t, name)
+			if diff := cmp.Diff(want, readGoroutines(&b)); diff != "" {
+				t.Errorf("Go and triton differ (-Go +triton):\n%s\n%s", diff, text)
+			}
+			matches(t, "text", text, `(?s)goroutine \d+ \[waiting\]\n  #0 +0x[0-9a-f]+ runtime\.gopark .*main\.main\.func1`)
+		})
+	}
+}
