@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import { useEffect } from 'preact/hooks'
 import { plainText } from './detail'
-import { ask, type Backtrace, type CrashGroup, type Dump, type DumpRecord, frameText, type Group, groupDumps, hex, rates } from './dump'
+import { ask, type Backtrace, callRow, type CrashGroup, type Dump, type DumpRecord, frameText, type Group, groupDumps, hex, rates } from './dump'
 import { ago, bytes, clock, cores, duration, rate, whole } from './format'
 import { second } from './frame'
 import { open, param, setParams } from './route'
@@ -127,6 +127,7 @@ export function CrashView({ id }: { id: string }) {
       {r.death && <p class="banner alarm">{plainText(r.death.reason)}</p>}
       <Facts r={r} />
       <Part title="Threads"><Threads r={r} stacks={stacks.value} why={noStacks.value} /></Part>
+      <Calls r={r} />
       {r.telemetry && r.telemetry.length > 1 && <Part title="The last seconds of the container"><Last r={r} /></Part>}
       {r.log && r.log.length > 0 && <Part title="Last output"><div class="lines">{r.log.map((l, i) => (
         <div key={i} class={l.startsWith('stderr: ') ? 'err' : ''}><span>{plainText(l.replace(/^std(out|err): /, ''))}</span></div>
@@ -194,6 +195,18 @@ function Threads({ r, stacks, why }: { r: DumpRecord; stacks: Backtrace | null; 
       {stacks.goroutines!.length > 200 && <p class="quiet pad">and {stacks.goroutines!.length - 200} more: triton cores bt -all</p>}
     </details>}
   </>
+}
+
+/** What the threads asked of the kernel before, by the flight recorder: the crashed one's first. */
+function Calls({ r }: { r: DumpRecord }) {
+  const recorded = (r.threads ?? []).filter((t) => t.calls?.length)
+  if (recorded.length === 0) return null
+  return <Part title="Last system calls">{recorded.map((t, i) => (
+    <details key={t.tid} open={i === 0} class="stack">
+      <summary>Thread {t.tid} <span class="quiet">{plainText(t.comm ?? '')}, {t.calls!.length} calls</span></summary>
+      <Table heads={['Before', 'Call', 'Result', 'Took']} rows={t.calls!.map((c) => callRow(c, Date.parse(r.at)))} />
+    </details>
+  ))}</Part>
 }
 
 function Last({ r }: { r: DumpRecord }) {

@@ -1,10 +1,13 @@
 // What /triton/v1/cores answers, and how dumps form groups. Unlike the numbers of the other views it is asked for, not pushed.
 
+import { DASH, duration } from './format'
+
 export interface Dump {
   id: string; kind?: string; container: string; name: string; image: string; at: string; signal: string; note?: string; comm: string
   threadCount: number; body: string; cut?: string; memoryBytes: number; storedBytes: number; place?: string; group?: string; top?: string; pauseNs?: number
 }
-export interface DumpThread { tid: number; comm?: string; pc: number; call?: string }
+export interface DumpThread { tid: number; comm?: string; pc: number; call?: string; calls?: RecordedCall[] }
+export interface RecordedCall { at: string; text: string; result: number; error?: string; duration: number; inCall?: boolean }
 export interface Reading { at: string; cpuNs: number; memory: number; pids: number; syscalls: number; errors: number }
 export interface DumpRecord {
   id: string; kind?: string; container: { id: string }; name: string; image: string; imageID: string; run: number; at: string
@@ -77,6 +80,13 @@ export function frameText(f: Frame, modules: { path: string }[]): string {
   const file = modules[f.module]?.path.split('/').at(-1)
   const where = f.file ? ` ${f.file.split('/').at(-1)}:${f.line}` : file ? ` ${file}+${hex(f.offset ?? 0)}` : ''
   return (f.func ?? (f.kind === 'jit' ? '[jit]' : hex(f.pc))) + where + (f.inline ? ' (inlined)' : '')
+}
+
+/** A recorded call in columns: when, milliseconds before the dump, the call, its result, how long it took. */
+export function callRow(c: RecordedCall, dumped: number): string[] {
+  const before = dumped - Date.parse(c.at)
+  const result = c.inCall ? 'has not returned' : c.error ? '-1 ' + c.error : String(c.result)
+  return [before.toFixed(before < 10 ? 1 : 0) + ' ms', c.text, result, c.duration > 0 ? duration(c.duration / 1e9) : DASH]
 }
 
 /** Rates between readings; a counter that fell began anew. */

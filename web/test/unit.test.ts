@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { bound, Detail, EventList, LogList, plainText, quantile, toColumns, type Second } from '../src/detail'
-import { frameText, groupDumps, rates, type CrashGroup, type Dump } from '../src/dump'
+import { callRow, frameText, groupDumps, rates, type CrashGroup, type Dump } from '../src/dump'
 import { matches, parseFilter } from '../src/filter'
 import { boxes } from '../src/flame'
 import { bytes, duration, rate } from '../src/format'
@@ -168,4 +168,12 @@ test('a flame graph has callers above what they call, and what is clicked fills 
   assert.deepEqual(seen([]), [['all', 0, 0, 1], ['a', 1, 0, 0.6], ['b', 2, 0, 0.3], ['c', 1, 0.6, 0.3]])
   assert.deepEqual(seen([0]), [['all', 0, 0, 1], ['a', 1, 0, 1], ['b', 2, 0, 0.5]])
   assert.deepEqual(boxes({ name: 'all', value: 0 }, []).length, 1)
+})
+
+test('a recorded call says when before the dump it was, what came of it, and how long it took', () => {
+  const at = Date.parse('2026-05-04T00:00:03Z')
+  const call = (more: object): string[] => callRow({ at: '2026-05-04T00:00:02.996Z', text: 'read(3, 0x7f, 10)', result: 10, duration: 0, ...more }, at)
+  assert.deepEqual(call({ duration: 2500 }), ['4.0 ms', 'read(3, 0x7f, 10)', '10', '2.50 µs'])
+  assert.deepEqual(call({ result: -2, error: 'ENOENT', at: '2026-05-04T00:00:02Z' }), ['1000 ms', 'read(3, 0x7f, 10)', '-1 ENOENT', '–'])
+  assert.equal(call({ inCall: true })[2], 'has not returned')
 })
