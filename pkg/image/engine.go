@@ -167,10 +167,13 @@ func checkBolt(path string) (err error) {
 	err = db.View(func(tx *bolt.Tx) error {
 		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error { return readBucket(b) })
 	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		return boltError(path, err)
+	if err != nil { // a key that is no bucket where there must be one
+		err = errdefs.ErrDataLoss.WithMessage(fmt.Sprintf("database %s is damaged: %v", path, err))
 	}
-	return nil
+	if cerr := db.Close(); cerr != nil {
+		err = errors.Join(err, boltError(path, cerr))
+	}
+	return err
 }
 
 // readBucket touches every key and value below b.

@@ -244,7 +244,7 @@ func TestKernelSpoofedIPv6IsDroppedAndCounted(t *testing.T) {
 func TestKernelIPv6OutlivesTheDaemon(t *testing.T) {
 	setSysctl(t, ip6Conf("all", "forwarding"), "0")
 	setSysctl(t, ip6Conf("lo", "forwarding"), "1")
-	before := machine(t)
+	before := settled(t)
 	cfg := testConfig(t, testSubnet)
 	n, err := Open(t.Context(), cfg)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -343,12 +344,26 @@ func machine(t *testing.T) map[string]string {
 	return state
 }
 
+// veth is the line of a host's end of an interface.
+var veth = regexp.MustCompile(`(?m)^\d+: tv[0-9a-f]{8}@`)
+
+// settled is machine when the interfaces of an earlier test are gone: the kernel takes a while to remove them.
+func settled(t *testing.T) map[string]string {
+	t.Helper()
+	state := machine(t)
+	eventually(t, "interfaces of an earlier test are gone", func() bool {
+		state = machine(t)
+		return !veth.MatchString(state["links"])
+	})
+	return state
+}
+
 func TestKernelPurgeLeavesTheMachineAsItWas(t *testing.T) {
 	// What turning ip_forward on overwrites must come back too.
 	setSysctl(t, ipForward, "0")
 	setSysctl(t, acceptRedirects, "0")
 	setSysctl(t, "ipv4/conf/lo/forwarding", "1")
-	before, mounts := machine(t), mountLines(t)
+	before, mounts := settled(t), mountLines(t)
 	cfg := testConfig(t, testSubnet)
 	n, err := Open(t.Context(), cfg)
 	if err != nil {

@@ -151,7 +151,7 @@ func TestKernelNoWayLeadsThroughALeaf(t *testing.T) {
 }
 
 func TestKernelNextDaemonTakesUpLeaves(t *testing.T) {
-	before := machine(t)
+	before := settled(t)
 	cfg := testConfig(t, testSubnet)
 	n, err := Open(t.Context(), cfg)
 	if err != nil {
