@@ -67,6 +67,8 @@ func printTrace(in io.Reader, raw bool, out, notes io.Writer) error {
 		switch {
 		case raw:
 			_, err = out.Write(line)
+		case e.Failed:
+			return errors.New(oneLine(e.Ended))
 		case e.Lost > 0:
 			_, err = fmt.Fprintf(notes, "%d calls lost\n", e.Lost)
 		case e.Ended != "":

@@ -2,6 +2,7 @@ package backtrace
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -57,7 +58,11 @@ func (w *goWalk) word(addr uint64) (uint64, bool) {
 
 // goroutines unwinds those of the process that no thread runs. The error says why there may be more.
 func (x *analysis) goroutines() ([]Goroutine, error) {
+	if len(x.p.Threads) == 0 { // addresses are named, no more
+		return nil, nil
+	}
 	var out []Goroutine
+	var missing error
 	for _, m := range x.modules { // frames of threads have opened those of Go
 		if m.gotab == nil {
 			continue
@@ -65,7 +70,8 @@ func (x *analysis) goroutines() ([]Goroutine, error) {
 		w := &goWalk{a: x.a}
 		list, n, ok := w.allgs(m)
 		if !ok {
-			return out, fmt.Errorf("%s: the list of goroutines was not saved", m.Path)
+			missing = errors.Join(missing, fmt.Errorf("%s: the list of goroutines was not saved", m.Path))
+			continue
 		}
 		for i := range n {
 			if len(out) == maxGoroutines || x.total >= maxTotal {
@@ -80,7 +86,7 @@ func (x *analysis) goroutines() ([]Goroutine, error) {
 			}
 		}
 	}
-	return out, nil
+	return out, missing
 }
 
 // goroutine unwinds one; false: it runs, or has ended.

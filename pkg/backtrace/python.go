@@ -20,6 +20,9 @@ const (
 	maxPythonFrames  = maxFrames
 	maxPythonText    = 1 << 10  // of a name, in characters
 	maxPythonTable   = 64 << 10 // of a function's table of lines
+	maxPythonBytes   = 4 << 20  // of all names and tables that are kept
+	maxPythonWalked  = 64 << 20 // of tables, while lines are looked up
+	maxPythonScanned = 64 << 20 // of all mappings
 )
 
 // pythonOffsets is what CPython tells of its own structures, in bytes: struct _Py_DebugOffsets at the beginning of
@@ -63,12 +66,14 @@ func pythonOffsetsOf(b []byte) (pythonOffsets, error) {
 	return o, nil
 }
 
-// python reads the memory of one interpreter.
+// python reads the memory of interpreters. What it spends it spends on all of a process.
 type python struct {
-	mem   Memory
-	off   pythonOffsets
-	reads int
-	codes map[uint64]*pythonCode
+	mem    Memory
+	off    pythonOffsets
+	reads  int
+	kept   int // bytes of names and tables
+	walked int // bytes of tables
+	codes  map[uint64]*pythonCode
 }
 
 // pythonCode is a function's code object.
@@ -81,6 +86,7 @@ type pythonCode struct {
 // FindPython returns where the runtimes of CPython are in a process, _PyRuntime, by what its table of offsets begins with.
 func FindPython(files []File, mem Memory) []uint64 {
 	var found []uint64
+	left := uint64(maxPythonScanned)
 	for _, f := range files {
 		if base := path.Base(f.Path); !strings.HasPrefix(base, "python3") && !strings.HasPrefix(base, "libpython3") {
 			continue
@@ -89,7 +95,7 @@ func FindPython(files []File, mem Memory) []uint64 {
 			if r.Exec || i >= maxPythonRanges || len(found) == maxPythons {
 				continue
 			}
-			if at, ok := findPython(mem, r); ok {
+			if at, ok := findPython(mem, r, &left); ok {
 				found = append(found, at)
 			}
 		}
@@ -102,6 +108,7 @@ func FindPython(files []File, mem Memory) []uint64 {
 func PythonCalls(runtimes []uint64, mem Memory) (map[int][]Frame, error) {
 	calls := map[int][]Frame{}
 	var errs []error
+	p := &python{mem: mem}
 	for _, at := range runtimes {
 		table := make([]byte, 8*pythonWords)
 		if !mem.Load(table, at) {
@@ -110,7 +117,7 @@ func PythonCalls(runtimes []uint64, mem Memory) (map[int][]Frame, error) {
 		}
 		off, err := pythonOffsetsOf(table)
 		if err == nil {
-			p := &python{mem: mem, off: off, codes: map[uint64]*pythonCode{}}
+			p.off, p.codes = off, map[uint64]*pythonCode{}
 			err = p.interpreters(at, calls)
 		}
 		errs = append(errs, err)
@@ -119,10 +126,11 @@ func PythonCalls(runtimes []uint64, mem Memory) (map[int][]Frame, error) {
 }
 
 // findPython looks for the table of offsets in a mapping. What was not saved is passed over.
-func findPython(mem Memory, r Range) (addr uint64, ok bool) {
+func findPython(mem Memory, r Range, left *uint64) (addr uint64, ok bool) {
 	const page = 4096
 	b := make([]byte, page)
-	for at := r.Start; at < r.End && at-r.Start < maxPythonScan; at += page {
+	for at := r.Start; at < r.End && at-r.Start < maxPythonScan && *left >= page; at += page {
+		*left -= page
 		if !mem.Load(b, at) {
 			continue
 		}
@@ -175,7 +183,7 @@ func (p *python) interpreters(runtime uint64, stacks map[int][]Frame) error {
 		broken = broken || !tok
 	}
 	switch {
-	case p.reads > maxPythonReads:
+	case p.reads > maxPythonReads, p.kept > maxPythonBytes:
 		return errors.New("calls in Python are more than is read of one process")
 	case !ok || broken:
 		return errors.New("list of Python's threads was not saved")
@@ -223,7 +231,9 @@ func (p *python) frame(at uint64) (Frame, bool) {
 	}
 	f := Frame{Func: c.name, File: c.file, Module: -1, Kind: KindPython}
 	if pc, ok := p.word(at + p.off.instruction); ok && pc >= code+p.off.bytecode {
-		f.Line = pythonLine(c.table, c.first, pc-code-p.off.bytecode)
+		if p.walked += len(c.table); p.walked <= maxPythonWalked {
+			f.Line = pythonLine(c.table, c.first, pc-code-p.off.bytecode)
+		}
 	}
 	return f, true
 }
@@ -253,7 +263,7 @@ func (p *python) code(at uint64) (*pythonCode, bool) {
 	c.first = int(int32(first))
 	// A function is shown without its line where the table was not saved.
 	if table, ok := p.word(at + p.off.lineTable); ok {
-		if size, ok := p.word(table + p.off.bytesSize); ok && size <= maxPythonTable {
+		if size, ok := p.word(table + p.off.bytesSize); ok && size <= maxPythonTable && p.keep(int(size)) {
 			c.table = make([]byte, size)
 			if !p.load(c.table, table+p.off.bytesValue) {
 				c.table = nil
@@ -285,10 +295,16 @@ func (p *python) text(addr uint64) (string, bool) {
 		return "", false
 	}
 	b := make([]byte, min(length, maxPythonText)*uint64(kind))
-	if len(b) > 0 && !p.load(b, data) {
+	if len(b) > 0 && (!p.keep(len(b)) || !p.load(b, data)) {
 		return "", false
 	}
-	return pythonText(b, int(kind)), true
+	return Printable(pythonText(b, int(kind))), true
+}
+
+// keep reports whether so many bytes more may be kept.
+func (p *python) keep(n int) bool {
+	p.kept += n
+	return p.kept <= maxPythonBytes
 }
 
 // pythonText decodes characters of one, two or four bytes.
@@ -302,7 +318,7 @@ func pythonText(b []byte, kind int) string {
 		case 4:
 			r = rune(binary.LittleEndian.Uint32(b))
 		}
-		if r < ' ' || utf16.IsSurrogate(r) {
+		if utf16.IsSurrogate(r) {
 			r = '\uFFFD'
 		}
 		out.WriteRune(r)

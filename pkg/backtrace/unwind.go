@@ -53,16 +53,7 @@ func Analyze(p *Process, mem Memory, files []Content) *Result {
 		}
 		r.Names = append(r.Names, x.at(pc))
 	}
-	scripts, err := PythonCalls(FindPython(p.Files, mem), mem)
-	if err != nil {
-		r.Missing = append(r.Missing, err.Error())
-	}
-	for i := range r.Threads {
-		r.Threads[i].Python = scripts[r.Threads[i].TID]
-	}
-	if r.Goroutines, err = x.goroutines(); err != nil {
-		r.Missing = append(r.Missing, err.Error())
-	}
+	x.interpreted(r, mem)
 	for _, m := range x.modules {
 		r.Modules = append(r.Modules, m.Module)
 		if m.err != nil {
@@ -71,6 +62,24 @@ func Analyze(p *Process, mem Memory, files []Content) *Result {
 	}
 	r.Signature = x.signature(r)
 	return r
+}
+
+// interpreted adds what runs on top of threads: functions of Python, and goroutines.
+func (x *analysis) interpreted(r *Result, mem Memory) {
+	var calls map[int][]Frame
+	var err, err2 error
+	if len(x.p.Threads) > 0 {
+		calls, err = PythonCalls(FindPython(x.p.Files, mem), mem)
+	}
+	for i := range r.Threads {
+		r.Threads[i].Python = calls[r.Threads[i].TID]
+	}
+	r.Goroutines, err2 = x.goroutines()
+	for _, err := range []error{err, err2} {
+		if err != nil {
+			r.Missing = append(r.Missing, err.Error())
+		}
+	}
 }
 
 // at names one address.

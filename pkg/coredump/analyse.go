@@ -144,10 +144,9 @@ func (s *Service) stored(r *Record) (*backtrace.Result, bool) {
 // finish keeps what was found. What others are told comes before the record says that all is done: after a kill in between
 // it is done again.
 func (s *Service) finish(r *Record, b *backtrace.Result, first bool) error {
-	if b != nil {
-		if err := s.store.saveBacktrace(r, b); err != nil {
-			return err
-		}
+	var unsaved error
+	if b != nil { // on a full volume the crash is told and counted all the same; the stacks are read anew when they are asked for
+		unsaved = s.store.saveBacktrace(r, b)
 	}
 	if b != nil && r.uncounted() {
 		var err error
@@ -158,7 +157,7 @@ func (s *Service) finish(r *Record, b *backtrace.Result, first bool) error {
 	if first && r.Kind == "" {
 		s.cfg.Analysed(*r)
 	}
-	return errors.Join(s.store.save(r), s.store.weigh(r))
+	return errors.Join(unsaved, s.store.save(r), s.store.weigh(r))
 }
 
 // uncounted: the stacks were read, and the group does not have the crash.

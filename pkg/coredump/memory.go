@@ -25,6 +25,9 @@ type memory struct {
 	raw     []byte // of pagemap
 	// hidden is the text of the environment, which is never stored: it reads as zeroes.
 	hidden Run
+	// What the kernel writes into while it looks through the page map: on the heap, where it stays.
+	scan   scanArgs
+	region struct{ start, end, categories uint64 }
 }
 
 func openMemory(p *peer, proc *procDir) (*memory, error) {
@@ -113,21 +116,20 @@ type scanArgs struct {
 // absent returns up to where from an address to another nothing is in memory or swapped out; from, where it cannot be
 // told. It is quick where present takes an hour: it walks over the page tables that there are.
 func (m *memory) absent(from, to uint64) uint64 {
-	var region struct{ start, end, categories uint64 }
-	args := scanArgs{
-		start: from, end: to, vec: uint64(uintptr(unsafe.Pointer(&region))), vecLen: 1, maxPages: 1,
+	m.scan = scanArgs{
+		start: from, end: to, vec: uint64(uintptr(unsafe.Pointer(&m.region))), vecLen: 1, maxPages: 1,
 		categoryAnyofMask: pageIsPresent | pageIsSwapped, categoryBack: pageIsPresent,
 	}
-	args.size = uint64(unsafe.Sizeof(args))
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, m.pagemap.Fd(), uintptr(pagemapScan), uintptr(unsafe.Pointer(&args)))
-	runtime.KeepAlive(&region)
+	m.scan.size = uint64(unsafe.Sizeof(m.scan))
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, m.pagemap.Fd(), uintptr(pagemapScan), uintptr(unsafe.Pointer(&m.scan)))
+	runtime.KeepAlive(m)
 	switch {
 	case errno != 0:
 		return from
 	case n == 0:
 		return to
 	}
-	return min(max(region.start, from), to)
+	return min(max(m.region.start, from), to)
 }
 
 // procDir is /proc/PID of a process that is known to live.

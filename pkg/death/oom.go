@@ -115,7 +115,7 @@ func (s *OOMScanner) Add(seq uint64, at time.Duration, line string) *OOMReport {
 		if m := oomUsage.FindStringSubmatch(line); m != nil {
 			r.OOM.Usage, r.OOM.Limit, r.OOM.Failures = number(m[1])<<10, number(m[2])<<10, number(m[3])
 		}
-	case s.inStat:
+	case s.inStat && !oomEnd.MatchString(line):
 		if m := oomStat.FindStringSubmatch(line); m != nil && len(r.OOM.Stat) < maxOOMStat {
 			if r.OOM.Stat == nil {
 				r.OOM.Stat = map[string]uint64{}

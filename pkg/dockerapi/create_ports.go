@@ -29,7 +29,7 @@ func mapPorts(spec *triton.Spec, h *container.HostConfig) error {
 		}
 		for _, b := range bindings {
 			req := triton.PortRequest{Port: port.Num(), Proto: string(port.Proto()), HostIP: b.HostIP.Unmap()}
-			if req.HostIP.Is6() && (req.HostIP.IsLoopback() || req.HostIP.IsLinkLocalUnicast() || req.HostIP.IsMulticast()) {
+			if req.HostIP.Is6() && (req.HostIP.Zone() != "" || req.HostIP.IsLoopback() || req.HostIP.IsLinkLocalUnicast() || req.HostIP.IsMulticast()) {
 				return invalid("HostConfig.PortBindings: %s: of IPv6, global addresses of the host and [::] are supported by this version of triton", b.HostIP)
 			}
 			if err := hostPorts(&req, b.HostPort); err != nil {

@@ -109,7 +109,7 @@ func (n *Network) hairpin(name string) error {
 }
 
 // Retarget leads the published ports of a container to other addresses of it: those of the networks which now have its
-// default routes. Ports of a family that has no address go on leading where they did.
+// default routes. Ports of a family that has no address any more lead nowhere: the address may be another container's next.
 func (n *Network) Retarget(ctx context.Context, key triton.ContainerKey, target Target) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -118,7 +118,7 @@ func (n *Network) Retarget(ctx context.Context, key triton.ContainerKey, target 
 	defer n.ports.Unlock()
 	var changed []published
 	for _, p := range n.published[key] {
-		if addr, _ := target.of(p.HostIP); addr.IsValid() && addr != p.forward.target.Addr() {
+		if addr, _ := target.of(p.HostIP); addr != p.forward.target.Addr() {
 			changed = append(changed, p)
 		}
 	}
@@ -130,6 +130,7 @@ func (n *Network) Retarget(ctx context.Context, key triton.ContainerKey, target 
 	}
 	all := n.published[key]
 	for i, p := range all {
+		all[i].forward.target = netip.AddrPort{}
 		if addr, _ := target.of(p.HostIP); addr.IsValid() {
 			all[i].forward.target = netip.AddrPortFrom(addr, p.Port)
 		}

@@ -81,15 +81,26 @@ func (n *Node) networksChanged(ctx context.Context, c *container) error {
 	if err := errors.Join(n.setGateway(ctx, c), n.announce(ctx, c)); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	rec, attached, ports := c.rec, c.attached, c.published
-	c.mu.Unlock()
-	if to, ok := portTarget(&rec, attached); ok && len(ports) > 0 {
-		if err := n.cfg.Network.Retarget(ctx, c.key, to); err != nil {
-			return err
-		}
+	if err := n.retarget(ctx, c, ""); err != nil {
+		return err
 	}
 	return n.updateNames(c)
+}
+
+// retarget leads a container's published ports to its addresses, but for those in one network, by id.
+func (n *Node) retarget(ctx context.Context, c *container, without string) error {
+	c.mu.Lock()
+	rec, attached, ports := c.rec, slices.Clone(c.attached), c.published
+	c.mu.Unlock()
+	if len(ports) == 0 {
+		return nil
+	}
+	if without == triton.ModeBridge {
+		rec.Endpoint.Address, rec.Endpoint.Gateway = "", ""
+	}
+	attached = slices.DeleteFunc(attached, func(a triton.Attachment) bool { return a.Network == without })
+	to, _ := portTarget(&rec, attached)
+	return n.cfg.Network.Retarget(ctx, c.key, to)
 }
 
 // DisconnectNetwork ends a container's part in a network, at once where it runs. ref is a name or an id.
@@ -119,6 +130,11 @@ func (n *Node) DisconnectNetwork(ctx context.Context, key triton.ContainerKey, r
 	}
 	if !rec.memberOf(id) {
 		return kindf(errdefs.ErrPermissionDenied, "container %s is not connected to network %s", key.ID, ref)
+	}
+	if running { // before somebody else can have the address
+		if err := n.retarget(ctx, c, id); err != nil {
+			return err
+		}
 	}
 	if err := n.leave(ctx, c, id); err != nil || !running {
 		return err

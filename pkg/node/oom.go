@@ -23,21 +23,34 @@ func (n *Node) oomKilled(e probes.Event) {
 	if err != nil {
 		return // removed meanwhile
 	}
-	after := n.oomAfter(c, e)
+	now := n.cfg.Now()
 	c.mu.Lock()
 	running := c.running()
+	due := c.oomAfter == nil || now.Sub(c.oomAfter.At) >= oomPause
 	if running {
 		c.oomKills++
-		c.oomAfter = after
 		if len(c.victims) < death.MaxVictims {
 			c.victims = append(c.victims, death.Victim{At: e.At.UTC(), Pid: e.Pid, Comm: e.Comm})
 		}
 	}
 	c.mu.Unlock()
-	if running {
-		n.publish(c.event("oom", e.At.UTC(), nil))
+	if !running {
+		return
+	}
+	n.publish(c.event("oom", e.At.UTC(), nil))
+	if due {
+		after := n.oomAfter(c, e)
+		c.mu.Lock()
+		c.oomAfter = after
+		c.mu.Unlock()
 	}
 }
+
+// A picture is not taken at each kill of a container that has many, nor of all of its tasks: events of others wait.
+const (
+	oomPause = time.Second
+	oomPids  = 1024
+)
 
 // oomAfter is what there is of a container's memory when the daemon hears of a kill; nil: nothing any more. It is shown where
 // the kernel's log tells no more.
@@ -58,7 +71,7 @@ func (n *Node) oomAfter(c *container, e probes.Event) *death.OOM {
 	if !slices.Contains(pids, e.Pid) {
 		o.Tasks = append(o.Tasks, death.OOMTask{Pid: e.Pid, Comm: e.Comm})
 	}
-	for _, pid := range pids {
+	for _, pid := range pids[:min(len(pids), oomPids)] {
 		if t, err := oomTask(pid); err == nil {
 			o.Tasks = append(o.Tasks, t)
 		}

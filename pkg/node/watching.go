@@ -71,6 +71,12 @@ func (n *Node) SetWatching(ctx context.Context, tenant triton.Tenant, ref string
 	}
 	c.watching.Lock() // the last one asked is the last one set
 	defer c.watching.Unlock()
+	c.mu.Lock()
+	byOperator := c.rec.Watching != nil && c.rec.Watching.Operator
+	c.mu.Unlock()
+	if byOperator && !operator {
+		return Watched{}, kindf(errdefs.ErrPermissionDenied, "an operator chose how much is measured of container %s", c.name())
+	}
 	if err := n.amend(ctx, c, func(r *Record) { r.Watching = asked }); err != nil {
 		return Watched{}, err
 	}

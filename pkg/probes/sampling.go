@@ -121,6 +121,9 @@ func (p *Probes) settle(w *watched, now time.Time) {
 	}
 }
 
+// maxScale bounds what is made of one window: a container that was there for its last moments says little of the time after.
+const maxScale = 30
+
 // until is g with what was added between the end of the last window and now; calls is what was counted, which has not
 // changed since that end.
 func (g guess) until(s *sampling, calls Totals, now time.Time) guess {
@@ -129,7 +132,7 @@ func (g guess) until(s *sampling, calls Totals, now time.Time) guess {
 		return g
 	}
 	out := guess{calls: g.calls.copyCalls(), counted: g.counted, supposed: g.supposed + gap}
-	out.calls.addCalls(calls, s.start, gap.Seconds()/width.Seconds())
+	out.calls.addCalls(calls, s.start, min(gap.Seconds()/width.Seconds(), maxScale))
 	return out
 }
 

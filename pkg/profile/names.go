@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/tritond/triton/pkg/backtrace"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // Namer reads in a container's files what lies at addresses; jail.Run is one.
@@ -32,6 +33,9 @@ func idOf(f *os.File) (fileID, error) {
 
 // place is where a file has code.
 type place struct {
+	// What lies there is partly read from memory that a container may have changed: what one tenant has there says nothing
+	// of another's.
+	tenant triton.Tenant
 	file   fileID
 	offset uint64 // in the file
 }

@@ -116,13 +116,13 @@ func (n *naming) place(p *proc, at uint64) (place, bool) {
 		return place{}, false
 	}
 	if m.Path == vdso {
-		return place{fileID{kernelsOwn: true}, at - m.Start}, true
+		return place{n.c.cfg.Subject.Key.Tenant, fileID{kernelsOwn: true}, at - m.Start}, true
 	}
 	f := n.c.files[m.Device+" "+m.Inode]
 	if m.Inode == "0" || f == nil || f.f == nil {
 		return place{}, false
 	}
-	return place{f.id, at - m.Start + m.Offset}, true
+	return place{n.c.cfg.Subject.Key.Tenant, f.id, at - m.Start + m.Offset}, true
 }
 
 const vdso = "[vdso]"

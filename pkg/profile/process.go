@@ -95,7 +95,11 @@ func codeMaps(text string, most int) []procfs.Mapping {
 	all = slices.DeleteFunc(all, func(m procfs.Mapping) bool {
 		return m.Flags&elf.PF_X == 0 && (m.Inode == "0" || !code[m.Device+" "+m.Inode])
 	})
-	return slices.Clone(all[:min(len(all), most)])
+	all = slices.Clone(all[:min(len(all), most)])
+	for i := range all { // not to keep the whole text
+		all[i].Device, all[i].Inode, all[i].Path = strings.Clone(all[i].Device), strings.Clone(all[i].Inode), strings.Clone(all[i].Path)
+	}
+	return all
 }
 
 // at returns the mapping of an address.

@@ -25,4 +25,6 @@ type TraceEvent struct {
 	Lost uint64 `json:"lost,omitempty"`
 	// Ended is why the trace is over; nothing comes after it.
 	Ended string `json:"ended,omitempty"`
+	// Failed says that Ended is an error.
+	Failed bool `json:"failed,omitempty"`
 }

@@ -21,6 +21,9 @@ func traceRoutes() []route {
 	return []route{{"GET " + wire.Prefix + "containers/{ref}/trace", forTenants, (*API).trace}}
 }
 
+// traceWrite is how long a client may take to read what was traced.
+const traceWrite = 10 * time.Second
+
 // trace streams until the client leaves or the container ends. An error after the head is the last line.
 func (a *API) trace(w http.ResponseWriter, r *http.Request, c auth.Caller) {
 	f, err := traceFilter(r.URL.Query())
@@ -36,7 +39,12 @@ func (a *API) trace(w http.ResponseWriter, r *http.Request, c auth.Caller) {
 			a.cfg.Log.Debug("answer not sent", "err", err)
 		}
 	}
+	defer out.SetWriteDeadline(time.Time{}) //nolint:errcheck // the connection may be used again
 	err = a.cfg.Node.Trace(r.Context(), c.Tenant, r.PathValue("ref"), f, started, func(batch []triton.TraceEvent) error {
+		// A client that reads no more would keep the trace, and all it costs, for ever.
+		if err := out.SetWriteDeadline(time.Now().Add(traceWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
 		for _, e := range batch {
 			if err := enc.Encode(e); err != nil {
 				return err
@@ -49,7 +57,7 @@ func (a *API) trace(w http.ResponseWriter, r *http.Request, c auth.Caller) {
 	case !begun:
 		a.fail(w, err)
 	case err != nil:
-		a.reply(w, triton.TraceEvent{Ended: err.Error()})
+		a.reply(w, triton.TraceEvent{Ended: err.Error(), Failed: true})
 	default:
 		a.reply(w, triton.TraceEvent{Ended: "the container's run ended"})
 	}
