@@ -71,6 +71,25 @@ func TestPythonInCirclesEnds(t *testing.T) {
 	}
 }
 
+// TestPythonOfManyFunctionsIsBounded: objects that overlap, each with a table of its own that is as long as any may be.
+func TestPythonOfManyFunctionsIsBounded(t *testing.T) {
+	p := &python{mem: flat(loopedPython()), codes: map[uint64]*pythonCode{}}
+	kept := 0
+	for p.keep(maxPythonTable) {
+		kept += maxPythonTable
+	}
+	if kept > maxPythonBytes {
+		t.Errorf("%d bytes are kept", kept)
+	}
+	left := uint64(maxPythonScanned)
+	for range 10 {
+		findPython(flat(nil), Range{Start: 0, End: 1 << 30}, &left)
+	}
+	if left != 0 {
+		t.Errorf("%d bytes left to look through", left)
+	}
+}
+
 func FuzzPython(f *testing.F) {
 	f.Add(loopedPython())
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -111,3 +111,12 @@ func FuzzOOMScanner(f *testing.F) {
 		}
 	})
 }
+
+// With vm.oom_dump_tasks=0 the kernel lists no tasks: the numbers come right before the end.
+func TestReportWithoutTasksIsRead(t *testing.T) {
+	all := scan("x invoked oom-killer: gfp\nmemory: usage 1024kB, limit 1024kB, failcnt 7\nMemory cgroup stats for /a:\nanon 5\n" +
+		"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/a,task_memcg=/a,task=x,pid=77,uid=5\n")
+	if len(all) != 1 || all[0].OOM.Chosen != 77 || all[0].OOM.Usage != 1<<20 || all[0].OOM.Stat["anon"] != 5 {
+		t.Errorf("%d reports, %+v", len(all), all)
+	}
+}

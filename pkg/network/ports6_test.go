@@ -130,4 +130,20 @@ func TestKernelIPv6PortsAreTakenUpAndLedElsewhere(t *testing.T) {
 	if got, err := knock(t, nil, "[fd00:31::1]:8080"); err != nil || got != "fd00:31::1" {
 		t.Errorf("led elsewhere: got %q (%v), want an answer", got, err)
 	}
+	// Its last network with IPv6 is left: the address may be somebody else's next.
+	if err := n.Retarget(t.Context(), who, Target{Address: b.att.Address.Addr(), Link: b.att.HostLink}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := knock(t, nil, "[fd00:31::1]:8080"); err == nil {
+		t.Errorf("led to an address that was given back: got %q", got)
+	}
+	if len(n.rules.forwards) != 0 {
+		t.Errorf("rules of it: got %v, want none", n.rules.forwards)
+	}
+	if err := n.Retarget(t.Context(), who, a.target()); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.published[who][0].forward.target; got.Addr() != a.target().Address6 {
+		t.Errorf("with IPv6 again: led to %s, want %s", got, a.target().Address6)
+	}
 }
