@@ -97,7 +97,8 @@ func (n *Node) CoreSaved(r coredump.Record) {
 		return // removed meanwhile: there is nobody to tell
 	}
 	c.mu.Lock()
-	if c.state.Run == r.Run {
+	// The first process's dump is the end's: those of others that were held meanwhile may be saved after it.
+	if k := c.state.Core; c.state.Run == r.Run && (k == nil || !k.First) {
 		c.state.Core = &triton.Core{
 			ID: r.ID, Signal: r.Signal, Number: int(unix.SignalNum(r.Signal)), Comm: r.Comm, First: r.Pid == c.state.Pid,
 		}
