@@ -14,11 +14,12 @@ import (
 
 var (
 	tracedGoroutine = regexp.MustCompile(`(?m)^goroutine (\d+) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[([^\],]*).*\]:$`)
-	tracedCall      = regexp.MustCompile(`(?m)^(\S.*)\(.*\)\n\t(\S+):(\d+)`)
+	tracedCall      = regexp.MustCompile(`(?m)^(\S.*)\((.*)\)\n\t(\S+):(\d+)`)
 )
 
 // tracedGoroutines reads what Go's runtime told of goroutines as it crashed: their calls by number, those that ran left out.
-func tracedGoroutines(text string) map[uint64][]string {
+// Without lines it is what a stripped program tells others: functions that are in no other's body.
+func tracedGoroutines(text string, lines bool) map[uint64][]string {
 	all := map[uint64][]string{}
 	at := tracedGoroutine.FindAllStringSubmatchIndex(text, -1)
 	for i, m := range at {
@@ -35,19 +36,27 @@ func tracedGoroutines(text string) map[uint64][]string {
 		}
 		part, _, _ := strings.Cut(text[m[1]:end], "\ncreated by ")
 		for _, c := range tracedCall.FindAllStringSubmatch(part, -1) {
-			all[id] = append(all[id], fmt.Sprintf("%s %s:%s", c[1], filepath.Base(c[2]), c[3]))
+			switch {
+			case lines:
+				all[id] = append(all[id], fmt.Sprintf("%s %s:%s", c[1], filepath.Base(c[3]), c[4]))
+			case c[2] != "...":
+				all[id] = append(all[id], c[1])
+			}
 		}
 	}
 	return all
 }
 
-// readGoroutines are the goroutines of an analysis in the form of tracedGoroutines, without the runtime's outermost frame,
-// which it does not tell of itself.
-func readGoroutines(b *backtrace.Result) map[uint64][]string {
+// readGoroutines are the goroutines of an analysis in the form of tracedGoroutines.
+func readGoroutines(b *backtrace.Result, lines bool) map[uint64][]string {
 	all := map[uint64][]string{}
 	for _, g := range b.Goroutines {
 		for _, f := range g.Frames {
-			all[g.ID] = append(all[g.ID], fmt.Sprintf("%s %s:%d", f.Func, filepath.Base(f.File), f.Line))
+			call := f.Func
+			if lines {
+				call += fmt.Sprintf(" %s:%d", filepath.Base(f.File), f.Line)
+			}
+			all[g.ID] = append(all[g.ID], call)
 		}
 	}
 	return all
@@ -59,12 +68,12 @@ func TestGoroutinesOfADump(t *testing.T) {
 	for _, flags := range []string{"", "-s -w"} {
 		t.Run("ldflags "+flags, func(t *testing.T) {
 			name := u.crash(t, buildGo(t, flags))
-			want := tracedGoroutines(u.docker(t, "logs", name).Stderr)
+			want := tracedGoroutines(u.docker(t, "logs", name).Stderr, flags == "")
 			if len(want) < 5 {
 				t.Fatalf("the runtime told of %d goroutines: %v", len(want), want)
 			}
 			_, b, text := u.stacksOf(t, name)
-			if diff := cmp.Diff(want, readGoroutines(&b)); diff != "" {
+			if diff := cmp.Diff(want, readGoroutines(&b, flags == "")); diff != "" {
 				t.Errorf("Go and triton differ (-Go +triton):\n%s\n%s", diff, text)
 			}
 			matches(t, "text", text, `(?s)goroutine \d+ \[waiting\]\n  #0 +0x[0-9a-f]+ runtime\.gopark .*main\.main\.func1`)
