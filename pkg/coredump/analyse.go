@@ -49,7 +49,11 @@ type waiting struct {
 
 // enqueue has a complete dump analysed.
 func (s *Service) enqueue(tenant triton.Tenant, id string) {
-	if s.cfg.Analyze != nil && !s.backlog.add(waiting{tenant, id}) {
+	if s.cfg.Analyze == nil {
+		s.later(tenant, id)
+		return
+	}
+	if !s.backlog.add(waiting{tenant, id}) {
 		s.log.Warn("dump is not analysed: too many wait", "tenant", tenant, "dump", id)
 	}
 }
@@ -86,6 +90,7 @@ func (s *Service) analyseOne(ctx context.Context, w waiting) {
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("dump not analysed", "tenant", w.tenant, "dump", w.id, "err", err)
 	}
+	s.later(w.tenant, w.id)
 	if err := s.store.tidy(w.tenant); err != nil {
 		s.log.Warn("files of dropped dumps not removed", "tenant", w.tenant, "err", err)
 	}
@@ -230,6 +235,11 @@ func (s *Store) saveBacktrace(r *Record, b *backtrace.Result) error {
 
 // unread lists the dumps of all tenants that were not analysed, or not counted.
 func (s *Store) unread() ([]waiting, error) {
+	return s.find(func(r *Record) bool { return r.Analysis == nil || r.uncounted() })
+}
+
+// find lists the dumps of all tenants that match.
+func (s *Store) find(match func(*Record) bool) ([]waiting, error) {
 	tenants, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, err
@@ -242,7 +252,7 @@ func (s *Store) unread() ([]waiting, error) {
 			continue // no tenant's
 		}
 		for _, id := range ids {
-			if r, err := s.load(tenant, id); err == nil && (r.Analysis == nil || r.uncounted()) {
+			if r, err := s.load(tenant, id); err == nil && match(r) {
 				out = append(out, waiting{tenant, id})
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 )
 
 // A body file is a sequence of chunks: a header of 32 bytes, little endian (magic, size of the data that follow, address,
@@ -22,6 +23,7 @@ const (
 	chunkHeader = 32
 	codecZero   = 0 // all zero: no data
 	codecS2     = 1
+	codecZstd   = 2 // of dumps that were compressed anew
 )
 
 // chunk is one stored window.
@@ -188,7 +190,7 @@ func readChunks(f io.ReaderAt, size int64, h *Head) []chunk {
 		c := chunk{codec: le.Uint32(head[24:]), off: at + chunkHeader, size: le.Uint32(head[4:])}
 		length := le.Uint64(head[16:])
 		c.Start, c.End = le.Uint64(head[8:]), le.Uint64(head[8:])+length
-		if le.Uint32(head[:]) != chunkMagic || length == 0 || length > window && c.codec != codecZero || length%pageSize != 0 || c.codec > codecS2 ||
+		if le.Uint32(head[:]) != chunkMagic || length == 0 || length > window && c.codec != codecZero || length%pageSize != 0 || c.codec > codecZstd ||
 			c.off+int64(c.size) > size || !h.within(c.Run) {
 			break
 		}
@@ -218,6 +220,7 @@ type Core struct {
 	chunks []chunk
 	have   int // index of the chunk in buf, -1: none
 	buf    []byte
+	zstd   *zstd.Decoder // made for the first chunk that needs it
 }
 
 // openCore presents head and body as one core file.
@@ -237,7 +240,12 @@ func openCore(h *Head, body *os.File) (*Core, error) {
 }
 
 // Close closes the body's file.
-func (c *Core) Close() error { return c.file.Close() }
+func (c *Core) Close() error {
+	if c.zstd != nil {
+		c.zstd.Close()
+	}
+	return c.file.Close()
+}
 
 // ReadAt is for one goroutine at a time.
 func (c *Core) ReadAt(b []byte, off int64) (int, error) {
@@ -292,7 +300,6 @@ func (c *Core) at(b []byte, addr uint64) (int, error) {
 		return 0, fmt.Errorf("core: nothing stored of %#x", addr)
 	}
 	k := c.chunks[i]
-	length := int(k.End - k.Start)
 	if k.codec == codecZero {
 		n := min(len(b), int(k.End-addr))
 		clear(b[:n])
@@ -303,12 +310,9 @@ func (c *Core) at(b []byte, addr uint64) (int, error) {
 		if _, err := c.file.ReadAt(packed, k.off); err != nil {
 			return 0, fmt.Errorf("core: %w", err)
 		}
-		if n, err := s2.DecodedLen(packed); err != nil || n != length {
-			return 0, fmt.Errorf("core: the chunk of %#x is damaged", k.Start)
-		}
-		data, err := s2.Decode(c.buf[:cap(c.buf)], packed)
+		data, err := c.unpack(&k, packed)
 		if err != nil {
-			return 0, fmt.Errorf("core: the chunk of %#x: %w", k.Start, err)
+			return 0, err
 		}
 		c.buf, c.have = data, i
 	}

@@ -56,6 +56,8 @@ type Record struct {
 	Cut         string `json:"cut,omitempty"`
 	MemoryBytes uint64 `json:"memoryBytes"` // what a full core has of memory
 	StoredBytes uint64 `json:"storedBytes"` // of the body, on disk
+	// Packed says that the body was compressed anew, to take less.
+	Packed bool `json:"packed,omitempty"`
 
 	MiniAfter time.Duration `json:"miniAfterNs"` // from accept until the mini core was on disk
 	HeldFor   time.Duration `json:"heldForNs"`   // from accept until the process was let go

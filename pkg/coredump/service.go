@@ -97,6 +97,9 @@ type Service struct {
 
 	backlog *backlog
 	reading *turns // the place of the one analysis that runs
+
+	unpacked *backlog // dumps whose bodies are compressed for speed
+	packing  *turns
 }
 
 // New opens the store; nothing is taken before Run.
@@ -110,7 +113,7 @@ func New(cfg Config) (*Service, error) {
 	return &Service{
 		cfg: cfg, log: cfg.Logger, store: store, bodies: newTurns(bodiesAtOnce), counts: newTally(),
 		rate:    rate{seen: map[string][]time.Time{}},
-		backlog: newBacklog(), reading: newTurns(1),
+		backlog: newBacklog(), reading: newTurns(1), unpacked: newBacklog(), packing: newTurns(1),
 	}, nil
 }
 
@@ -168,6 +171,7 @@ func (s *Service) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	work.Go(func() { s.analyseAll(ctx) })
+	work.Go(func() { s.repackAll(ctx) })
 	age := time.NewTicker(pruneEvery)
 	defer age.Stop()
 	work.Go(func() { s.pruneAt(ctx, age.C) })

@@ -228,7 +228,11 @@ func (c *capture) finishSnapshot(ctx context.Context, h *Head, m *memory, calls 
 	if err := c.store.save(r); err != nil {
 		return err
 	}
-	return c.store.shelve(r)
+	if err := c.store.shelve(r); err != nil {
+		return err
+	}
+	c.later(r.Container.Tenant, r.ID)
+	return nil
 }
 
 // interrupted names the system call that a halt took a thread out of; "" if it was in none.

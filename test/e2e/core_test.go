@@ -25,6 +25,7 @@ const corePattern = "/proc/sys/kernel/core_pattern"
 type coreRecord struct {
 	ID, Signal, Note, Body, Cut string
 	StoredBytes, MemoryBytes    uint64
+	Packed                      bool
 	NSPid                       int
 	Fault                       uint64
 	MiniAfterNs                 time.Duration
@@ -172,6 +173,7 @@ func coreOfAContainerOpensInGDB(t *testing.T, form string) {
 	if !strings.Contains(strings.Join(r.Log, "\n"), "last words") || !strings.Contains(strings.Join(r.EnvNames, " "), "SECRET") {
 		t.Errorf("log %q, environment %q", r.Log, r.EnvNames)
 	}
+	eventually(t, time.Minute, "the memory is compressed anew", func() bool { return u.onlyCore(t, name).Packed })
 	for _, kind := range []string{"-mini=false", "-mini"} {
 		core := filepath.Join(t.TempDir(), "core")
 		u.triton(t, "cores", "pull", kind, "-o", core, r.ID)
