@@ -148,6 +148,7 @@ test('the keyboard reaches everything', async () => {
   await page.waitForSelector('dialog[open]')
   await accessible(page, 'help')
   await page.keyboard.press('Escape')
+  await page.waitForSelector('dialog[open]', { state: 'detached' })
   await page.keyboard.press('g')
   await page.keyboard.press('c')
   await row(busy).waitFor()
