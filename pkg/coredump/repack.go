@@ -129,7 +129,8 @@ func repackChunks(ctx context.Context, w io.Writer, from io.ReaderAt, chunks []c
 				data, codec = again, codecZstd
 			}
 		}
-		if err := out.add(c.Run, data, codec); err != nil {
+		// Zeroes of one segment and of the next are not one chunk: a chunk lies in one segment.
+		if err := errors.Join(out.add(c.Run, data, codec), out.flushZeroes()); err != nil {
 			return 0, err
 		}
 	}
