@@ -26,7 +26,7 @@ const (
 // does not have it.
 const pairTax = 130 * time.Nanosecond
 
-// ProgramCost is what a program cost in the last window.
+// ProgramCost is what a program cost in the last window, in all of its copies: each live trace has its own.
 type ProgramCost struct {
 	Program string
 	Runs    float64 // a second
@@ -103,36 +103,43 @@ func closeStats(stats io.Closer) error {
 
 // programStat is what the kernel counted of a program while it was timed.
 type programStat struct {
+	name string
 	runs uint64
 	time time.Duration
 }
 
 // costOf compares two readings.
-func costOf(before, after map[string]programStat, window time.Duration, cpus int) Cost {
+func costOf(before, after map[*ebpf.Program]programStat, window time.Duration, cpus int) Cost {
 	var c Cost
-	var all float64
-	for name, b := range after {
-		a := before[name]
-		if b.runs < a.runs || b.time < a.time {
-			continue
-		}
-		cost := ProgramCost{Program: name, Runs: float64(b.runs-a.runs) / window.Seconds(), CPU: (b.time - a.time).Seconds() / window.Seconds()}
-		all += cost.CPU
-		c.Programs = append(c.Programs, cost)
-		if name == bpf.MeasureProgSysExit {
-			c.Tax = cost.Runs * pairTax.Seconds()
+	var all, calls float64
+	costs := map[string]ProgramCost{}
+	for prog, b := range after {
+		a := before[prog]
+		cost := costs[b.name]
+		cost.Program = b.name
+		runs := float64(b.runs-a.runs) / window.Seconds()
+		cost.Runs += runs
+		cost.CPU += (b.time - a.time).Seconds() / window.Seconds()
+		costs[b.name] = cost
+		if b.name == bpf.MeasureProgSysExit || b.name == bpf.TraceProgTraceExit {
+			calls = max(calls, runs) // however many pairs there are: a call takes the slow path once
 		}
 	}
+	for _, cost := range costs {
+		all += cost.CPU
+		c.Programs = append(c.Programs, cost)
+	}
 	slices.SortFunc(c.Programs, func(a, b ProgramCost) int { return strings.Compare(a.Program, b.Program) })
+	c.Tax = calls * pairTax.Seconds()
 	c.Price = (all + c.Tax) / float64(cpus)
 	return c
 }
 
-// programStats reads what the kernel counted of each program that is loaded.
-func (p *Probes) programStats() map[string]programStat {
+// programStats reads what the kernel counted of each program that is loaded. Each trace has programs of its own.
+func (p *Probes) programStats() map[*ebpf.Program]programStat {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	out := map[string]programStat{}
+	out := map[*ebpf.Program]programStat{}
 	if p.closed {
 		return out
 	}
@@ -141,10 +148,13 @@ func (p *Probes) programStats() map[string]programStat {
 		sets = append(sets, p.network.resident)
 	}
 	sets = append(sets, p.profiles.running())
+	for t := range p.tracing {
+		sets = append(sets, t.programs)
+	}
 	for _, programs := range sets {
 		for name, prog := range programs {
 			if st, err := prog.Stats(); err == nil {
-				out[name] = programStat{runs: st.RunCount, time: st.Runtime}
+				out[prog] = programStat{name: name, runs: st.RunCount, time: st.Runtime}
 			}
 		}
 	}

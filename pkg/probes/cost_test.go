@@ -1,22 +1,33 @@
 package probes
 
 import (
+	"context"
 	"math"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tritond/triton/bpf"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 func TestCostIsAShareOfTheMachineWithTheTaxOfThePair(t *testing.T) {
-	before := map[string]programStat{"sys_exit": {runs: 1000, time: time.Second}, "signals": {runs: 5, time: time.Second}}
-	after := map[string]programStat{"sys_exit": {runs: 101000, time: time.Second + 20*time.Millisecond}, "signals": {runs: 5, time: time.Second}, "new": {}}
+	exit, signals, fresh, trace, other := new(ebpf.Program), new(ebpf.Program), new(ebpf.Program), new(ebpf.Program), new(ebpf.Program)
+	before := map[*ebpf.Program]programStat{exit: {"sys_exit", 1000, time.Second}, signals: {"signals", 5, time.Second}, trace: {"trace_exit", 10, 0}}
+	after := map[*ebpf.Program]programStat{
+		exit: {"sys_exit", 101000, time.Second + 20*time.Millisecond}, signals: {"signals", 5, time.Second}, fresh: {"new", 0, 0},
+		trace: {"trace_exit", 100010, 10 * time.Millisecond}, other: {"trace_exit", 50000, 10 * time.Millisecond},
+	}
 	want := Cost{
-		Programs: []ProgramCost{{Program: "new"}, {Program: "signals"}, {Program: "sys_exit", Runs: 200_000, CPU: 0.04}},
-		Tax:      200_000 * 130e-9, Price: (0.04 + 0.026) / 2,
+		Programs: []ProgramCost{
+			{Program: "new"}, {Program: "signals"}, {Program: "sys_exit", Runs: 200_000, CPU: 0.04}, {Program: "trace_exit", Runs: 300_000, CPU: 0.04},
+		},
+		Tax: 200_000 * 130e-9, Price: (0.08 + 0.026) / 2, // the tax once, whoever's programs are attached
 	}
 	if diff := cmp.Diff(want, costOf(before, after, 500*time.Millisecond, 2), cmpopts.EquateApprox(0, 1e-9)); diff != "" {
 		t.Error(diff)
@@ -55,4 +66,52 @@ func TestKernelCostIsMeasuredWhileProgramsRun(t *testing.T) {
 		return
 	}
 	t.Errorf("no %s in %+v", bpf.MeasureProgSysExit, cost.Programs)
+}
+
+// What live traces cost is in the price, the tax of their pair too where no other is attached, and not after their end.
+func TestKernelCostHasTraces(t *testing.T) {
+	p := open(t, Config{Level: Counters})
+	key, cg := watch(t, p)
+	proc := start(t, cg, actorBinary(t), "churn", "2000000000")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	const traces = 2
+	attached, done := make(chan struct{}), make(chan error)
+	for range traces {
+		go func() {
+			done <- p.Trace(ctx, key, triton.TraceFilter{Errors: true}, func() { attached <- struct{}{} }, func([]triton.TraceEvent) error { return nil })
+		}()
+		<-attached
+	}
+	if err := p.measureCost(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cost := p.Cost()
+	for _, name := range []string{bpf.TraceProgTraceEnter, bpf.TraceProgTraceExit} {
+		i := slices.IndexFunc(cost.Programs, func(c ProgramCost) bool { return c.Program == name })
+		if i < 0 || cost.Programs[i].Runs < 1000 || cost.Programs[i].CPU <= 0 || cost.Price < cost.Programs[i].CPU/float64(runtime.NumCPU()) {
+			t.Errorf("no cost of %s in %+v", name, cost)
+		}
+		if i >= 0 && name == bpf.TraceProgTraceExit {
+			got, want := cost.Tax, cost.Programs[i].Runs/traces*pairTax.Seconds()
+			if got < want*0.9 || got > want*1.5 { // the two were not attached at the same moment, and one may have more runs
+				t.Errorf("tax %v of %d traces with %v runs together, want some %v", got, traces, cost.Programs[i].Runs, want)
+			}
+		}
+	}
+	cancel()
+	for range traces {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	proc.cmd.Process.Kill()
+	if err := p.measureCost(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range p.Cost().Programs {
+		if c.Program == bpf.TraceProgTraceExit {
+			t.Errorf("%+v after the end of all traces", c)
+		}
+	}
 }

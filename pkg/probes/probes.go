@@ -130,6 +130,8 @@ type Probes struct {
 	idle   time.Time // since when nothing is watched; zero: something is
 	table  slotTable
 	traces map[triton.Tenant]int // that run
+	// tracing are those whose programs are attached.
+	tracing map[*trace]struct{}
 
 	events eventHub
 	cost   atomic.Pointer[Cost] // of the last window; nil: none yet

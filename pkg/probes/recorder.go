@@ -30,6 +30,17 @@ const (
 // are among them as long as no younger thread needed their place. Not watched is errdefs.ErrNotFound. No recorder, because
 // it was not wanted or because the level leaves system calls out, is errdefs.ErrFailedPrecondition.
 func (p *Probes) Recordings(key triton.ContainerKey) ([]triton.Recording, error) {
+	out, err := p.copyRings(key)
+	for i := range out {
+		for j := range out[i].Calls {
+			describe(&out[i].Calls[j])
+		}
+	}
+	return out, err
+}
+
+// copyRings is Recordings without names and texts, which take longer than the lock may be held.
+func (p *Probes) copyRings(key triton.ContainerKey) ([]triton.Recording, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	w, err := p.find(key)
@@ -94,19 +105,31 @@ func readCall(c *bpf.MeasureCall, n uint64, zero time.Time) (triton.Call, bool) 
 	for i := range call.Args {
 		call.Args[i] = load64(&c.Args[i])
 	}
-	completeCall(&call, ns, atomic.LoadInt64(&c.Ret))
-	call.Text = telemetry.FormatCall(call.Number, call.Args)
+	complete(&call, ns, atomic.LoadInt64(&c.Ret))
 	return call, atomic.LoadUint32(&c.Seq) == want
 }
 
-// completeCall adds what its number, duration and result mean.
-func completeCall(call *triton.Call, ns uint64, result int64) {
-	call.Name, call.InCall = telemetry.SyscallName(call.Number), ns == nsInCall
-	if !call.InCall {
-		call.Result, call.Error = result, telemetry.CallError(call.Number, result)
+// complete adds the duration and the result.
+func complete(call *triton.Call, ns uint64, result int64) {
+	if call.InCall = ns == nsInCall; !call.InCall {
+		call.Result = result
 	}
 	if ns < nsUnknown {
 		call.Duration = time.Duration(ns)
+	}
+}
+
+// describe adds names and text to a complete call.
+func describe(call *triton.Call) {
+	name(call)
+	call.Text = telemetry.FormatCall(call.Number, call.Args)
+}
+
+// name adds what the number and the result are called.
+func name(call *triton.Call) {
+	call.Name = telemetry.SyscallName(call.Number)
+	if !call.InCall {
+		call.Error = telemetry.CallError(call.Number, call.Result)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tritond/triton/bpf"
 	"github.com/tritond/triton/pkg/triton"
@@ -148,6 +149,34 @@ func TestKernelFlightRecordersAreSeparate(t *testing.T) {
 	}
 	if a, b := len(recordings(t, p, key)), len(recordings(t, p, other)); a != 1 || b != 1 {
 		t.Errorf("recordings of %d and %d threads, want 1 and 1", a, b)
+	}
+}
+
+// Calls are named and formatted when the lock is free again, which starting containers wait for.
+func TestKernelRecordingsAreFormattedWithoutTheLock(t *testing.T) {
+	actor := actorBinary(t)
+	p := open(t, Config{RecorderThreads: 4})
+	key, cg := watch(t, p)
+	proc := start(t, cg, actor, "gate", actor, "exit37")
+	proc.paused(t)
+	proc.release(t)
+	proc.wait(t)
+	raw, err := p.copyRings(key)
+	if err != nil || len(raw) != 1 || len(raw[0].Calls) == 0 {
+		t.Fatalf("%+v, %v", raw, err)
+	}
+	want := recordings(t, p, key)[0].Calls
+	p.mu.Lock()
+	for i := range raw[0].Calls {
+		if c := raw[0].Calls[i]; c.Name != "" || c.Text != "" || c.Error != "" {
+			t.Errorf("%+v has words already", c)
+		}
+		describe(&raw[0].Calls[i])
+	}
+	p.mu.Unlock()
+	ignoreClock := cmpopts.IgnoreFields(triton.Call{}, "At") // two readings of the clock
+	if diff := cmp.Diff(want, raw[0].Calls, ignoreClock); diff != "" {
+		t.Errorf("a call as Recordings has it (-) and as it is described (+):\n%s", diff)
 	}
 }
 

@@ -51,11 +51,29 @@ func (p *Probes) Trace(ctx context.Context, key triton.ContainerKey, f triton.Tr
 	if err != nil {
 		return fmt.Errorf("trace %s: %w", key, err)
 	}
+	p.listTrace(t)
 	stop := context.AfterFunc(ctx, func() { t.ring.Close() })
 	defer stop()
 	started()
 	err = t.follow(func() bool { return p.watches(key, owner) }, each)
+	p.unlistTrace(t)
 	return errors.Join(err, t.close())
+}
+
+// listTrace makes what a trace's programs cost a part of the price.
+func (p *Probes) listTrace(t *trace) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tracing == nil {
+		p.tracing = map[*trace]struct{}{}
+	}
+	p.tracing[t] = struct{}{}
+}
+
+func (p *Probes) unlistTrace(t *trace) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.tracing, t)
 }
 
 // beginTrace counts a trace and returns whom it is of.
@@ -110,6 +128,7 @@ func (p *Probes) watches(key triton.ContainerKey, owner uint64) bool {
 
 // trace is an attached trace.
 type trace struct {
+	programs  map[string]*ebpf.Program
 	links     []link.Link
 	ring      *ringbuf.Reader
 	lostLimit *ebpf.Variable
@@ -135,7 +154,7 @@ func (p *Probes) loadTrace(owner uint64, f triton.TraceFilter) (_ *trace, err er
 		return nil, fmt.Errorf("load: %w", err)
 	}
 	defer coll.Close()
-	t := &trace{lostLimit: coll.Variables[bpf.TraceVarLostLimit], lostRing: coll.Variables[bpf.TraceVarLostRing]}
+	t := &trace{programs: map[string]*ebpf.Program{}, lostLimit: coll.Variables[bpf.TraceVarLostLimit], lostRing: coll.Variables[bpf.TraceVarLostRing]}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.close())
@@ -145,7 +164,8 @@ func (p *Probes) loadTrace(owner uint64, f triton.TraceFilter) (_ *trace, err er
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
 	for _, name := range []string{bpf.TraceProgTraceExit, bpf.TraceProgTraceEnter} {
-		l, err := link.AttachTracing(link.TracingOptions{Program: coll.Programs[name]})
+		t.programs[name] = coll.DetachProgram(name)
+		l, err := link.AttachTracing(link.TracingOptions{Program: t.programs[name]})
 		if err != nil {
 			return nil, fmt.Errorf("attach %s: %w", name, err)
 		}
@@ -193,6 +213,9 @@ func (t *trace) close() error {
 	var errs []error
 	for _, l := range t.links {
 		errs = append(errs, l.Close())
+	}
+	for _, prog := range t.programs {
+		errs = append(errs, prog.Close())
 	}
 	if t.ring != nil {
 		errs = append(errs, t.ring.Close())
@@ -286,7 +309,8 @@ func decodeTraced(b []byte, zero time.Time) (triton.TraceEvent, error) {
 		from := tracedHead + i*tracedMemory
 		memory[i] = b[from : from+n : from+n]
 	}
-	completeCall(&c.Call, e.Uint64(b[8:]), int64(e.Uint64(b[16:])))
+	complete(&c.Call, e.Uint64(b[8:]), int64(e.Uint64(b[16:])))
+	name(&c.Call)
 	c.Text = telemetry.FormatTraced(c.Number, c.Args, memory)
 	return triton.TraceEvent{TracedCall: c}, nil
 }
