@@ -4,11 +4,12 @@
 //
 // The live trace of one container: a record in a ring of its own for each system call that its filter lets pass.
 //
-// Hooks: tp_btf sys_enter, sys_exit. Each trace is a collection of its own, loaded and attached when somebody looks and
+// Hooks: tp_btf sys_enter, sys_exit, sched_process_exec. Each trace is a collection of its own, loaded and attached when somebody looks and
 // gone when they leave: nobody pays while nobody looks, and traces share neither ring nor limit. While it is attached every
 // process of the machine pays for the lookup of its container at each call that the filter names.
 // Arguments in memory are read when the call returns, since the kernel has read them by then and their pages are there;
-// what execve runs is read at its entry too, for afterwards its memory is gone. Memory may have changed meanwhile.
+// what execve runs is read at its entry, or, if its page was not there, from the kernel's copy, for afterwards its memory is
+// gone. Memory may have changed meanwhile.
 // Not seen: what io_uring does without a call, and vDSO functions.
 #include "trace.h"
 
@@ -47,7 +48,7 @@ static __always_inline void trace_entry(struct task_struct *task, struct pt_regs
 			emit(task, st, bpf_ktime_get_ns(), NS_IN_CALL, 0);
 		return;
 	}
-	if ((nr == NR_EXECVE || nr == NR_EXECVEAT) && captures[nr]) {
+	if (executes(nr) && captures[nr]) {
 		got = bpf_probe_read_user_str(st->program, MEMORY, (void *)st->args[nr == NR_EXECVEAT]);
 		if (got >= 0)
 			st->program_length = got;
@@ -76,10 +77,30 @@ static __always_inline void trace_return(struct task_struct *task, struct pt_reg
 	emit(task, st, at, ns, ret);
 }
 
+// trace_program notes what is executed, unless it could be read at the entry.
+static __always_inline void trace_program(struct task_struct *task, struct linux_binprm *bprm)
+{
+	struct call_state *st = bpf_task_storage_get(&in_call, task, 0, 0);
+	s64 got;
+
+	if (!st || !st->start_ns || !executes(st->nr) || st->program_length != NOT_READ || !captures[st->nr & (SYSCALLS - 1)])
+		return;
+	got = bpf_probe_read_kernel_str(st->program, MEMORY, BPF_CORE_READ(bprm, filename));
+	if (got >= 0)
+		st->program_length = got;
+}
+
 SEC("tp_btf/sys_enter")
 int BPF_PROG(trace_enter, struct pt_regs *regs, long nr)
 {
 	trace_entry(bpf_get_current_task_btf(), regs, nr);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(trace_exec, struct task_struct *task, s32 old_pid, struct linux_binprm *bprm)
+{
+	trace_program(task, bprm);
 	return 0;
 }
 

@@ -30,11 +30,15 @@ struct traced_call {
 };
 #define HEAD __builtin_offsetof(struct traced_call, memory)
 
+struct linux_binprm {
+	const char *filename; // as execve was given it; of execveat below a descriptor "/dev/fd/3/name"
+} __attribute__((preserve_access_index));
+
 struct call_state {
 	u64 start_ns; // 0: in no call that passes
 	u64 args[6];
 	u32 nr;
-	u32 program_length; // NOT_READ: not an execve
+	u32 program_length; // NOT_READ: not an execve, or not read yet
 	u8 program[MEMORY];
 };
 
@@ -69,6 +73,11 @@ u64 window_ns;
 u64 window_calls;
 u64 lost_limit; // beyond the limit
 u64 lost_ring;  // the ring was full, or the kernel gave no storage
+
+static __always_inline bool executes(u32 nr)
+{
+	return nr == NR_EXECVE || nr == NR_EXECVEAT;
+}
 
 static __always_inline bool wanted(u32 nr)
 {
@@ -173,7 +182,7 @@ static __noinline int emit(struct task_struct *task, struct call_state *st, u64 
 	if (st->program_length != NOT_READ) {
 		bpf_probe_read_kernel(c->memory[0], MEMORY, st->program);
 		c->lengths[0] = st->program_length;
-	} else {
+	} else if (!executes(st->nr) || ret < 0) { // after an execve the memory is the new program's
 		c->lengths[0] = capture(c->memory[0], st->args, what & 0xff, ret);
 		c->lengths[1] = capture(c->memory[1], st->args, what >> 8, ret);
 	}

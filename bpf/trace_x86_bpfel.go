@@ -55,6 +55,7 @@ const (
 	TraceMapOwnersV2    = "owners_v2"
 	TraceMapTraceRing   = "trace_ring"
 	TraceProgTraceEnter = "trace_enter"
+	TraceProgTraceExec  = "trace_exec"
 	TraceProgTraceExit  = "trace_exit"
 	TraceVarCaptures    = "captures"
 	TraceVarLeastNs     = "least_ns"
@@ -113,6 +114,7 @@ type TraceSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type TraceProgramSpecs struct {
 	TraceEnter *ebpf.ProgramSpec `ebpf:"trace_enter"`
+	TraceExec  *ebpf.ProgramSpec `ebpf:"trace_exec"`
 	TraceExit  *ebpf.ProgramSpec `ebpf:"trace_exit"`
 }
 
@@ -202,12 +204,14 @@ type TraceVariables struct {
 // It can be passed to LoadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TracePrograms struct {
 	TraceEnter *ebpf.Program `ebpf:"trace_enter"`
+	TraceExec  *ebpf.Program `ebpf:"trace_exec"`
 	TraceExit  *ebpf.Program `ebpf:"trace_exit"`
 }
 
 func (p *TracePrograms) Close() error {
 	return _TraceClose(
 		p.TraceEnter,
+		p.TraceExec,
 		p.TraceExit,
 	)
 }

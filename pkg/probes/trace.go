@@ -163,7 +163,7 @@ func (p *Probes) loadTrace(owner uint64, f triton.TraceFilter) (_ *trace, err er
 	if t.ring, err = ringbuf.NewReader(coll.Maps[bpf.TraceMapTraceRing]); err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
-	for _, name := range []string{bpf.TraceProgTraceExit, bpf.TraceProgTraceEnter} {
+	for _, name := range []string{bpf.TraceProgTraceExit, bpf.TraceProgTraceExec, bpf.TraceProgTraceEnter} {
 		t.programs[name] = coll.DetachProgram(name)
 		l, err := link.AttachTracing(link.TracingOptions{Program: t.programs[name]})
 		if err != nil {

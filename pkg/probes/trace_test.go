@@ -121,6 +121,21 @@ func TestKernelTraceReadsPathsAndAddresses(t *testing.T) {
 	}
 }
 
+// The path of a program that is executed is told of even if it was in no page when the call began, and never taken for what
+// the new program has at its place.
+func TestKernelTraceHasProgramsWhosePathHadNoPage(t *testing.T) {
+	actor := actorBinary(t)
+	calls, lost := traceOf(t, open(t, Config{}), triton.TraceFilter{Memory: true, Numbers: []int{unix.SYS_EXECVE}}, actor, "untouched", actor)
+	if len(calls) != 2 || lost > 0 {
+		t.Fatalf("%d lost, %+v", lost, calls)
+	}
+	for _, c := range calls {
+		if !strings.HasPrefix(c.Text, `execve("`+actor+`", `) || c.Error != "" {
+			t.Errorf("%s %s", c.Text, c.Error)
+		}
+	}
+}
+
 // What does not pass the filter is not told of, and what passes is told of or counted as lost.
 func TestKernelTraceFiltersInTheKernel(t *testing.T) {
 	actor := actorBinary(t)

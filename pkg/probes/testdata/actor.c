@@ -1,5 +1,5 @@
 // What the kernel tests run: a program that makes known numbers of known system calls, or ends in a known way.
-// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | direct FILE KIB | clocked N | pingpong N | shim MODE | MODE
+// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | direct FILE KIB | untouched PROG | clocked N | pingpong N | shim MODE | MODE
 // where MODE is exit37 | segv | thread-exit | leader-first | term | hog | hostile.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -182,6 +183,19 @@ static int end_as(const char *mode)
 	return 98;
 }
 
+// untouched executes a program whose path is in memory that nobody has read yet: it has no page before the kernel needs it.
+static int untouched(const char *path)
+{
+	char *argv[] = {(char *)path, "exit37", NULL}, *p;
+	int fd = memfd_create("path", 0);
+
+	if (write(fd, path, strlen(path) + 1) < 0)
+		return 91;
+	p = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+	execve(p, argv, environ);
+	return 97;
+}
+
 // clocked makes n calls for each byte it reads, and prints the CPU time they took in nanoseconds.
 static int clocked(long n)
 {
@@ -300,6 +314,8 @@ int main(int argc, char **argv)
 		return direct(argv[2], atol(argv[3]));
 	if (!strcmp(mode, "forks") && argc > 2)
 		return forks(atol(argv[2]));
+	if (!strcmp(mode, "untouched") && argc > 2)
+		return untouched(argv[2]);
 	if (!strcmp(mode, "clocked") && argc > 2)
 		return clocked(atol(argv[2]));
 	if (!strcmp(mode, "pingpong") && argc > 2)
