@@ -272,34 +272,86 @@ func (u *under) truncated(t *testing.T, name, why string) coreRecord {
 	return r
 }
 
-// midBody starts a container that crashes with 384 MiB, and returns when some of that is on the disk.
+// midBody starts a container that crashes, and returns while the daemon, stopped by SIGSTOP, has saved some of its memory
+// and by far not all. A machine that is quicker than we look gets a larger process.
 func (u *under) midBody(t *testing.T) (name string, pid int) {
 	t.Helper()
-	name = u.held(t, nil, "crash big 384")
-	pid = u.pid(t, name)
-	release(t, pid)
-	eventually(t, time.Minute, "memory is being saved", func() bool {
-		bodies, err := filepath.Glob(filepath.Join(u.tritond.DataRoot, "cores", "*", "*", "body"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, b := range bodies {
-			if st, err := os.Stat(b); err == nil && st.Size() > 4<<20 {
-				return true
+	for mib := 384; mib <= 3072; mib *= 2 {
+		name = u.held(t, nil, fmt.Sprintf("crash big %d", mib))
+		pid = u.pid(t, name)
+		release(t, pid)
+		deadline := time.Now().Add(time.Minute)
+		for ; u.bodyBytes(t) <= 4<<20; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("no memory is saved\n%s", u.tritond.Log())
 			}
 		}
-		return false
-	})
-	return name, pid
+		u.stop(t)
+		if u.bodyBytes(t) < int64(mib)<<19 { // random: none of it becomes less
+			return name, pid
+		}
+		u.resume(t)
+		u.ok(t, "wait", name)
+		u.triton(t, "cores", "rm", u.onlyCore(t, name).ID)
+	}
+	t.Fatal("memory is saved before it can be seen")
+	return "", 0
 }
 
-// TestCoreOfAProcessThatIsKilledMeanwhile: docker kill ends a process that dumps core, and what was saved is a core.
+// bodyBytes is the size of all bodies on the disk.
+func (u *under) bodyBytes(t *testing.T) (sum int64) {
+	t.Helper()
+	bodies, err := filepath.Glob(filepath.Join(u.tritond.DataRoot, "cores", "*", "*", "body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range bodies {
+		if st, err := os.Stat(b); err == nil {
+			sum += st.Size()
+		}
+	}
+	return sum
+}
+
+// stop halts the daemon, and waits until each of its threads has stopped.
+func (u *under) stop(t *testing.T) {
+	t.Helper()
+	if err := syscall.Kill(u.tritond.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(u.tritond.Pid(), syscall.SIGCONT) }) // so that a test that failed ends, too
+	stopped := regexp.MustCompile(`(?m)^State:\s+T`)
+	eventually(t, time.Minute, "the daemon has stopped", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", u.tritond.Pid()))
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("%d threads of the daemon, %v", len(threads), err)
+		}
+		for _, path := range threads {
+			if status, err := os.ReadFile(path); err == nil && !stopped.Match(status) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// resume ends stop.
+func (u *under) resume(t *testing.T) {
+	t.Helper()
+	if err := syscall.Kill(u.tritond.Pid(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCoreOfAProcessThatIsKilledMeanwhile: SIGKILL ends a process that dumps core, and what was saved is a core.
 func TestCoreOfAProcessThatIsKilledMeanwhile(t *testing.T) {
 	u := taking(t, "socket")
 	name, pid := u.midBody(t)
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	gone(t, pid)
+	u.resume(t)
 	matches(t, "exit code", u.ok(t, "wait", name), "^(137|139)$")
 	r := u.truncated(t, name, "process ended")
 	u.triton(t, "cores", "rm", r.ID)
