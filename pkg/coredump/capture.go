@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/tritond/triton/pkg/durable"
@@ -153,18 +152,4 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 	if r.Cut == "" && err == nil {
 		r.Body = BodyFull
 	}
-}
-
-// cgroup is the process's path in the cgroup2 hierarchy, "" if it is not known.
-func (d *procDir) cgroup() string {
-	b, err := d.Read("cgroup")
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(b)) {
-		if p, ok := strings.CutPrefix(line, "0::"); ok {
-			return strings.TrimSuffix(p, "\n")
-		}
-	}
-	return ""
 }

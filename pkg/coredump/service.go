@@ -316,7 +316,7 @@ func (s *Service) take(ctx context.Context, conn *net.UnixConn, begun time.Time,
 		return err
 	}
 	defer proc.close()
-	subject, ok := s.cfg.Find(p.cgroupID, proc.cgroup())
+	subject, ok := s.cfg.Find(p.cgroupID, proc.Cgroup())
 	if !ok {
 		s.counts.foreign.Add(1)
 		return forward(ctx, src, p, proc, pattern.Previous)

@@ -94,7 +94,7 @@ func (s *Service) living(sub Subject, pid int) (*peer, *procDir, error) {
 		p.pidfd.Close()
 		return nil, nil, gone(err)
 	}
-	if found, ok := s.cfg.Find(p.cgroupID, proc.cgroup()); !ok || found.Key != sub.Key {
+	if found, ok := s.cfg.Find(p.cgroupID, proc.Cgroup()); !ok || found.Key != sub.Key {
 		proc.close()
 		p.pidfd.Close()
 		return nil, nil, gone(errors.New("not in it"))

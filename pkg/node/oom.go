@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/host"
 	"github.com/tritond/triton/pkg/probes"
+	"github.com/tritond/triton/pkg/procfs"
 )
 
 // oomKilled publishes a kill in a container that runs, and keeps a picture of its memory; the last kill of a run may be told
@@ -72,7 +72,7 @@ func (n *Node) oomAfter(c *container, e probes.Event) *death.OOM {
 		o.Tasks = append(o.Tasks, death.OOMTask{Pid: e.Pid, Comm: e.Comm})
 	}
 	for _, pid := range pids[:min(len(pids), oomPids)] {
-		if t, err := oomTask(pid); err == nil {
+		if t, err := n.oomTask(pid, e.At); err == nil {
 			o.Tasks = append(o.Tasks, t)
 		}
 	}
@@ -80,10 +80,22 @@ func (n *Node) oomAfter(c *container, e probes.Event) *death.OOM {
 	return o
 }
 
-// oomTask reads what the kernel's killer looks at.
-func oomTask(pid int) (death.OOMTask, error) {
+// oomTask reads what the kernel's killer looks at, of a process that was there at a time.
+func (n *Node) oomTask(pid int, at time.Time) (death.OOMTask, error) {
 	t := death.OOMTask{Pid: pid}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	dir, err := procfs.Open(pid)
+	if err != nil {
+		return t, err
+	}
+	defer dir.Close()
+	stat, err := dir.Read("stat")
+	if err != nil {
+		return t, err
+	}
+	if began, ok := procfs.Started(string(stat)); !ok || sinceBoot(n.cfg.Now(), unix.CLOCK_BOOTTIME, began).After(at) {
+		return t, fmt.Errorf("process %d is younger", pid)
+	}
+	status, err := dir.Read("status")
 	if err != nil {
 		return t, err
 	}
@@ -111,7 +123,7 @@ func oomTask(pid int) (death.OOMTask, error) {
 	if err != nil {
 		return t, err
 	}
-	adj, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
+	adj, err := dir.Read("oom_score_adj")
 	if err != nil {
 		return t, err
 	}
@@ -130,7 +142,7 @@ func (n *Node) oomPicture(c *container, started time.Time) (*death.OOM, error) {
 	var scan death.OOMScanner
 	err := host.KernelLog(func(seq uint64, at time.Duration, line string) {
 		r := scan.Add(seq, at, line)
-		if r != nil && r.Seq > used && within(own, r.Task) && n.sinceBoot(r.At).After(started.Add(-clockSlack)) {
+		if r != nil && r.Seq > used && within(own, r.Task) && n.logged(r.At).After(started.Add(-clockSlack)) {
 			last = r
 		}
 	})
@@ -142,7 +154,7 @@ func (n *Node) oomPicture(c *container, started time.Time) (*death.OOM, error) {
 	c.oomSeq = last.Seq
 	c.mu.Unlock()
 	o := last.OOM
-	o.Source, o.At, o.Scope = death.OOMKernel, n.sinceBoot(last.At).UTC(), death.OOMContainer
+	o.Source, o.At, o.Scope = death.OOMKernel, n.logged(last.At).UTC(), death.OOMContainer
 	if i := slices.IndexFunc(victims, chosen); i >= 0 {
 		o.At = victims[i].At // of the clock that all else is told by
 	}
@@ -154,39 +166,58 @@ func (n *Node) oomPicture(c *container, started time.Time) (*death.OOM, error) {
 }
 
 // hideOthers leaves of a report what is the container's: where the machine or a group of several containers was short, the rest
-// is other tenants'.
+// is other tenants'. A number says nothing: by now it may be that of a process here, and was another's.
 func (n *Node) hideOthers(c *container, group string, after *death.OOM, o *death.OOM) {
 	o.Scope = death.OOMAbove
 	if group == "" || group == "/" {
 		o.Scope = death.OOMMachine
 	}
-	own := map[int]bool{o.Chosen: true}
+	own := map[oomProcess]bool{}
 	if after != nil {
-		for _, t := range after.Tasks {
-			own[t.Pid] = true
+		for i := range after.Tasks {
+			own[oomProcessOf(&after.Tasks[i])] = true
 		}
 	}
 	if pids, err := n.cfg.Cgroups.Pids(n.cgroupPath(c.key)); err == nil {
 		for _, pid := range pids {
-			own[pid] = true
+			if t, err := n.oomTask(pid, o.At); err == nil {
+				own[oomProcessOf(&t)] = true
+			}
 		}
 	}
-	asks := slices.ContainsFunc(o.Tasks, func(t death.OOMTask) bool { return own[t.Pid] && t.Comm == o.Asked })
-	if !asks {
+	keepOwn(o, own)
+}
+
+// oomProcess tells a process of a report from one that has its number now: containers' users are others.
+type oomProcess struct {
+	pid, uid int
+	comm     string
+}
+
+func oomProcessOf(t *death.OOMTask) oomProcess { return oomProcess{t.Pid, t.UID, t.Comm} }
+
+// keepOwn leaves of a report the process that was killed, and those of own.
+func keepOwn(o *death.OOM, own map[oomProcess]bool) {
+	o.Tasks = slices.DeleteFunc(o.Tasks, func(t death.OOMTask) bool { return t.Pid != o.Chosen && !own[oomProcessOf(&t)] })
+	if !slices.ContainsFunc(o.Tasks, func(t death.OOMTask) bool { return t.Comm == o.Asked }) {
 		o.Asked = ""
 	}
 	o.Usage, o.Limit, o.Failures, o.Stat = 0, 0, 0, nil
-	o.Tasks = slices.DeleteFunc(o.Tasks, func(t death.OOMTask) bool { return !own[t.Pid] })
 }
 
 // clockSlack is how far the clock of the kernel's log, which nobody sets, may be off after months.
 const clockSlack = 5 * time.Minute
 
-// sinceBoot is when the kernel's clock showed d.
-func (n *Node) sinceBoot(d time.Duration) time.Time {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+// logged is when the clock of the kernel's log showed d.
+func (n *Node) logged(d time.Duration) time.Time {
+	return sinceBoot(n.cfg.Now(), unix.CLOCK_MONOTONIC, d)
+}
+
+// sinceBoot is when a clock that began with the machine showed d.
+func sinceBoot(now time.Time, clock int32, d time.Duration) time.Time {
+	var shows unix.Timespec
+	if err := unix.ClockGettime(clock, &shows); err != nil {
 		return time.Time{}
 	}
-	return n.cfg.Now().Add(d - time.Duration(now.Nano()))
+	return now.Add(d - time.Duration(shows.Nano()))
 }

@@ -2,8 +2,10 @@ package procfs
 
 import (
 	"debug/elf"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // maxMaps bounds the mappings of a process; a core has at most as many segments.
@@ -55,21 +57,59 @@ func ParseMaps(text string, detail func(m *Mapping, key, value string)) []Mappin
 	return out
 }
 
+// Fields of /proc/PID/stat as proc(5) numbers them.
+const (
+	statAfterName = 3
+	statStart     = 22
+	statStack     = 28
+)
+
 // StackStart is where the stack of a process's first thread begins, by /proc/PID/stat: another place after each exec, as
 // far as addresses are random. 0: it is not told, or text is not such a file.
 func StackStart(stat string) uint64 {
+	v, _ := statField(stat, statStack)
+	return v
+}
+
+// Started is when a process came to be, by /proc/PID/stat, since the machine's start (CLOCK_BOOTTIME), rounded down to
+// 10 ms; false: text is not such a file.
+func Started(stat string) (time.Duration, bool) {
+	const tick = 10 * time.Millisecond // USER_HZ is 100 on x86-64
+	v, ok := statField(stat, statStart)
+	if !ok || v > uint64(math.MaxInt64/tick) {
+		return 0, false
+	}
+	return time.Duration(v) * tick, true
+}
+
+func statField(stat string, n int) (uint64, bool) {
 	end := strings.LastIndexByte(stat, ')') // of the name, which may hold anything
 	if end < 0 {
-		return 0
+		return 0, false
 	}
-	const startStack, afterName = 28, 3 // fields as proc(5) numbers them
 	f := strings.Fields(stat[end+1:])
-	if len(f) <= startStack-afterName {
-		return 0
+	if len(f) <= n-statAfterName {
+		return 0, false
 	}
-	v, err := strconv.ParseUint(f[startStack-afterName], 10, 64)
+	v, err := strconv.ParseUint(f[n-statAfterName], 10, 64)
+	return v, err == nil
+}
+
+// Cgroup is the path of a process in the hierarchy of cgroup2, by /proc/PID/cgroup; "": it is in none.
+func Cgroup(text string) string {
+	for line := range strings.Lines(text) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSuffix(path, "\n")
+		}
+	}
+	return ""
+}
+
+// Cgroup is the path of the process in the hierarchy of cgroup2; "": it is in none, or has ended.
+func (d *Dir) Cgroup() string {
+	b, err := d.Read("cgroup")
 	if err != nil {
-		return 0
+		return ""
 	}
-	return v
+	return Cgroup(string(b))
 }

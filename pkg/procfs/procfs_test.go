@@ -5,6 +5,9 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func open(t *testing.T, pid int) *Dir {
@@ -72,6 +75,45 @@ func TestStackStartTellsAnExec(t *testing.T) {
 	}
 }
 
+// A process started between the moments before and after its start, and is in this one's control group.
+func TestStartAndCgroupOfAProcess(t *testing.T) {
+	sinceBoot := func() time.Duration {
+		var now unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(now.Nano()).Truncate(10 * time.Millisecond)
+	}
+	before := sinceBoot()
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	after := sinceBoot()
+	defer func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}()
+	d := open(t, cmd.Process.Pid)
+	stat, err := d.Read("stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at, ok := Started(string(stat)); !ok || at < before || at > after {
+		t.Errorf("started at %s, %t; between %s and %s is meant", at, ok, before, after)
+	}
+	own := open(t, os.Getpid())
+	if path := d.Cgroup(); path == "" || path != own.Cgroup() {
+		t.Errorf("in %q, this process in %q", path, own.Cgroup())
+	}
+}
+
 // A mapped file is found by its range although its name is gone, and what was never mapped is not there.
 func TestMappedOpensTheFileItself(t *testing.T) {
 	d := open(t, os.Getpid())
@@ -111,6 +153,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(string(b))
 	}
 	f.Add("1 (a) b) R 1")
+	f.Add("1:name=systemd:/x\n0::/y\n")
 	f.Add("10-0 r-xp 0 0:0 0\n0-1 r 0 0:0 0\n0-ffffffffffffffff rwxs ffffffffffffffff 08:01 12   /a b\\012\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, m := range ParseMaps(text, func(m *Mapping, key, value string) {
@@ -123,5 +166,11 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		StackStart(text)
+		if at, ok := Started(text); ok && at < 0 {
+			t.Errorf("started at %s", at)
+		}
+		if path := Cgroup(text); strings.Contains(path, "\n") {
+			t.Errorf("cgroup %q", path)
+		}
 	})
 }

@@ -54,16 +54,8 @@ func openProc(id procID, within string) *proc {
 // inCgroup reports whether a process is in a cgroup or below: a number that came to another process since the stack was
 // taken must show nothing of that one.
 func inCgroup(dir *procfs.Dir, path string) bool {
-	b, err := dir.Read("cgroup")
-	if err != nil || path == "" {
-		return false
-	}
-	for line := range strings.Lines(string(b)) {
-		if own, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			return own == path || strings.HasPrefix(own, strings.TrimSuffix(path, "/")+"/")
-		}
-	}
-	return false
+	own := dir.Cgroup()
+	return path != "" && (own == path || strings.HasPrefix(own, strings.TrimSuffix(path, "/")+"/"))
 }
 
 // readMaps reads the mappings anew, at most most of them.
