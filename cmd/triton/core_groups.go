@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/tritond/triton/pkg/crashgroup"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
@@ -48,8 +46,7 @@ func changeGroups(ctx context.Context, c *client, method string, refs []string, 
 }
 
 func listGroups(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("cores groups", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("cores groups")
 	raw := fs.Bool("json", false, "")
 	if err := fs.Parse(args); err != nil || fs.NArg() != 0 {
 		return usageError("cores groups [-json]")
@@ -76,8 +73,6 @@ func listGroups(ctx context.Context, c *client, args []string, out io.Writer) er
 	return nil
 }
 
-func day(t time.Time) string { return t.Local().Format(time.DateTime) }
-
 // shownNames is how many of a list a row has.
 const shownNames = 3
 
@@ -96,14 +91,14 @@ func names(t crashgroup.Tallies) string {
 }
 
 func showGroup(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("cores groups show", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("cores groups show")
 	raw := fs.Bool("json", false, "")
-	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+	ref, err := oneBetween(fs, args)
+	if err != nil {
 		return usageError("cores groups show [-json] GROUP")
 	}
 	var g wire.Group
-	if err := c.get(ctx, wire.GroupPath(fs.Arg(0)), &g); err != nil {
+	if err := c.get(ctx, wire.GroupPath(ref), &g); err != nil {
 		return err
 	}
 	if *raw {

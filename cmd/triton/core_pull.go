@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,15 +19,15 @@ import (
 
 // pullCore writes a core file or a bundle; one that did not come whole is removed.
 func pullCore(ctx context.Context, c *client, args []string, out io.Writer) (err error) {
-	fs := flag.NewFlagSet("cores pull", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("cores pull")
 	name := fs.String("o", "", "")
 	mini := fs.Bool("mini", false, "")
 	bundle := fs.Bool("bundle", false, "")
-	if err := fs.Parse(args); err != nil || fs.NArg() != 1 || *mini && *bundle {
+	ref, err := oneBetween(fs, args)
+	if err != nil || *mini && *bundle {
 		return usageError("cores pull [-mini|-bundle] [-o FILE] DUMP")
 	}
-	ref, kind := fs.Arg(0), "core"
+	kind := "core"
 	plain := strings.ReplaceAll(ref, "/", "")
 	standard := "core." + plain
 	switch {

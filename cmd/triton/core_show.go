@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -63,14 +62,14 @@ type dump struct {
 const shownRows = 32
 
 func showCore(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("cores show", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("cores show")
 	raw := fs.Bool("json", false, "")
-	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+	ref, err := oneBetween(fs, args)
+	if err != nil {
 		return usageError("cores show [-json] DUMP")
 	}
 	var raws json.RawMessage
-	if err := c.get(ctx, wire.CorePath(fs.Arg(0), ""), &raws); err != nil {
+	if err := c.get(ctx, wire.CorePath(ref, ""), &raws); err != nil {
 		return err
 	}
 	if *raw {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"path"
@@ -14,22 +12,19 @@ import (
 
 // coreStacks prints the stacks of a dump.
 func coreStacks(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("cores bt", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("cores bt")
 	all := fs.Bool("all", false, "")
 	raw := fs.Bool("json", false, "")
-	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+	ref, err := oneBetween(fs, args)
+	if err != nil {
 		return usageError("cores bt [-all] [-json] DUMP")
 	}
 	var b backtrace.Result
-	if err := c.get(ctx, wire.CorePath(fs.Arg(0), "backtrace"), &b); err != nil {
+	if err := c.get(ctx, wire.CorePath(ref, "backtrace"), &b); err != nil {
 		return err
 	}
 	if *raw {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		return e.Encode(b)
+		return encodeIndented(out, b)
 	}
 	printStacks(out, &b, *all)
 	return nil

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,7 +58,7 @@ func listCores(ctx context.Context, c *client, query string, out io.Writer) erro
 		if k.Kind != "" {
 			what = k.Kind
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%q\t%s\t%d\t%s\t%s\t%s\t%s\n", k.ID, k.At.Local().Format(time.DateTime), k.Name, k.Image,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%q\t%s\t%d\t%s\t%s\t%s\t%s\n", k.ID, day(k.At), k.Name, k.Image,
 			k.Comm, what, k.ThreadCount, bodyOf(k), mebibytes(k.MemoryBytes), mebibytes(k.StoredBytes), cmp.Or(k.Group, "-"))
 	}
 	if err := w.Flush(); err != nil {
@@ -75,13 +74,13 @@ func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<
 
 // snapshot is `triton snapshot CONTAINER`.
 func snapshot(c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("snapshot", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("snapshot")
 	query := url.Values{}
 	pid := fs.Int("pid", 1, "")
 	mini := fs.Bool("mini", false, "")
 	pause := fs.Duration("max-pause", 0, "")
-	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+	ref, err := oneBetween(fs, args)
+	if err != nil {
 		return usageError("snapshot [-pid N] [-mini] [-max-pause TIME] CONTAINER")
 	}
 	query.Set("pid", strconv.Itoa(*pid))
@@ -90,10 +89,10 @@ func snapshot(c *client, args []string, out io.Writer) error {
 		query.Set("max-pause", pause.String())
 	}
 	var k wire.Core
-	if err := c.do(context.Background(), http.MethodPost, wire.SnapshotPath(fs.Arg(0))+"?"+query.Encode(), nil, &k); err != nil {
+	if err := c.do(context.Background(), http.MethodPost, wire.SnapshotPath(ref)+"?"+query.Encode(), nil, &k); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "%s  %s, %d threads, %s of memory; the process stood for %s\n", k.ID, bodyOf(k), k.ThreadCount,
+	_, err = fmt.Fprintf(out, "%s  %s, %d threads, %s of memory; the process stood for %s\n", k.ID, bodyOf(k), k.ThreadCount,
 		mebibytes(k.MemoryBytes), k.Pause.Round(10*time.Microsecond))
 	return err
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"strings"
@@ -34,7 +32,7 @@ func listDeaths(ctx context.Context, c *client, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "DEATH\tTIME\tCONTAINER\tIMAGE\tAGE\tRESTARTS\tREASON")
 	for _, d := range l.Deaths {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", d.ID, d.At.Local().Format(time.DateTime), d.Name, d.Image,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", d.ID, day(d.At), d.Name, d.Image,
 			d.At.Sub(d.Started).Round(time.Millisecond), d.Restarts, oneLine(d.Reason))
 	}
 	if err := w.Flush(); err != nil {
@@ -64,21 +62,18 @@ const (
 )
 
 func showDeath(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("deaths show", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("deaths show")
 	raw := fs.Bool("json", false, "")
-	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+	ref, err := oneBetween(fs, args)
+	if err != nil {
 		return usageError("deaths show [-json] DEATH|CONTAINER")
 	}
 	var r death.Record
-	if err := c.get(ctx, wire.DeathPath(fs.Arg(0)), &r); err != nil {
+	if err := c.get(ctx, wire.DeathPath(ref), &r); err != nil {
 		return err
 	}
 	if *raw {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		return e.Encode(r)
+		return encodeIndented(out, r)
 	}
 	return printDeath(out, &r)
 }

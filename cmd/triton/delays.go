@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"slices"
@@ -15,8 +14,7 @@ import (
 
 // delays is `triton delays [-d TIME] [CONTAINER]`: all containers of the machine, for operators, or one.
 func delays(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("delays", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("delays")
 	during := fs.Duration("d", 5*time.Second, "")
 	if err := fs.Parse(args); err != nil || fs.NArg() > 1 || *during < 0 || *during > 30*time.Second {
 		return usageError("delays [-d TIME] [CONTAINER]: TIME is 0 (since the start) to 30s")

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"flag"
 	"io"
 
 	"github.com/tritond/triton/pkg/tritonapi/wire"
@@ -11,15 +9,10 @@ import (
 
 // explain is `triton explain [--json] CONTAINER`.
 func explain(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("explain", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("explain")
 	asJSON := fs.Bool("json", false, "")
-	err := fs.Parse(args)
-	ref := fs.Arg(0)
-	if err == nil && fs.NArg() > 1 { // the flag may follow
-		err = fs.Parse(fs.Args()[1:])
-	}
-	if err != nil || ref == "" || fs.NArg() > 1 {
+	ref, err := oneBetween(fs, args)
+	if err != nil {
 		return usageError("explain [--json] CONTAINER")
 	}
 	var p wire.Placement
@@ -32,12 +25,4 @@ func explain(ctx context.Context, c *client, args []string, out io.Writer) error
 	}
 	p.Text = ""
 	return encodeIndented(out, p)
-}
-
-// encodeIndented writes v as JSON that people read.
-func encodeIndented(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,8 +17,7 @@ import (
 // takeProfile is `triton profile [-d TIME] [--off-cpu] [-o FILE] CONTAINER`: it writes what the container's tasks were busy
 // with, or waited for, in pprof's form. A file that is there is written over, as other profilers do.
 func takeProfile(ctx context.Context, c *client, args []string, out io.Writer) (err error) {
-	fs := flag.NewFlagSet("profile", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("profile")
 	during := fs.Duration("d", 10*time.Second, "")
 	name := fs.String("o", "", "")
 	off := fs.Bool("off-cpu", false, "")
@@ -56,22 +54,4 @@ func takeProfile(ctx context.Context, c *client, args []string, out io.Writer) (
 	}
 	fmt.Fprintf(out, "%s: %s\n", *name, resp.Header.Get(wire.ProfileHeader))
 	return nil
-}
-
-// oneBetween parses flags that may stand on either side of the one argument.
-func oneBetween(fs *flag.FlagSet, args []string) (string, error) {
-	if err := fs.Parse(args); err != nil {
-		return "", err
-	}
-	if fs.NArg() == 0 {
-		return "", errors.New("no argument")
-	}
-	ref := fs.Arg(0)
-	if err := fs.Parse(fs.Args()[1:]); err != nil {
-		return "", err
-	}
-	if fs.NArg() > 0 {
-		return "", errors.New("too many arguments")
-	}
-	return ref, nil
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"time"
@@ -14,21 +12,18 @@ import (
 
 // recorder is `triton recorder [-json] CONTAINER`.
 func recorder(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("recorder", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("recorder")
 	raw := fs.Bool("json", false, "")
-	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+	ref, err := oneBetween(fs, args)
+	if err != nil {
 		return usageError("recorder [-json] CONTAINER")
 	}
 	var r wire.Recorder
-	if err := c.get(ctx, wire.RecorderPath(fs.Arg(0)), &r); err != nil {
+	if err := c.get(ctx, wire.RecorderPath(ref), &r); err != nil {
 		return err
 	}
 	if *raw {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		return e.Encode(r)
+		return encodeIndented(out, r)
 	}
 	printRecordings(out, r.Threads)
 	if r.More > 0 {

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -38,8 +37,7 @@ type issue struct {
 // parseIssue takes the name first or last, as people type it.
 func parseIssue(verb string, args []string) (issue, error) {
 	var in issue
-	fs := flag.NewFlagSet("triton tenant "+verb, flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("triton tenant " + verb)
 	if verb == "add" {
 		fs.StringVar(&in.out, "out", "", "")
 	}

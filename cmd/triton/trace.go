@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,8 +18,7 @@ import (
 // trace is `triton trace CONTAINER`; it goes on until the container's run ends or somebody interrupts it. Flags may follow
 // the container.
 func trace(c *client, args []string, out, notes io.Writer) error {
-	fs := flag.NewFlagSet("trace", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("trace")
 	var q wire.TraceQuery
 	fs.Func("syscall", "", func(s string) error {
 		q.Patterns = append(q.Patterns, strings.Split(s, ",")...)
@@ -31,13 +29,8 @@ func trace(c *client, args []string, out, notes io.Writer) error {
 	fs.DurationVar(&q.Slower, "slower", 0, "")
 	fs.StringVar(&q.Comm, "comm", "", "")
 	raw := fs.Bool("json", false, "")
-	ref := ""
-	err := fs.Parse(args)
-	if err == nil && fs.NArg() > 0 {
-		ref = fs.Arg(0)
-		err = fs.Parse(fs.Args()[1:])
-	}
-	if err != nil || ref == "" || fs.NArg() > 0 || q.Slower < 0 {
+	ref, err := oneBetween(fs, args)
+	if err != nil || q.Slower < 0 {
 		return usageError("trace CONTAINER [-syscall PATTERN,…] [-errors] [-slower TIME] [-comm NAME] [-args] [-json]")
 	}
 	resp, err := c.send(context.Background(), http.MethodGet, wire.TracePath(ref, q), nil)

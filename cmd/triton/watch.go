@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,24 +12,11 @@ import (
 
 // watch shows how much of a container is measured, and changes it before if -level is given.
 func watch(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("watch", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("watch")
 	level := fs.String("level", "", "")
-	ref := ""
-	for rest := args; len(rest) > 0; {
-		if err := fs.Parse(rest); err != nil {
-			return usageError(fmt.Sprintf("watch: %v", err))
-		}
-		if rest = fs.Args(); len(rest) == 0 {
-			break
-		}
-		if ref != "" {
-			return usageError("watch: one container")
-		}
-		ref, rest = rest[0], rest[1:]
-	}
-	if ref == "" {
-		return usageError("watch: no container")
+	ref, err := oneBetween(fs, args)
+	if err != nil {
+		return usageError(fmt.Sprintf("watch [-level LEVEL] CONTAINER: %v", err))
 	}
 	method, path := http.MethodGet, wire.WatchPath(ref)
 	if *level != "" {
