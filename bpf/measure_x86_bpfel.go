@@ -50,6 +50,23 @@ type MeasureDelayKey struct {
 	Culprit uint64
 }
 
+type MeasureDiskKey struct {
+	_     structs.HostLayout
+	Owner uint64
+	Major uint32
+	Minor uint32
+	Write uint32
+	Zero  uint32
+}
+
+type MeasureDiskTotals struct {
+	_         structs.HostLayout
+	Durations [145]uint64
+	SumNs     uint64
+	Untimed   uint64
+	Bytes     uint64
+}
+
 type MeasureEvent struct {
 	_        structs.HostLayout
 	AtNs     uint64
@@ -133,6 +150,7 @@ type MeasureTaskState struct {
 const (
 	MeasureMapCells             = "cells"
 	MeasureMapDelays            = "delays"
+	MeasureMapDisks             = "disks"
 	MeasureMapEvents            = "events"
 	MeasureMapExits             = "exits"
 	MeasureMapFreeCells         = "free_cells"
@@ -156,10 +174,12 @@ const (
 	MeasureVarArming            = "arming"
 	MeasureVarCellLimit         = "cell_limit"
 	MeasureVarDelaysDroppedNs   = "delays_dropped_ns"
+	MeasureVarDisksDropped      = "disks_dropped"
 	MeasureVarEpoch             = "epoch"
 	MeasureVarExclusive         = "exclusive"
 	MeasureVarFreshCells        = "fresh_cells"
 	MeasureVarFreshRings        = "fresh_rings"
+	MeasureVarNoTotals          = "no_totals"
 	MeasureVarPairing           = "pairing"
 	MeasureVarRingLimit         = "ring_limit"
 	MeasureVarShards            = "shards"
@@ -227,6 +247,7 @@ type MeasureProgramSpecs struct {
 type MeasureMapSpecs struct {
 	Cells       *ebpf.MapSpec `ebpf:"cells"`
 	Delays      *ebpf.MapSpec `ebpf:"delays"`
+	Disks       *ebpf.MapSpec `ebpf:"disks"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Exits       *ebpf.MapSpec `ebpf:"exits"`
 	FreeCells   *ebpf.MapSpec `ebpf:"free_cells"`
@@ -246,10 +267,12 @@ type MeasureVariableSpecs struct {
 	Arming            *ebpf.VariableSpec `ebpf:"arming"`
 	CellLimit         *ebpf.VariableSpec `ebpf:"cell_limit"`
 	DelaysDroppedNs   *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
+	DisksDropped      *ebpf.VariableSpec `ebpf:"disks_dropped"`
 	Epoch             *ebpf.VariableSpec `ebpf:"epoch"`
 	Exclusive         *ebpf.VariableSpec `ebpf:"exclusive"`
 	FreshCells        *ebpf.VariableSpec `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.VariableSpec `ebpf:"fresh_rings"`
+	NoTotals          *ebpf.VariableSpec `ebpf:"no_totals"`
 	Pairing           *ebpf.VariableSpec `ebpf:"pairing"`
 	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
@@ -279,6 +302,7 @@ func (o *MeasureObjects) Close() error {
 type MeasureMaps struct {
 	Cells       *ebpf.Map `ebpf:"cells"`
 	Delays      *ebpf.Map `ebpf:"delays"`
+	Disks       *ebpf.Map `ebpf:"disks"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Exits       *ebpf.Map `ebpf:"exits"`
 	FreeCells   *ebpf.Map `ebpf:"free_cells"`
@@ -295,6 +319,7 @@ func (m *MeasureMaps) Close() error {
 	return _MeasureClose(
 		m.Cells,
 		m.Delays,
+		m.Disks,
 		m.Events,
 		m.Exits,
 		m.FreeCells,
@@ -315,10 +340,12 @@ type MeasureVariables struct {
 	Arming            *ebpf.Variable `ebpf:"arming"`
 	CellLimit         *ebpf.Variable `ebpf:"cell_limit"`
 	DelaysDroppedNs   *ebpf.Variable `ebpf:"delays_dropped_ns"`
+	DisksDropped      *ebpf.Variable `ebpf:"disks_dropped"`
 	Epoch             *ebpf.Variable `ebpf:"epoch"`
 	Exclusive         *ebpf.Variable `ebpf:"exclusive"`
 	FreshCells        *ebpf.Variable `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.Variable `ebpf:"fresh_rings"`
+	NoTotals          *ebpf.Variable `ebpf:"no_totals"`
 	Pairing           *ebpf.Variable `ebpf:"pairing"`
 	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
 	Shards            *ebpf.Variable `ebpf:"shards"`

@@ -25,6 +25,7 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   syscalls CONTAINER   what a container asked of the kernel: calls, errors, latency (also 10 minutes after its end)
   explain CONTAINER    why it was placed where it is, and what it was expected to use (--json)
   delays [CONTAINER]   who had the CPU while containers waited for it, in seconds per second (-d TIME: how long to look)
+  disks CONTAINER      how long its requests to each block device take (-d TIME: how long to look, 5s; 0: since its start; -json)
   recorder CONTAINER   the last 64 system calls of each of its threads (--json)
   profile CONTAINER    what it is busy with, to cpu.pprof for go tool pprof (-d 30s how long, 10s; --off-cpu what it waits
                        for; -o FILE, - for the output)
@@ -127,6 +128,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return trace(c, args[1:], out, os.Stderr)
 	case len(args) > 0 && args[0] == "delays":
 		return delays(ctx, c, args[1:], out)
+	case len(args) > 1 && args[0] == "disks":
+		return disks(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "watch":
 		return watch(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "cores":
@@ -229,5 +232,9 @@ func seconds(s float64) string {
 	if s < 0 {
 		return "-"
 	}
-	return time.Duration(s * float64(time.Second)).Round(10 * time.Nanosecond).String()
+	d := time.Duration(s * float64(time.Second))
+	unit := time.Nanosecond // of the third digit: more of them would tell less of what is a bucket's bound
+	for ; d >= 1000*unit; unit *= 10 {
+	}
+	return d.Round(unit).String()
 }

@@ -45,6 +45,7 @@ type config struct {
 	FavorDynMods bool
 	PerSyscall   bool
 	PerPeer      bool
+	PerDevice    bool
 	Network      bool
 	PyroscopeURL string
 	Pyroscope    string
@@ -178,6 +179,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"serve count, errors and latency of each system call on /metrics: some hundred series more per container")
 	fs.BoolVar(&c.PerPeer, "metrics-per-peer", false,
 		"count whom containers talk to by TCP, and serve it on /metrics: eight series more per peer, at most 101 peers a container")
+	fs.BoolVar(&c.PerDevice, "metrics-per-device", false,
+		"serve latency and bytes of block I/O by device and direction on /metrics: ten series more for each of both that a container uses")
 	fs.BoolVar(&c.Network, "metrics-network", false,
 		"count times to connect, round trips, failed connects, resets and dropped packets, and serve them on /metrics: some 30 series more per container")
 	fs.StringVar(&c.Probes, "probes", string(probes.Detail),

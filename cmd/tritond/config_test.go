@@ -31,6 +31,7 @@ var badValues = map[string][][2]string{
 	"insecure-tcp":        {{"maybe", "insecure-tcp"}},
 	"min-free":            {{"lots", "min-free"}, {"-1", "min-free"}, {"256x", "a number of bytes"}},
 	"recorder-threads":    {{"-1", "recorder-threads"}, {"65537", "recorder-threads"}, {"all", "recorder-threads"}},
+	"metrics-per-device":  {{"maybe", "metrics-per-device"}},
 	"metrics-per-peer":    {{"maybe", "metrics-per-peer"}},
 	"metrics-network":     {{"maybe", "metrics-network"}},
 	"metrics-per-syscall": {{"maybe", "metrics-per-syscall"}},

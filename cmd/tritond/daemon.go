@@ -263,6 +263,9 @@ func (d *daemon) openTelemetry() error {
 	if d.cfg.PerPeer {
 		cfg.Peers, cfg.Names = d.probes.Peers, func() map[netip.Addr]string { return d.node.Names() }
 	}
+	if d.cfg.PerDevice {
+		cfg.Disks = d.probes.Disks
+	}
 	if d.cfg.Network {
 		cfg.Network = d.probes.NetworkHealth
 	}

@@ -35,25 +35,32 @@ type NamedDelay struct {
 // Delays tells who had the CPU while a container waited for it. Only an operator sees the containers of other tenants.
 // One that does not run is errdefs.ErrFailedPrecondition.
 func (n *Node) Delays(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (Delayed, error) {
-	key, err := n.ResolveContainer(ctx, tenant, ref)
+	key, name, err := n.runningContainer(ctx, tenant, ref)
 	if err != nil {
 		return Delayed{}, err
-	}
-	c, err := n.get(key)
-	if err != nil {
-		return Delayed{}, err
-	}
-	c.mu.Lock()
-	name, running := c.rec.Name, c.running()
-	c.mu.Unlock()
-	if !running {
-		return Delayed{}, kindf(errdefs.ErrFailedPrecondition, "container %s is not running", ref)
 	}
 	all, err := n.cfg.Probes.Delays()
 	if err != nil {
 		return Delayed{}, err
 	}
 	return Delayed{Key: key, Name: name, Culprits: culprits(key, all[key], n.namesByKey(), operator)}, nil
+}
+
+// runningContainer resolves ref and tells the container's name; one that does not run is errdefs.ErrFailedPrecondition.
+func (n *Node) runningContainer(ctx context.Context, tenant triton.Tenant, ref string) (key triton.ContainerKey, name string, err error) {
+	if key, err = n.ResolveContainer(ctx, tenant, ref); err != nil {
+		return key, "", err
+	}
+	c, err := n.get(key)
+	if err != nil {
+		return key, "", err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.running() {
+		return key, "", kindf(errdefs.ErrFailedPrecondition, "container %s is not running", ref)
+	}
+	return key, c.rec.Name, nil
 }
 
 // AllDelays is Delays of every container that waited, in order of name; for operators.

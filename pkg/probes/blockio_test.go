@@ -1,12 +1,17 @@
 package probes
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/bpf"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // blkioCgroup makes a directory in v1's blkio hierarchy; on a pure v2 host there is none, and v2 is what is charged.
@@ -67,4 +72,91 @@ func TestKernelBlockWritesAreChargedByTheirOwnHierarchy(t *testing.T) {
 			t.Errorf("the container with the same id elsewhere was charged %d writes", d.BlockWrites)
 		}
 	}
+}
+
+// A process that writes directly, one request at a time, sleeps while the device works. The witness is the scheduler: what is
+// left of the process's time without its runs and its waits for a CPU are its sleeps. A request begins while the process
+// still runs (handing it to the device can take as long as the device does), and ends in an interrupt before the waking: it
+// lasts about as long as the sleep, for which a quarter is allowed, or longer, up to the whole of the process's time.
+func TestKernelDisksTellHowLongRequestsTook(t *testing.T) {
+	dir, err := os.MkdirTemp(".", "blockio") // the temporary directory may be a tmpfs
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := open(t, Config{})
+	cg, key := newCgroup(t), newKey()
+	file := filepath.Join(dir, "file")
+	if err := writeSynced(file, make([]byte, 1<<20)); err != nil { // so that no write waits for the file system's journal
+		t.Fatal(err)
+	}
+	proc := start(t, cg, actorBinary(t), "direct", file, "1024")
+	proc.paused(t)
+	if _, err := p.Watch(key, CgroupIDs{V2: cg.id, V1: blkioCgroup(t, proc.cmd.Process.Pid)}); err != nil {
+		t.Fatal(err)
+	}
+	ranBefore, waitedBefore := proc.schedstat(t)
+	began := time.Now()
+	proc.release(t)
+	if err := unix.Waitid(unix.P_PID, proc.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	all := time.Since(began)
+	ran, waited := proc.schedstat(t)
+	asleep := all - (ran - ranBefore) - (waited - waitedBefore)
+	disks := disksOf(t, p, key)
+	var writes []triton.Disk
+	for _, d := range disks {
+		if d.Write {
+			writes = append(writes, d)
+		}
+	}
+	if len(writes) != 1 || writes[0].Untimed != 0 || writes[0].Bytes < 1<<20 {
+		t.Fatalf("written: %+v", writes)
+	}
+	took, s := time.Duration(writes[0].Durations.SumNs), snapshot(t, p, key)
+	if writes[0].Requests() != s.BlockWrites || writes[0].Bytes != s.BlockWriteBytes {
+		t.Errorf("%d requests of %d bytes by device, %d of %d altogether", writes[0].Requests(), writes[0].Bytes, s.BlockWrites, s.BlockWriteBytes)
+	}
+	if took < asleep*3/4 || took > all {
+		t.Errorf("requests took %v, the process slept %v of %v", took, asleep, all)
+	}
+	if st := proc.wait(t); st != 0 {
+		t.Fatalf("actor ended with status %#x", st)
+	}
+	if _, err := p.Unwatch(key); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.reap(); err != nil {
+		t.Fatal(err)
+	}
+	if n := disksKept(t, p); n != 0 {
+		t.Errorf("%d disks of ended containers are kept", n)
+	}
+}
+
+func writeSynced(path string, content []byte) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func disksOf(t *testing.T, p *Probes, key triton.ContainerKey) []triton.Disk {
+	t.Helper()
+	all, err := p.Disks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all[key]
+}
+
+func disksKept(t *testing.T, p *Probes) (n int) {
+	t.Helper()
+	if err := p.kernel.eachDisk(func(bpf.MeasureDiskKey, *bpf.MeasureDiskTotals) { n++ }); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

@@ -205,7 +205,7 @@ func bootTime() time.Time {
 // subscriber was too slow), unowned (records that arrived after their container's slot was freed), malformed (records),
 // cells (calls counted under SyscallOther because the pool was empty), storage (calls counted without duration),
 // delay_ns (nanoseconds of waiting, the matrix of delays was full),
-// exits (exit statuses, the map was full), missed (program runs skipped by the kernel), peers (changes of connections,
+// disks (requests whose device and time are not known, the map was full), exits (exit statuses, the map was full), missed (program runs skipped by the kernel), peers (changes of connections,
 // the map was full), threads (found no room in the flight recorder), sockets (connections whose times are not counted: the kernel gave no storage).
 func (p *Probes) Drops() map[string]uint64 {
 	d := map[string]uint64{
@@ -229,6 +229,10 @@ func (p *Probes) Drops() map[string]uint64 {
 	var lost uint64
 	if err := p.kernel.variables[bpf.MeasureVarDelaysDroppedNs].Get(&lost); err == nil { // a variable of a loaded program can be read
 		d["delay_ns"] = lost
+	}
+	var strangers uint64
+	if err := p.kernel.variables[bpf.MeasureVarDisksDropped].Get(&strangers); err == nil { // the same
+		d["disks"] = strangers
 	}
 	var unrecorded uint64
 	if err := p.kernel.variables[bpf.MeasureVarUnrecordedThreads].Get(&unrecorded); err == nil { // the same

@@ -112,6 +112,7 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 	spec.Maps[bpf.MeasureMapFreeCells].MaxEntries = uint32(cells)
 	spec.Maps[bpf.MeasureMapOwnersV2].MaxEntries = uint32(cfg.MaxContainers)
 	spec.Maps[bpf.MeasureMapDelays].MaxEntries = uint32(cfg.MaxContainers * delaysPerContainer)
+	spec.Maps[bpf.MeasureMapDisks].MaxEntries = uint32(cfg.MaxContainers * disksPerContainer)
 	spec.Maps[bpf.MeasureMapOwnersBlkio].MaxEntries = uint32(cfg.MaxContainers)
 	rings := uint32(cfg.RecorderThreads)
 	if rings > 0 {

@@ -255,7 +255,7 @@ func (p *Probes) reap() error {
 			return fmt.Errorf("free slot %d of %s: %w", w.Slot, w.Key, err)
 		}
 	}
-	if err := p.forgetDelays(); err != nil {
+	if err := errors.Join(p.forgetDelays(), p.forgetDisks()); err != nil {
 		return err
 	}
 	if p.peers == nil {

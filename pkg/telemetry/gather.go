@@ -57,6 +57,9 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 	if g.store.cfg.Delays != nil {
 		out = append(out, g.store.perCulprit(waits)...)
 	}
+	if g.store.cfg.Disks != nil {
+		out = append(out, g.store.perDisk(all)...)
+	}
 	if g.store.cfg.Network != nil {
 		out = append(out, g.store.perNetwork(all)...)
 	}
@@ -85,6 +88,7 @@ var seriesOf = map[string][]string{
 	"sys_enter":    {"triton_container_syscall"},
 	"sys_exit":     {"triton_container_syscall"},
 	"sched_switch": {"triton_container_runqueue", "triton_container_cpu_delay", "container_cpu_schedstat_runqueue"},
+	"block_ios":    {"triton_container_block_io", "container_fs"},
 	"peer_states":  {"triton_container_peer"},
 
 	"network_states":          {"triton_container_tcp", "triton_container_packet"},

@@ -30,6 +30,8 @@ type Config struct {
 	Network func() map[triton.ContainerKey]triton.NetworkHealth
 	// Delays tells who had the CPU while containers waited for it, longest first; nil: no series of it. It is asked at each scrape.
 	Delays func() (map[triton.ContainerKey][]triton.Delay, error)
+	// Disks tells what block devices did for containers; nil: no series of it. It is asked at each scrape.
+	Disks func() (map[triton.ContainerKey][]triton.Disk, error)
 	// Names gives the names of containers by their addresses, once per scrape that has peers; nil: none are known.
 	Names func() map[netip.Addr]string
 	// Drops gives what observation lost on this machine, by reason; nil: nothing to report.

@@ -26,6 +26,7 @@ type Node interface {
 	LiveProcess(ctx context.Context, tenant triton.Tenant, ref string, pid int) (coredump.Subject, int, error)
 	Delays(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (node.Delayed, error)
 	AllDelays() ([]node.Delayed, error)
+	Disks(ctx context.Context, tenant triton.Tenant, ref string) (name string, disks []triton.Disk, err error)
 	Recorder(ctx context.Context, tenant triton.Tenant, ref string) (node.Recorded, error)
 	ProfileSubject(ctx context.Context, tenant triton.Tenant, ref string) (profile.Subject, error)
 	Watching(ctx context.Context, tenant triton.Tenant, ref string) (node.Watched, error)
@@ -89,7 +90,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(),
+	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), diskRoutes(),
 		recorderRoutes(), profileRoutes(), watchRoutes(), traceRoutes())...)
 }
 

@@ -61,6 +61,13 @@ func (oneContainer) Delays(_ context.Context, tenant triton.Tenant, ref string, 
 	return node.Delayed{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
 }
 
+func (oneContainer) Disks(_ context.Context, tenant triton.Tenant, ref string) (string, []triton.Disk, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return acmesName, []triton.Disk{{Name: "vda", Write: true, Bytes: 512}}, nil
+	}
+	return "", nil, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
 func (oneContainer) Recorder(_ context.Context, tenant triton.Tenant, ref string) (node.Recorded, error) {
 	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
 		return node.Recorded{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil

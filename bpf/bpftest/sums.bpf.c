@@ -1,0 +1,50 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+//
+// The functions that split waits among culprits and requests among disks, callable by a test.
+#include "blockio.h"
+#include "delays.h"
+
+char __license[] SEC("license") = "GPL";
+
+struct request_args {
+	u64 owner;
+	u32 major;
+	u32 minor;
+	u32 write;
+	u32 bytes;
+	u32 left;
+	u32 zero;
+	u64 start_ns;
+	u64 now_ns;
+};
+
+SEC("syscall")
+int test_request(struct request_args *args)
+{
+	struct disk_totals *t = totals_of_disk(args->owner, args->major, args->minor, args->write);
+
+	if (t)
+		add_request(t, args->bytes, args->left, args->start_ns, args->now_ns);
+	return 0;
+}
+
+struct wait_args {
+	u64 victim;
+	u64 from;
+	u64 until;
+	u64 elsewhere;
+};
+
+// test_wait charges a wait to the runs that the test has put into recent_runs, the same for each CPU.
+SEC("syscall")
+int test_wait(struct wait_args *args)
+{
+	u32 zero = 0;
+	struct cpu_runs *cpu = bpf_map_lookup_elem(&recent_runs, &zero);
+
+	if (cpu)
+		blame(cpu, args->victim, args->from, args->until, args->elsewhere);
+	return 0;
+}
