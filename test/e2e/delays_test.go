@@ -38,8 +38,8 @@ func TestContainersThatShareACPUAreNamedAsCulprits(t *testing.T) {
 	if table := u.triton(t, "delays", "-d", "0"); !strings.Contains(table, name) {
 		t.Errorf("triton delays of all does not name %s:\n%s", name, table)
 	}
-	_, metrics := get(t, "http://"+u.tritond.HTTP+"/metrics", "")
-	if want := `triton_container_cpu_delay_seconds_total{culprit="container",culprit_id="` + id + `"`; !strings.Contains(metrics, want) {
-		t.Errorf("the metrics have no %s", want)
-	}
+	eventually(t, commandTime, "the culprit has a series", func() bool { // a container has some with its first sample
+		_, metrics := get(t, "http://"+u.tritond.HTTP+"/metrics", "")
+		return strings.Contains(metrics, `triton_container_cpu_delay_seconds_total{culprit="container",culprit_id="`+id+`"`)
+	})
 }
