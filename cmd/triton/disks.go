@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -14,16 +12,16 @@ import (
 
 // disks is `triton disks [-d TIME] [-json] CONTAINER`.
 func disks(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("disks", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("disks")
 	during := fs.Duration("d", 5*time.Second, "")
 	raw := fs.Bool("json", false, "")
-	if err := fs.Parse(args); err != nil || fs.NArg() != 1 || *during < 0 || *during > 30*time.Second {
+	ref, err := oneBetween(fs, args)
+	if err != nil || *during < 0 || *during > 30*time.Second {
 		return usageError("disks [-d TIME] [-json] CONTAINER: TIME is 0 (since its start) to 30s")
 	}
 	var before, after wire.Disks
 	if *during > 0 {
-		if err := c.get(ctx, wire.DisksPath(fs.Arg(0)), &before); err != nil {
+		if err := c.get(ctx, wire.DisksPath(ref), &before); err != nil {
 			return err
 		}
 		select {
@@ -32,11 +30,11 @@ func disks(ctx context.Context, c *client, args []string, out io.Writer) error {
 		case <-time.After(*during):
 		}
 	}
-	if err := c.get(ctx, wire.DisksPath(fs.Arg(0)), &after); err != nil {
+	if err := c.get(ctx, wire.DisksPath(ref), &after); err != nil {
 		return err
 	}
 	if *raw {
-		return json.NewEncoder(out).Encode(since(before, after))
+		return encodeIndented(out, since(before, after))
 	}
 	return printDisks(out, since(before, after), after.At.Sub(before.At), *during > 0)
 }

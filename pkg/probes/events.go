@@ -205,7 +205,8 @@ func bootTime() time.Time {
 // subscriber was too slow), unowned (records that arrived after their container's slot was freed), malformed (records),
 // cells (calls counted under SyscallOther because the pool was empty), storage (calls counted without duration),
 // delay_ns (nanoseconds of waiting, the matrix of delays was full),
-// disks (requests whose device and time are not known, the map was full), exits (exit statuses, the map was full), missed (program runs skipped by the kernel), peers (changes of connections,
+// disks (requests whose device and time are not known, the map was full), exits (exit statuses, the map was full),
+// missed (program runs skipped by the kernel), peers (changes of connections,
 // the map was full), threads (found no room in the flight recorder), sockets (connections whose times are not counted: the kernel gave no storage).
 func (p *Probes) Drops() map[string]uint64 {
 	d := map[string]uint64{
