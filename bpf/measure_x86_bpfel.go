@@ -179,6 +179,7 @@ const (
 	MeasureVarExclusive         = "exclusive"
 	MeasureVarFreshCells        = "fresh_cells"
 	MeasureVarFreshRings        = "fresh_rings"
+	MeasureVarNoDelays          = "no_delays"
 	MeasureVarNoTotals          = "no_totals"
 	MeasureVarPairing           = "pairing"
 	MeasureVarRingLimit         = "ring_limit"
@@ -272,6 +273,7 @@ type MeasureVariableSpecs struct {
 	Exclusive         *ebpf.VariableSpec `ebpf:"exclusive"`
 	FreshCells        *ebpf.VariableSpec `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.VariableSpec `ebpf:"fresh_rings"`
+	NoDelays          *ebpf.VariableSpec `ebpf:"no_delays"`
 	NoTotals          *ebpf.VariableSpec `ebpf:"no_totals"`
 	Pairing           *ebpf.VariableSpec `ebpf:"pairing"`
 	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
@@ -345,6 +347,7 @@ type MeasureVariables struct {
 	Exclusive         *ebpf.Variable `ebpf:"exclusive"`
 	FreshCells        *ebpf.Variable `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.Variable `ebpf:"fresh_rings"`
+	NoDelays          *ebpf.Variable `ebpf:"no_delays"`
 	NoTotals          *ebpf.Variable `ebpf:"no_totals"`
 	Pairing           *ebpf.Variable `ebpf:"pairing"`
 	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`

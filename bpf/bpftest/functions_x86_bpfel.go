@@ -176,6 +176,7 @@ const (
 	FunctionsVarExclusive          = "exclusive"
 	FunctionsVarFreshCells         = "fresh_cells"
 	FunctionsVarFreshRings         = "fresh_rings"
+	FunctionsVarNoDelays           = "no_delays"
 	FunctionsVarPairing            = "pairing"
 	FunctionsVarRingLimit          = "ring_limit"
 	FunctionsVarShards             = "shards"
@@ -264,6 +265,7 @@ type FunctionsVariableSpecs struct {
 	Exclusive         *ebpf.VariableSpec `ebpf:"exclusive"`
 	FreshCells        *ebpf.VariableSpec `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.VariableSpec `ebpf:"fresh_rings"`
+	NoDelays          *ebpf.VariableSpec `ebpf:"no_delays"`
 	Pairing           *ebpf.VariableSpec `ebpf:"pairing"`
 	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
@@ -334,6 +336,7 @@ type FunctionsVariables struct {
 	Exclusive         *ebpf.Variable `ebpf:"exclusive"`
 	FreshCells        *ebpf.Variable `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.Variable `ebpf:"fresh_rings"`
+	NoDelays          *ebpf.Variable `ebpf:"no_delays"`
 	Pairing           *ebpf.Variable `ebpf:"pairing"`
 	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
 	Shards            *ebpf.Variable `ebpf:"shards"`

@@ -151,6 +151,7 @@ const (
 	SumsVarEpoch           = "epoch"
 	SumsVarExclusive       = "exclusive"
 	SumsVarFreshCells      = "fresh_cells"
+	SumsVarNoDelays        = "no_delays"
 	SumsVarNoTotals        = "no_totals"
 	SumsVarPairing         = "pairing"
 	SumsVarShards          = "shards"
@@ -229,6 +230,7 @@ type SumsVariableSpecs struct {
 	Epoch           *ebpf.VariableSpec `ebpf:"epoch"`
 	Exclusive       *ebpf.VariableSpec `ebpf:"exclusive"`
 	FreshCells      *ebpf.VariableSpec `ebpf:"fresh_cells"`
+	NoDelays        *ebpf.VariableSpec `ebpf:"no_delays"`
 	NoTotals        *ebpf.VariableSpec `ebpf:"no_totals"`
 	Pairing         *ebpf.VariableSpec `ebpf:"pairing"`
 	Shards          *ebpf.VariableSpec `ebpf:"shards"`
@@ -292,6 +294,7 @@ type SumsVariables struct {
 	Epoch           *ebpf.Variable `ebpf:"epoch"`
 	Exclusive       *ebpf.Variable `ebpf:"exclusive"`
 	FreshCells      *ebpf.Variable `ebpf:"fresh_cells"`
+	NoDelays        *ebpf.Variable `ebpf:"no_delays"`
 	NoTotals        *ebpf.Variable `ebpf:"no_totals"`
 	Pairing         *ebpf.Variable `ebpf:"pairing"`
 	Shards          *ebpf.Variable `ebpf:"shards"`

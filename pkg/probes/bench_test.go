@@ -1,104 +1,162 @@
 package probes
 
 import (
-	"math"
+	"context"
+	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf/link"
-	"github.com/tritond/triton/bpf/bpftest"
 	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/bpf/bpftest"
+	"github.com/tritond/triton/pkg/triton"
 )
 
-// BenchmarkKernelWatchedSyscall compares what observation adds to a getppid with what an empty pair of hooks adds:
-// the price of the slow system call path, which no program can go below. One iteration is one round of all variants,
-// interleaved; reported are the minima in nanoseconds of CPU time per call. recorded is with the
-// flight recorder, which is what --probes detail has. The goal is a ratio of at most 2.5.
-func BenchmarkKernelWatchedSyscall(b *testing.B) {
-	const callsPerRound = 100_000
-	p := open(b, Config{Linger: -1})
-	key, cg := newKey(), newCgroup(b)
-	watched := clockedActor(b, cg, callsPerRound)
-	other := clockedActor(b, newCgroup(b), callsPerRound)
-	empty := emptyPair(b)
-	recorder := open(b, Config{Linger: -1, RecorderThreads: 64})
+// turns are times of variants of one thing that take turns in every round: what disturbs the machine disturbs all of them.
+type turns map[string][]float64
 
-	best := map[string]float64{}
-	round := func(name string, proc *process) {
-		ns := proc.clock(b) / callsPerRound
-		if old, ok := best[name]; !ok || ns < old {
-			best[name] = ns
-		}
-	}
-	for b.Loop() {
-		round("none", watched)
-		empty.attach(b)
-		round("empty", watched)
-		empty.detach(b)
-		if _, err := p.Watch(key, CgroupIDs{V2: cg.id}); err != nil {
-			b.Fatal(err)
-		}
-		watched.clock(b) // takes cells
-		round("watched", watched)
-		round("unwatched", other)
-		if _, err := p.Unwatch(key); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := recorder.Watch(key, CgroupIDs{V2: cg.id}); err != nil {
-			b.Fatal(err)
-		}
-		watched.clock(b)
-		round("recorded", watched)
-		if _, err := recorder.Unwatch(key); err != nil {
-			b.Fatal(err)
-		}
-	}
+// report reports the least and the median of each variant. Their differences and ratios are test/bench/probes' to make.
+func (t turns) report(b *testing.B) {
+	b.Helper()
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(best["none"], "none-ns")
-	added := func(name string) float64 { return best[name] - best["none"] }
-	for _, name := range []string{"empty", "watched", "recorded", "unwatched"} {
-		b.ReportMetric(added(name), name+"-added-ns")
+	for name, ns := range t {
+		slices.Sort(ns)
+		b.ReportMetric(ns[0], name+"-least-ns")
+		b.ReportMetric(ns[len(ns)/2], name+"-median-ns")
 	}
-	b.ReportMetric(math.Round(100*added("watched")/added("empty"))/100, "watched/empty")
-	b.ReportMetric(math.Round(100*added("recorded")/added("empty"))/100, "recorded/empty")
 }
 
-// BenchmarkKernelRunQueuePingPong tells what run-queue accounting, delays included, costs two processes that pass a byte to
-// and fro on one CPU: nothing but switches and waits. One iteration is one round, with and without, interleaved; reported
-// is the ratio of the minima of the time per round trip. The goal is 1.05.
-func BenchmarkKernelRunQueuePingPong(b *testing.B) {
-	const trips = 50_000
-	p := open(b, Config{Linger: -1, Level: Counters})
+// variant is a way in which a process is observed while it is timed. begin makes it so and returns what ends it.
+type variant struct {
+	names []string // of the process, and of one of another cgroup; the second may be left out
+	begin func() (end func())
+}
+
+// BenchmarkKernelSyscall times a getppid, the cheapest call there is, in CPU time: without hooks, between an empty pair of
+// hooks (the price of the slow system call path, which no program can go below), at each level, under live traces, and under
+// bpftrace's one-liner for the same histograms where bpftrace can be run. One iteration is one round.
+func BenchmarkKernelSyscall(b *testing.B) {
+	const callsPerRound = 100_000
 	key, cg := newKey(), newCgroup(b)
-	if _, err := p.Watch(key, CgroupIDs{V2: cg.id}); err != nil { // so that both processes have their storage from birth
-		b.Fatal(err)
-	}
-	proc := onLastCPU(b, start(b, newCgroup(b), "/bin/sh", "-c", "echo $$ >"+cg.dir+"/cgroup.procs && exec "+actorBinary(b)+" pingpong "+strconv.Itoa(trips)))
-	proc.paused(b)
-	if _, err := p.Unwatch(key); err != nil {
-		b.Fatal(err)
-	}
-	best := map[string]float64{}
-	round := func(name string) {
-		ns := proc.clock(b) / trips
-		if old, ok := best[name]; !ok || ns < old {
-			best[name] = ns
+	watched, other := clockedActor(b, cg, callsPerRound), clockedActor(b, newCgroup(b), callsPerRound)
+	empty := emptyPair(b)
+	watching := func(cfg Config) func() func() {
+		cfg.Linger = -1
+		p := open(b, cfg)
+		return func() func() {
+			mustWatch(b, p, key, cg)
+			if cfg.Level == Sampled {
+				check(b, p.openWindow(time.Now()))
+			}
+			watched.clock(b) // takes cells
+			return func() {
+				if cfg.Level == Sampled {
+					check(b, p.closeWindow(time.Now()))
+				}
+				mustUnwatch(b, p, key)
+			}
 		}
 	}
+	variants := []variant{
+		{[]string{"none"}, func() func() { return func() {} }},
+		{[]string{"empty"}, func() func() { empty.attach(b); return func() { empty.detach(b) } }},
+		{[]string{"counters"}, watching(Config{Level: Counters})},
+		{[]string{"sampled-in-its-window"}, watching(Config{Level: Sampled})},
+		{[]string{"detail-unrecorded", "beside-detail"}, watching(Config{})},
+		{[]string{"detail"}, watching(Config{RecorderThreads: 64})},
+		{[]string{"traced", "beside-a-trace"}, tracing(b, key, cg, triton.TraceFilter{})},
+		{[]string{"traced-errors-only", "beside-a-trace-of-errors"}, tracing(b, key, cg, triton.TraceFilter{Errors: true})},
+	}
+	if hasBpftrace() {
+		variants = append(variants, variant{[]string{"bpftrace", "beside-bpftrace"}, func() func() { return bpftrace(b, cg) }})
+	}
+	times := turns{}
 	for b.Loop() {
-		round("none")
-		if _, err := p.Watch(key, CgroupIDs{V2: cg.id}); err != nil {
+		for _, v := range variants {
+			end := v.begin()
+			for i, name := range v.names {
+				times[name] = append(times[name], []*process{watched, other}[i].clock(b)/callsPerRound)
+			}
+			end()
+		}
+	}
+	times.report(b)
+}
+
+// tracing is a live trace of key alone: at level counters nothing else is on the hooks.
+func tracing(b *testing.B, key triton.ContainerKey, cg cgroup, f triton.TraceFilter) func() func() {
+	p := open(b, Config{Linger: -1, Level: Counters})
+	return func() func() {
+		mustWatch(b, p, key, cg)
+		ctx, cancel := context.WithCancel(b.Context())
+		attached, done := make(chan struct{}), make(chan error, 1)
+		go func() {
+			done <- p.Trace(ctx, key, f, func() { close(attached) }, func([]triton.TraceEvent) error { return nil })
+		}()
+		select {
+		case <-attached:
+		case err := <-done:
 			b.Fatal(err)
 		}
-		round("watched")
-		if t, err := p.Unwatch(key); err != nil || t.RunQueue.Count() == 0 {
-			b.Fatalf("%d waits, %v", t.RunQueue.Count(), err)
+		return func() {
+			cancel()
+			check(b, <-done)
+			mustUnwatch(b, p, key)
 		}
 	}
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(best["none"], "none-ns")
-	b.ReportMetric(best["watched"], "watched-ns")
-	b.ReportMetric(math.Round(1000*best["watched"]/best["none"])/1000, "watched/none")
+}
+
+// BenchmarkKernelPingPong times two processes that pass a byte to and fro on one CPU, nothing but switches and waits, in CPU
+// time of both: without accounting of the run queue, with it, and with it but for who delays whom. One iteration is one round.
+func BenchmarkKernelPingPong(b *testing.B) {
+	const trips = 50_000
+	key, cg := newKey(), newCgroup(b)
+	watchers := map[string]*Probes{
+		"accounted": open(b, Config{Linger: -1, Level: Counters}), "without-delays": open(b, Config{Linger: -1, Level: Counters, noDelays: true}),
+	}
+	var proc *process
+	for _, p := range watchers { // both processes get their storage from birth
+		mustWatch(b, p, key, cg)
+	}
+	proc = onLastCPU(b, start(b, newCgroup(b), "/bin/sh", "-c", "echo $$ >"+cg.dir+"/cgroup.procs && exec "+actorBinary(b)+" pingpong "+strconv.Itoa(trips)))
+	proc.paused(b)
+	for _, p := range watchers {
+		mustUnwatch(b, p, key)
+	}
+	times := turns{}
+	for b.Loop() {
+		times["none"] = append(times["none"], proc.clock(b)/trips)
+		for _, name := range []string{"accounted", "without-delays"} {
+			mustWatch(b, watchers[name], key, cg)
+			times[name] = append(times[name], proc.clock(b)/trips)
+			if t := mustUnwatch(b, watchers[name], key); t.RunQueue.Count() == 0 {
+				b.Fatalf("%s: no waits", name)
+			}
+		}
+	}
+	times.report(b)
+}
+
+func check(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func mustWatch(b *testing.B, p *Probes, key triton.ContainerKey, cg cgroup) {
+	b.Helper()
+	_, err := p.Watch(key, CgroupIDs{V2: cg.id})
+	check(b, err)
+}
+
+func mustUnwatch(b *testing.B, p *Probes, key triton.ContainerKey) Totals {
+	b.Helper()
+	t, err := p.Unwatch(key)
+	check(b, err)
+	return t
 }
 
 // clockedActor starts an actor that times its calls, on the last CPU.

@@ -22,7 +22,7 @@ const (
 )
 
 // pairTax is what an empty pair of system call hooks adds to a call of any process, by the slow path into the kernel that
-// they force: the least of what BenchmarkKernelWatchedSyscall shows as empty-added-ns. The kernel's time of the programs
+// they force: the least that make bench-probes shows for it. The kernel's time of the programs
 // does not have it.
 const pairTax = 130 * time.Nanosecond
 

@@ -121,6 +121,7 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 	spec.Maps[bpf.MeasureMapRings].MaxEntries = max(1, rings)
 	spec.Maps[bpf.MeasureMapFreeRings].MaxEntries = max(1, rings)
 	for name, value := range map[string]any{
+		bpf.MeasureVarNoDelays:   cfg.noDelays,
 		bpf.MeasureVarRingLimit:  rings,
 		bpf.MeasureVarShards:     uint32(k.shards),
 		bpf.MeasureVarExclusive:  cpus <= k.shards,

@@ -46,6 +46,8 @@ type Config struct {
 	// Linger is how long the system call hooks stay attached after the last container; 0: 5 s, negative: not at all.
 	Linger time.Duration
 	Log    *slog.Logger
+
+	noDelays bool // who delays whom is not told, for the benchmark of what that costs
 }
 
 // shardsMax bounds the copies of each slot. More than that cost memory and save little: two CPUs that meet in a cell

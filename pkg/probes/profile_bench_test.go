@@ -1,6 +1,7 @@
 package probes
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -68,4 +69,48 @@ func ownCPU(b *testing.B) float64 {
 		b.Fatal(err)
 	}
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+// BenchmarkKernelProfiled times calls of a process that has a CPU to itself, in CPU time, with and without a profile of it
+// that is read as often as profile.Taker reads. One iteration is one round.
+func BenchmarkKernelProfiled(b *testing.B) {
+	const callsPerRound = 1_000_000
+	p := open(b, Config{Linger: -1, Level: Off})
+	key, cg := watch(b, p)
+	proc := clockedActor(b, cg, callsPerRound)
+	times := turns{}
+	for b.Loop() {
+		times["none"] = append(times["none"], proc.clock(b)/callsPerRound)
+		s, err := p.StartProfile(key, triton.OnCPU)
+		check(b, err)
+		stop, stopped := make(chan struct{}), make(chan error)
+		go func() { stopped <- readUntil(s, stop) }()
+		times["profiled"] = append(times["profiled"], proc.clock(b)/callsPerRound)
+		close(stop)
+		check(b, errors.Join(<-stopped, s.Close()))
+	}
+	times.report(b)
+}
+
+// readUntil reads a profile, as profile.Taker does, until stop is closed; one without stacks is an error.
+func readUntil(s *Profile, stop <-chan struct{}) error {
+	every := time.NewTicker(200 * time.Millisecond)
+	defer every.Stop()
+	for n, over := 0, false; ; {
+		select {
+		case <-every.C:
+		case <-stop:
+			over = true
+		}
+		stacks, _, err := s.Read()
+		n += len(stacks)
+		switch {
+		case err != nil:
+			return err
+		case over && n == 0:
+			return errors.New("the profile is empty")
+		case over:
+			return nil
+		}
+	}
 }

@@ -40,12 +40,3 @@ func TestTableComparesSubjects(t *testing.T) {
 		t.Errorf("table (-want +got):\n%s", diff)
 	}
 }
-
-func TestParseBenchKeepsTheLeast(t *testing.T) {
-	out := "goos: linux\nBenchmarkKernelWatchedSyscall-2   1  180.5 empty-added-ns  2.1 watched/empty\n" +
-		"BenchmarkKernelWatchedSyscall-2   1  170 empty-added-ns  2.3 watched/empty\nPASS\nok  \tpkg 1.2s\n"
-	want := map[string]float64{"empty-added-ns": 170, "watched/empty": 2.1}
-	if diff := cmp.Diff(want, parseBench([]byte(out))); diff != "" {
-		t.Errorf("least (-want +got):\n%s", diff)
-	}
-}

@@ -22,7 +22,6 @@ type bench struct {
 	set      images.Set
 	subjects []*subject
 	rows     []row
-	notes    []string // below the table
 }
 
 // fleet is how many containers run while a busy engine is measured.
@@ -32,7 +31,7 @@ func (b *bench) progress(what string) { fmt.Fprintln(os.Stderr, "bench:", what) 
 
 // all runs the measurements in the order of the table.
 func (b *bench) all(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{b.idle, b.logs, b.readLogs, b.busy, b.removeFleet, b.pull, b.copies, b.listMany, b.crowd, b.hooks} {
+	for _, step := range []func(context.Context) error{b.idle, b.logs, b.readLogs, b.busy, b.removeFleet, b.pull, b.copies, b.listMany, b.crowd} {
 		if err := step(ctx); err != nil {
 			return err
 		}

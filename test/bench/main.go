@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"syscall"
 
+	"github.com/tritond/triton/test/bench/machine"
 	"github.com/tritond/triton/test/images"
 )
 
@@ -43,7 +44,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	before := conditions(ctx)
+	before := machine.Conditions(ctx)
 	subjects, err := start(ctx, cfg, set)
 	defer func() {
 		for _, s := range subjects {
@@ -63,7 +64,7 @@ func run(ctx context.Context) (err error) {
 func parse() (config, error) {
 	cfg := config{peer: os.Getenv("PEER")}
 	only := ""
-	flag.StringVar(&cfg.repo, "repo", ".", "folder of the repository, for its cache and its Go benchmarks")
+	flag.StringVar(&cfg.repo, "repo", ".", "folder of the repository, for its cache")
 	flag.StringVar(&cfg.bin, "bin", "bin", "folder of tritond")
 	flag.IntVar(&cfg.rounds, "rounds", 15, "rounds of the short operations")
 	flag.IntVar(&cfg.crowd, "crowd", 500, "containers of the largest listing; starting them takes most of the time; 0 leaves it out")

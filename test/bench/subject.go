@@ -124,3 +124,19 @@ func (s *subject) docker(ctx context.Context, args ...string) (engine.Result, er
 	}
 	return res, err
 }
+
+// version asks an engine what it is.
+func (s *subject) version() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	res, err := s.docker(ctx, "version", "--format",
+		"API {{.Server.APIVersion}}{{range .Server.Components}}, {{.Name}} {{.Version}}{{end}}")
+	if err != nil {
+		return err.Error()
+	}
+	storage, err := s.docker(ctx, "info", "--format", "{{.Driver}}, cgroup v{{.CgroupVersion}}")
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(res.Stdout) + ", " + strings.TrimSpace(storage.Stdout)
+}

@@ -7,24 +7,22 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tritond/triton/test/bench/machine"
 )
 
 // print writes the conditions and the table in Markdown.
-func (b *bench) print(w io.Writer, cond []condition) error {
-	var out strings.Builder
-	out.WriteString("### Conditions\n\n| what | value |\n|---|---|\n")
-	for _, c := range append(cond, condition{"load at the end", loadavg()}) {
-		fmt.Fprintf(&out, "| %s | %s |\n", c.what, c.value)
+func (b *bench) print(w io.Writer, before []machine.Condition) error {
+	if err := machine.Print(w, before); err != nil {
+		return err
 	}
+	var out strings.Builder
 	for _, s := range b.subjects {
 		fmt.Fprintf(&out, "| %s | %s |\n", s.name, s.version())
 	}
 	out.WriteString("\n### Results\n\nMedian (minimum) of wall time per operation; the engines take turns in every round. " +
 		"CPU is the median of client, engine and container together.\n\n")
 	b.table(&out)
-	for _, n := range b.notes {
-		fmt.Fprintf(&out, "\n%s\n", n)
-	}
 	_, err := io.WriteString(w, out.String())
 	return err
 }

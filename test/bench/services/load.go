@@ -14,20 +14,24 @@ import (
 type service struct {
 	name   string
 	image  images.Debian
-	port   string                        // that the server listens on, on all addresses
-	server []string                      // its argv
-	client func(address string) []string // argv of the load
+	port   string   // that the server listens on, on all addresses
+	server []string // its argv
+	// client is the argv of the load, so many times as long as a turn is.
+	client func(address string, times int) []string
 	parse  func(out string) (result, error)
 }
 
 // result is what a client saw.
 type result struct {
-	requests float64 // in all
+	requests float64 // in all; 0: it does not tell, it is as many as it was told to make
 	rate     float64 // per second
 }
 
-// redisRequests are those of one turn: some two seconds.
-const redisRequests = 200_000
+// A turn takes some two seconds.
+const (
+	turnSeconds   = 2
+	redisRequests = 200_000
+)
 
 // redisPort is one that a host does not have in use.
 const redisPort = "18094"
@@ -37,8 +41,8 @@ func services() []service {
 		{
 			name: "redis SET", image: images.Redis("triton-bench/redis:latest"), port: redisPort,
 			server: []string{"redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--port", redisPort, "--loglevel", "warning"},
-			client: func(address string) []string {
-				return []string{"redis-benchmark", "-h", address, "-p", redisPort, "-t", "set", "-n", strconv.Itoa(redisRequests), "-c", "16", "--csv"}
+			client: func(address string, times int) []string {
+				return []string{"redis-benchmark", "-h", address, "-p", redisPort, "-t", "set", "-n", strconv.Itoa(times * redisRequests), "-c", "16", "--csv"}
 			},
 			parse: parseRedis,
 		},
@@ -50,8 +54,8 @@ func nginx(name, conf string) service {
 	return service{
 		name: name, image: images.Nginx("triton-bench/nginx:latest"), port: images.BenchPort,
 		server: []string{"nginx", "-c", "/etc/nginx/" + conf},
-		client: func(address string) []string {
-			return []string{"wrk", "-t", "1", "-c", "16", "-d", "2s", "http://" + address + ":" + images.BenchPort + "/"}
+		client: func(address string, times int) []string {
+			return []string{"wrk", "-t", "1", "-c", "16", "-d", strconv.Itoa(times*turnSeconds) + "s", "http://" + address + ":" + images.BenchPort + "/"}
 		},
 		parse: parseWrk,
 	}
@@ -71,7 +75,7 @@ func parseRedis(out string) (result, error) {
 		if err != nil || rate <= 0 {
 			break
 		}
-		return result{requests: redisRequests, rate: rate}, nil
+		return result{rate: rate}, nil
 	}
 	return result{}, fmt.Errorf("redis-benchmark printed %q", out)
 }

@@ -8,6 +8,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,16 +21,37 @@ func main() {
 	bin := flag.String("bin", "bin", "folder of tritond")
 	cache := flag.String("cache", ".cache/demo", "folder for packages and images")
 	rounds := flag.Int("rounds", 7, "turns of each placement")
+	levels := flag.String("levels", "off,counters,sampled,detail", "of --probes, the first is what the others are compared with")
+	only := flag.String("only", "", "services whose name matches this pattern")
+	where := flag.String("places", "", "places of the client whose name matches this pattern; processes of the host are one of them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *bin, *cache, *rounds); err != nil {
+	m := &measurement{levels: strings.Split(*levels, ","), roots: map[string]root{}, seen: map[string][]sample{}}
+	err := m.choose(*only, *where)
+	if err == nil {
+		err = run(ctx, m, *bin, *cache, *rounds)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "services:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, bin, cache string, rounds int) (err error) {
+// choose keeps the services and places that are wanted.
+func (m *measurement) choose(only, where string) error {
+	wanted, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
+	if m.places, err = regexp.Compile(where); err != nil {
+		return err
+	}
+	m.all = slices.DeleteFunc(services(), func(s service) bool { return !wanted.MatchString(s.name) })
+	return nil
+}
+
+func run(ctx context.Context, m *measurement, bin, cache string, rounds int) (err error) {
 	if bin, err = filepath.Abs(bin); err != nil {
 		return err
 	}
@@ -40,7 +64,7 @@ func run(ctx context.Context, bin, cache string, rounds int) (err error) {
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(d.Root))
 	}
-	m := &measurement{daemon: d, account: account, all: services(), roots: map[string]root{}, seen: map[string][]sample{}}
+	m.daemon, m.account = d, account
 	m.cli = engine.CLI{Host: d.Host, ConfigDir: filepath.Join(d.Root, "docker-config")}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)

@@ -11,27 +11,41 @@ import (
 func (m *measurement) print(w io.Writer) error {
 	var out strings.Builder
 	out.WriteString("Medians. Requests per second, and microseconds of a processor per request, server and client together. In brackets " +
-		"the part of a host process's speed that is reached: of one without tritond, and, after the bar, of one beside it at the same level.\n\n" +
+		"the part of another's speed that is reached: of a host process without tritond, of one beside it at the same level, and of the same at the first level.\n\n" +
 		"| load | client | host, no tritond |")
-	for _, l := range levels {
+	for _, l := range m.levels {
 		fmt.Fprintf(&out, " probes %s |", l)
 	}
-	out.WriteString("\n|" + strings.Repeat("---|", 3+len(levels)) + "\n")
+	out.WriteString("\n|" + strings.Repeat("---|", 3+len(m.levels)) + "\n")
 	for _, s := range m.all {
 		alone := m.seen[key(s, "", "")]
 		for i, p := range places {
+			if !m.places.MatchString(p.name) {
+				continue
+			}
 			fmt.Fprintf(&out, "| %s | %s | ", s.name, p.name)
 			if i == 0 {
 				out.WriteString(cell(alone))
 			}
 			out.WriteString(" |")
-			for _, l := range levels {
+			first := m.seen[key(s, p.name, m.levels[0])]
+			for _, l := range m.levels {
 				in, beside := m.seen[key(s, p.name, l)], m.seen[key(s, places[0].name, l)]
-				fmt.Fprintf(&out, " %s (%s", cell(in), part(in, alone))
-				if i > 0 {
-					out.WriteString(" \\| " + part(in, beside))
+				var parts []string
+				if len(alone) > 0 {
+					parts = append(parts, "alone "+part(in, alone))
 				}
-				out.WriteString(") |")
+				if i > 0 && len(beside) > 0 {
+					parts = append(parts, "beside "+part(in, beside))
+				}
+				if l != m.levels[0] {
+					parts = append(parts, m.levels[0]+" "+part(in, first))
+				}
+				out.WriteString(" " + cell(in))
+				if len(parts) > 0 {
+					fmt.Fprintf(&out, " (%s)", strings.Join(parts, "; "))
+				}
+				out.WriteString(" |")
 			}
 			out.WriteString("\n")
 		}

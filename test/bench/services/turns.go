@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,12 +14,12 @@ import (
 	"github.com/tritond/triton/test/engine"
 )
 
-// levels of the daemon's --probes that are compared, the default last.
-var levels = []string{"off", "detail"}
+// place is where a client is.
+type place struct{ name, network string }
 
 // places are where the client is, and for the server's container which network it has. The first has no container: a
 // server of the host, to tell what the daemon costs the whole host from what the container costs.
-var places = []struct{ name, network string }{
+var places = []place{
 	{"on the host, server a process of the host", ""},
 	{"on the host, server on the host's network", "host"},
 	{"in the server's container", "bridge"},
@@ -37,6 +39,8 @@ type measurement struct {
 	account *engine.Account
 	cli     engine.CLI
 	all     []service
+	levels  []string
+	places  *regexp.Regexp      // those wanted
 	roots   map[string]root     // by service
 	seen    map[string][]sample // by key
 }
@@ -75,17 +79,24 @@ func (m *measurement) docker(ctx context.Context, args ...string) (string, error
 // round is one turn of every placement.
 func (m *measurement) round(ctx context.Context) error {
 	for _, s := range m.all {
+		if !m.places.MatchString(places[0].name) {
+			break
+		}
 		if err := m.onHost(ctx, s, "", ""); err != nil {
 			return fmt.Errorf("%s on the host: %w", s.name, err)
 		}
 	}
-	for _, level := range levels {
+	for _, level := range m.levels {
 		m.daemon.Extra = []string{"--probes", level}
 		if err := m.daemon.Start(ctx); err != nil {
 			return err
 		}
 		for _, s := range m.all {
-			if err := errors.Join(m.onHost(ctx, s, places[0].name, level), m.inContainers(ctx, s, level)); err != nil {
+			var err error
+			if m.places.MatchString(places[0].name) {
+				err = m.onHost(ctx, s, places[0].name, level)
+			}
+			if err = errors.Join(err, m.inContainers(ctx, s, level)); err != nil {
 				return fmt.Errorf("%s, probes %s: %w", s.name, level, err)
 			}
 		}
@@ -104,12 +115,16 @@ func (m *measurement) onHost(ctx context.Context, s service, place, level string
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	return m.turn(s, place, level, func() (string, error) { return r.output(ctx, s.client("127.0.0.1")) })
+	return m.turn(s, place, level, func() (string, error) { return r.output(ctx, s.client("127.0.0.1", turns(level))) })
 }
 
 // inContainers runs the server in a container and the client at each place.
 func (m *measurement) inContainers(ctx context.Context, s service, level string) (err error) {
 	for _, network := range []string{"host", "bridge"} {
+		wanted := slices.ContainsFunc(places[1:], func(p place) bool { return p.network == network && m.places.MatchString(p.name) })
+		if !wanted {
+			continue
+		}
 		args := append([]string{"run", "-d", "--name", "server", "--network", network, s.image.Tag}, s.server...)
 		if _, err := m.docker(ctx, args...); err != nil {
 			return err
@@ -125,17 +140,17 @@ func (m *measurement) inContainers(ctx context.Context, s service, level string)
 			return fmt.Errorf("%w: %s", err, logs)
 		}
 		for i, place := range places {
-			if place.network != network {
+			if place.network != network || !m.places.MatchString(place.name) {
 				continue
 			}
 			load := func() (string, error) {
 				switch i {
 				case 2:
-					return m.docker(ctx, append([]string{"exec", "server"}, s.client("127.0.0.1")...)...)
+					return m.docker(ctx, append([]string{"exec", "server"}, s.client("127.0.0.1", turns(level))...)...)
 				case 4:
-					return m.docker(ctx, append([]string{"run", "--rm", s.image.Tag}, s.client(address)...)...)
+					return m.docker(ctx, append([]string{"run", "--rm", s.image.Tag}, s.client(address, turns(level))...)...)
 				}
-				return m.roots[s.name].output(ctx, s.client(address))
+				return m.roots[s.name].output(ctx, s.client(address, turns(level)))
 			}
 			if err := m.turn(s, place.name, level, load); err != nil {
 				return err
@@ -146,6 +161,14 @@ func (m *measurement) inContainers(ctx context.Context, s service, level string)
 		}
 	}
 	return nil
+}
+
+// turns is how many turns' time a load runs: at level sampled for a whole period, of which calls are counted in a tenth.
+func turns(level string) int {
+	if level == "sampled" {
+		return 10 / turnSeconds
+	}
+	return 1
 }
 
 // turn runs a load and keeps what it saw.
@@ -165,6 +188,9 @@ func (m *measurement) turn(s service, place, level string, load func() (string, 
 	r, err := s.parse(out)
 	if err != nil {
 		return err
+	}
+	if r.requests == 0 {
+		r.requests = float64(redisRequests * turns(level))
 	}
 	k := key(s, place, level)
 	m.seen[k] = append(m.seen[k], sample{rate: r.rate, cpu: time.Duration(float64(after-before) / r.requests)})

@@ -1,8 +1,9 @@
-package main
+package machine
 
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -10,37 +11,21 @@ import (
 	"time"
 )
 
-// condition is one fact about the machine that numbers depend on.
-type condition struct{ what, value string }
+// Condition is one fact about the machine that numbers depend on.
+type Condition struct{ What, Value string }
 
-// conditions are read before the first measurement.
-func conditions(ctx context.Context) []condition {
-	return []condition{
+// Conditions are read before the first measurement.
+func Conditions(ctx context.Context) []Condition {
+	return []Condition{
 		{"date", time.Now().UTC().Format("2006-01-02 15:04 UTC")},
 		{"kernel", firstLine(os.ReadFile("/proc/sys/kernel/osrelease"))},
 		{"processor", fmt.Sprintf("%d x %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name"))},
 		{"memory", field("/proc/meminfo", "MemTotal")},
-		{"load at the start", loadavg()},
+		{"load at the start", Load()},
 		{"cgroups", cgroups()},
 		{"commit", firstLine(exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output())},
 		{"docker client", firstLine(exec.CommandContext(ctx, "docker", "--version").Output())},
 	}
-}
-
-// version asks an engine what it is.
-func (s *subject) version() string {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	res, err := s.docker(ctx, "version", "--format",
-		"API {{.Server.APIVersion}}{{range .Server.Components}}, {{.Name}} {{.Version}}{{end}}")
-	if err != nil {
-		return err.Error()
-	}
-	storage, err := s.docker(ctx, "info", "--format", "{{.Driver}}, cgroup v{{.CgroupVersion}}")
-	if err != nil {
-		return err.Error()
-	}
-	return strings.TrimSpace(res.Stdout) + ", " + strings.TrimSpace(storage.Stdout)
 }
 
 // cgroups says whether the first cgroup.procs write waits for a grace period: favordynmods makes starts about 9 ms faster.
@@ -59,9 +44,21 @@ func cgroups() string {
 	}
 }
 
-func loadavg() string {
+// Load is the average number of tasks that ran in the last 1, 5 and 15 minutes.
+func Load() string {
 	f := strings.Fields(firstLine(os.ReadFile("/proc/loadavg")))
 	return strings.Join(f[:min(3, len(f))], " ")
+}
+
+// Print writes conditions in Markdown, and the load as it is now.
+func Print(w io.Writer, before []Condition) error {
+	var out strings.Builder
+	out.WriteString("### Conditions\n\n| what | value |\n|---|---|\n")
+	for _, c := range append(before, Condition{"load at the end", Load()}) {
+		fmt.Fprintf(&out, "| %s | %s |\n", c.What, c.Value)
+	}
+	_, err := io.WriteString(w, out.String())
+	return err
 }
 
 func firstLine(b []byte, err error) string {
