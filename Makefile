@@ -28,9 +28,10 @@ deps: ## install what building and testing need and is missing (Debian packages,
 deps-run: ## install what building and running need and is missing, and a docker client into .cache/bin
 	@tools/deps run
 
-build: ## build tritond, triton-shim, triton, triton-init triton-core and triton-backtrace into bin/
+build: ## build tritond, triton-shim, triton-enter, triton, triton-init, triton-core and triton-backtrace into bin/
 	@mkdir -p bin
 	$(CC) -static -Os -s -Wall -Wextra -Werror -o bin/triton-init cmd/triton-init/init.c
+	CC="$(CC)" cmd/triton-enter/build bin/triton-enter
 	CGO_ENABLED=1 $(GOBUILD) -o bin/triton-shim ./cmd/triton-shim
 	CGO_ENABLED=1 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/tritond ./cmd/tritond
 	CGO_ENABLED=0 $(GOBUILD) -o bin/triton ./cmd/triton
@@ -48,12 +49,12 @@ demo-stop: ## take back what the demo made
 
 install: build ## install binaries, the docker plugin and the systemd unit below PREFIX (/usr/local); DESTDIR for packages
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins $(DESTDIR)$(UNITDIR)
-	install -m 0755 bin/tritond bin/triton-shim bin/triton-init bin/triton-core bin/triton-backtrace bin/triton $(DESTDIR)$(PREFIX)/bin/
+	install -m 0755 bin/tritond bin/triton-shim bin/triton-enter bin/triton-init bin/triton-core bin/triton-backtrace bin/triton $(DESTDIR)$(PREFIX)/bin/
 	ln -sf ../../../bin/triton $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins/docker-triton
 	sed 's#@PREFIX@#$(PREFIX)#g' deploy/systemd/tritond.service.in >$(DESTDIR)$(UNITDIR)/tritond.service
 
 uninstall: ## remove what install put there; the data root stays
-	rm -f $(DESTDIR)$(PREFIX)/bin/tritond $(DESTDIR)$(PREFIX)/bin/triton-core $(DESTDIR)$(PREFIX)/bin/triton-backtrace $(DESTDIR)$(PREFIX)/bin/triton-shim $(DESTDIR)$(PREFIX)/bin/triton-init $(DESTDIR)$(PREFIX)/bin/triton
+	rm -f $(DESTDIR)$(PREFIX)/bin/tritond $(DESTDIR)$(PREFIX)/bin/triton-core $(DESTDIR)$(PREFIX)/bin/triton-backtrace $(DESTDIR)$(PREFIX)/bin/triton-shim $(DESTDIR)$(PREFIX)/bin/triton-enter $(DESTDIR)$(PREFIX)/bin/triton-init $(DESTDIR)$(PREFIX)/bin/triton
 	rm -f $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins/docker-triton $(DESTDIR)$(UNITDIR)/tritond.service
 
 test: ## everything that takes part in CI
@@ -77,7 +78,7 @@ test-pids: build ## whose a core dump is, while 2,000 crashes in two containers 
 test-races: build ## the daemon under the race detector, 200 lives of containers in four loops beside readers (root)
 	@mkdir -p .cache/race
 	CGO_ENABLED=1 go build -race -o .cache/race/tritond ./cmd/tritond
-	cp bin/triton bin/triton-shim bin/triton-init bin/triton-core bin/triton-backtrace .cache/race/
+	cp bin/triton bin/triton-shim bin/triton-enter bin/triton-init bin/triton-core bin/triton-backtrace .cache/race/
 	GORACE=halt_on_error=1 TRITON_E2E_BIN=$(CURDIR)/.cache/race TRITON_E2E_LONG=1 \
 		go test $(TAGS) -count=1 -timeout 12m -run 'RaceHunt|Restarting|OnFailure|TestHealth|TestUpdate|PoliciesSurvive' ./test/e2e
 

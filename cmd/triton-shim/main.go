@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"syscall"
 
@@ -66,12 +67,21 @@ func run(args []string) error {
 	switch args[0] {
 	case "serve":
 		return shim.Serve(context.Background(), shim.ServerConfig{
-			Socket: *socket, Version: version, Logger: logs, LookupExit: lookupExit,
+			Socket: *socket, Version: version, Logger: logs, LookupExit: lookupExit, Enter: enterPath(),
 		})
 	case "keep":
 		return shim.RunKeeper(context.Background(), shim.KeeperConfig{Socket: *socket, Version: version, Logger: logs})
 	}
 	return fmt.Errorf("unknown mode %q", args[0])
+}
+
+// enterPath is where the program that starts execs lies; empty: it cannot be told.
+func enterPath() string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(self), shim.EnterName)
 }
 
 // lookupExit asks the daemon's pinned exit map.

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/tritond/triton/pkg/shim"
 )
 
 // testShim is the shim that the kernel tests use, built once as it is for users.
@@ -25,6 +27,9 @@ func runTests(m *testing.M) int {
 	if err == nil {
 		testShim = filepath.Join(dir, "triton-shim")
 		err = command("go", "build", "-tags", "seccomp", "-ldflags", "-s -w", "-o", testShim, "../../cmd/triton-shim")
+	}
+	if err == nil {
+		err = command("../../cmd/triton-enter/build", filepath.Join(dir, shim.EnterName))
 	}
 	if err == nil {
 		testLayer = filepath.Join(dir, "layer")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,11 +24,11 @@ const (
 
 // adopt takes over a container whose shim died: its descriptors come from the keeper, its configuration from
 // libcontainer's state, the rest from what the dead shim remembered.
-func adopt(ctx context.Context, req AdoptRequest, logs *slog.Logger, lookup ExitLookup) (_ *container, reply AdoptReply, err error) {
+func adopt(ctx context.Context, req AdoptRequest, cfg *ServerConfig, enter *enterer) (_ *container, reply AdoptReply, err error) {
 	if _, err := checkCreate(&req.Create); err != nil {
 		return nil, reply, err
 	}
-	c := newContainer(req.Create, logs, lookup)
+	c := newContainer(req.Create, cfg, enter)
 	c.adopted = true
 	if err := c.lockRunDir(adoptBound); err != nil {
 		return nil, reply, err
@@ -42,8 +41,8 @@ func adopt(ctx context.Context, req AdoptRequest, logs *slog.Logger, lookup Exit
 	if c.lc, err = libcontainer.Load(c.req.RunDir, c.req.Key.ID); err != nil {
 		return nil, reply, notFound("adopt: %v", err)
 	}
-	cfg := c.lc.Config()
-	if c.root.uid, c.root.gid, err = hostRoot(&cfg); err != nil {
+	lcfg := c.lc.Config()
+	if c.root.uid, c.root.gid, err = hostRoot(&lcfg); err != nil {
 		return nil, reply, err
 	}
 	m, err := c.recall(req)

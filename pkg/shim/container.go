@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/tritond/triton/pkg/shim/filter"
 	"github.com/tritond/triton/pkg/shim/jsonlog"
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -26,6 +27,9 @@ type container struct {
 	logs *slog.Logger
 	// lookup asks the daemon's pinned exit map; nil: there is none.
 	lookup ExitLookup
+	enter  *enterer
+	filter func() (filter.Program, error) // compiled at the first exec
+	groups map[string]string              // control groups by controller, "" is cgroup2; nil: not asked for yet
 
 	lc      *libcontainer.Container
 	root    hostIDs
@@ -59,12 +63,12 @@ const (
 )
 
 // create makes the container up to its waiting init. On an error nothing is left.
-func create(ctx context.Context, req CreateRequest, logs *slog.Logger, lookup ExitLookup) (c *container, err error) {
+func create(ctx context.Context, req CreateRequest, cfg *ServerConfig, enter *enterer) (c *container, err error) {
 	spec, err := checkCreate(&req)
 	if err != nil {
 		return nil, err
 	}
-	c = newContainer(req, logs, lookup)
+	c = newContainer(req, cfg, enter)
 	if _, err := os.Stat(filepath.Join(req.RunDir, createFile)); err == nil {
 		return nil, conflict("create: %s holds a container already", req.RunDir)
 	}
@@ -93,21 +97,25 @@ func create(ctx context.Context, req CreateRequest, logs *slog.Logger, lookup Ex
 	if err := MountRootfs(rootfs, req.Rootfs, req.UserNS, req.IDs); err != nil {
 		return nil, err
 	}
-	cfg, err := containerConfig(&req, spec, rootfs)
+	lcfg, err := containerConfig(&req, spec, rootfs)
 	if err != nil {
 		return nil, err
 	}
-	if c.root.uid, c.root.gid, err = hostRoot(cfg); err != nil {
+	if c.root.uid, c.root.gid, err = hostRoot(lcfg); err != nil {
 		return nil, err
 	}
-	return c, c.launch(ctx, cfg, spec.Process)
+	return c, c.launch(ctx, lcfg, spec.Process)
 }
 
-func newContainer(req CreateRequest, logs *slog.Logger, lookup ExitLookup) *container {
+func newContainer(req CreateRequest, cfg *ServerConfig, enter *enterer) *container {
 	c := &container{
-		req: req, logs: logs.With("container", req.Key.String(), "run", req.Run), lookup: lookup,
+		req: req, logs: cfg.Logger.With("container", req.Key.String(), "run", req.Run), lookup: cfg.LookupExit, enter: enter,
 		execs: map[string]*process{}, pending: map[string]*specs.Process{}, timers: map[string]*deadline{},
 	}
+	c.filter = sync.OnceValues(func() (filter.Program, error) {
+		cfg := c.lc.Config()
+		return filter.Compile(cfg.Seccomp)
+	})
 	if req.Keeper != "" {
 		c.keeper = newKeeperLink(req.Keeper, c.logs)
 	}

@@ -99,7 +99,7 @@ func (c *container) launchExec(ctx context.Context, p *process, oci *specs.Proce
 	if c.isPaused() {
 		return conflict("container is paused")
 	}
-	if err := c.spawn(p, oci, false); err != nil {
+	if err := c.spawnExec(p, oci); err != nil {
 		return err
 	}
 	p.pump(nil)

@@ -54,7 +54,7 @@ func (c *container) watch(p *process) {
 
 // status fills in how p ended.
 func (c *container) status(p *process, rec *triton.ExitRecord) {
-	if p.lc == nil {
+	if p.lc == nil && !p.ours {
 		c.strangerStatus(p, rec)
 		return
 	}

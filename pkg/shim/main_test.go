@@ -27,6 +27,9 @@ func runTests(m *testing.M) int {
 		err = command("go", "build", "-tags", "seccomp", "-ldflags", "-s -w", "-o", testShim, "../../cmd/triton-shim")
 	}
 	if err == nil {
+		err = command("../../cmd/triton-enter/build", filepath.Join(dir, EnterName))
+	}
+	if err == nil {
 		testLayer = filepath.Join(dir, "layer")
 		err = makeLayer(testLayer)
 	}

@@ -24,8 +24,9 @@ type process struct {
 	fan   *fan
 	pumps []*pump
 
-	lc  *libcontainer.Process // nil: adopted, so not our child
-	oom uint64                // the container's OOM kills when it was made
+	lc   *libcontainer.Process // nil: libcontainer did not start it
+	ours bool                  // without libcontainer, and our child; neither: adopted
+	oom  uint64                // the container's OOM kills when it was made
 
 	done chan struct{} // closed once exit is set, written and the output is in the log
 
@@ -159,6 +160,9 @@ func (p *process) end(ctx context.Context) error {
 
 // reap returns the wait status of our own child that has ended.
 func (p *process) reap() (uint32, error) {
+	if p.ours {
+		return waitChild(p.pid)
+	}
 	state, err := p.lc.Wait()
 	if state == nil {
 		return 0, fmt.Errorf("reap %d: %w", p.pid, err)

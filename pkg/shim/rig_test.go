@@ -32,6 +32,7 @@ type rig struct {
 	req    CreateRequest
 	spec   specs.Spec
 
+	program    string // the shim
 	keeperPath string
 	shim       *exec.Cmd
 	client     *Client
@@ -46,7 +47,7 @@ var testIDs = triton.IDRange{Base: 0x7a000000, Size: 65536}
 // newRig prepares a container that runs argv in a pinned pair of namespaces. After the test nothing of it may be left.
 func newRig(t *testing.T, argv ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), key: triton.ContainerKey{Tenant: "test", ID: triton.NewID()}}
+	r := &rig{t: t, program: testShim, dir: t.TempDir(), key: triton.ContainerKey{Tenant: "test", ID: triton.NewID()}}
 	for d := r.dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		must(t, os.Chmod(d, 0o711))
 	}
@@ -209,7 +210,7 @@ func (r *rig) dial(path string, generation uint64) *Client {
 // daemon starts the shim binary in one of its modes, detached as users start it.
 func (r *rig) daemon(mode, path string) *exec.Cmd {
 	r.t.Helper()
-	cmd := exec.Command(testShim, mode, "--socket", path)
+	cmd := exec.Command(r.program, mode, "--socket", path)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Stderr = new(bytes.Buffer)
 	must(r.t, cmd.Start())

@@ -27,14 +27,17 @@ type ServerConfig struct {
 	Logger  *slog.Logger
 	// LookupExit finds the exit status of an adopted process; nil: nobody recorded it.
 	LookupExit ExitLookup
+	// Enter is the path of cmd/triton-enter; empty, or without a file: libcontainer starts execs.
+	Enter string
 	// FirstContact is how long a shim nobody ever connected to stays; zero: a minute.
 	FirstContact time.Duration
 }
 
 // server is one shim: idle until create or adopt gives it its container.
 type server struct {
-	cfg  ServerConfig
-	stop func() // ends Serve
+	cfg   ServerConfig
+	stop  func() // ends Serve
+	enter *enterer
 
 	mu         sync.Mutex
 	generation uint64 // the highest seen
@@ -52,7 +55,7 @@ func Serve(ctx context.Context, cfg ServerConfig) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &server{cfg: cfg, stop: cancel}
+	s := &server{cfg: cfg, stop: cancel, enter: openEnterer(cfg.Enter)}
 	ln, err := listen(cfg.Socket)
 	if err != nil {
 		return err

@@ -105,7 +105,7 @@ func (c *session) create(ctx context.Context, req Request) (any, error) {
 		return nil, err
 	}
 	held, err := c.server.claim(func() (*container, error) {
-		return create(ctx, r, c.server.cfg.Logger, c.server.cfg.LookupExit)
+		return create(ctx, r, &c.server.cfg, c.server.enter)
 	})
 	if err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (c *session) adopt(ctx context.Context, req Request) (any, error) {
 	}
 	var reply AdoptReply
 	_, err = c.server.claim(func() (*container, error) {
-		held, found, err := adopt(ctx, r, c.server.cfg.Logger, c.server.cfg.LookupExit)
+		held, found, err := adopt(ctx, r, &c.server.cfg, c.server.enter)
 		reply = found
 		return held, err
 	})

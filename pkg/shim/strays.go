@@ -34,14 +34,23 @@ func (c *container) reapStrays() error {
 
 // reapChild waits for the end of a child; one that another has reaped is no error.
 func reapChild(pid int) error {
+	_, err := waitChild(pid)
+	if errors.Is(err, unix.ECHILD) {
+		return nil
+	}
+	return err
+}
+
+// waitChild reaps a child, and returns its wait status.
+func waitChild(pid int) (uint32, error) {
 	for {
-		_, err := unix.Wait4(pid, nil, 0, nil)
+		var ws unix.WaitStatus
+		_, err := unix.Wait4(pid, &ws, 0, nil)
 		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.ECHILD):
-			return nil
-		default:
-			return err
+		case err == nil:
+			return uint32(ws), nil
+		case !errors.Is(err, unix.EINTR):
+			return 0, fmt.Errorf("reap %d: %w", pid, err)
 		}
 	}
 }
