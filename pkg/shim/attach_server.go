@@ -5,7 +5,8 @@ import (
 	"io"
 )
 
-// attach turns cn into a stream of p's output and input. It returns when the connection is done with.
+// attach turns cn into a stream of p's output and input. It returns when the client has closed it, which clients do once the
+// output has ended.
 func attach(cn *conn, p *process, req AttachRequest) {
 	c := newClient(cn.UnixConn, req)
 	attached := p.fan.add(c)
@@ -15,7 +16,7 @@ func attach(cn *conn, p *process, req AttachRequest) {
 		return
 	}
 	if !attached {
-		return // the output has ended: so does the stream
+		c.end() // the output has ended: so does the stream
 	}
 	done := make(chan struct{})
 	go func() {

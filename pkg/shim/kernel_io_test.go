@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -346,4 +347,31 @@ func TestKernelLosingAClientFreesItsConnection(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Input that the process does not read must not make an error of the end of its output.
+func TestKernelUnreadInputIsNoError(t *testing.T) {
+	r := execRig(t)
+	for i := range 20 {
+		id := "u" + itoa(i)
+		p := *r.spec.Process
+		p.Args = []string{"echo", "out"}
+		oci, err := json.Marshal(&p)
+		must(t, err)
+		must(t, r.client.Exec(r.ctx(), ExecRequest{ID: id, Process: oci, Stdio: Stdio{Stdin: true, StdinOnce: true}}))
+		s, err := r.client.Attach(r.ctx(), AttachRequest{ExecRef: ExecRef{ID: id}, Stdin: true, Stdout: true})
+		must(t, err)
+		_, err = r.client.ExecStart(r.ctx(), id)
+		must(t, err)
+		for range 50 {
+			_, err = s.WriteStdin([]byte("in"))
+			must(t, err)
+		}
+		r.wait(id)
+		must(t, s.CloseStdin())
+		if out, err := io.ReadAll(s.Output); err != nil || !contains(string(out), "out\n") {
+			t.Fatalf("output %q: %v", out, err)
+		}
+		must(t, s.Close())
+	}
 }

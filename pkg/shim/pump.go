@@ -80,7 +80,7 @@ type fan struct {
 
 // client is one attached connection. Its goroutine writes what waits; the pump blocks while clientWindow bytes wait.
 type client struct {
-	conn           net.Conn
+	conn           *net.UnixConn
 	stdout, stderr bool
 
 	mu      sync.Mutex
@@ -91,7 +91,7 @@ type client struct {
 	dead    bool // the peer is gone
 }
 
-func newClient(cn net.Conn, req AttachRequest) *client {
+func newClient(cn *net.UnixConn, req AttachRequest) *client {
 	c := &client{conn: cn, stdout: req.Stdout, stderr: req.Stderr}
 	c.changed.L = &c.mu
 	return c
@@ -190,10 +190,16 @@ func (c *client) push(chunk []byte) bool {
 	return true
 }
 
-// write is the client's goroutine: it sends what waits until the output ended or the peer is gone, then closes the
-// connection.
+// write is the client's goroutine: it sends what waits until the output ended or the peer is gone. At the end of the output
+// the connection is closed for writing only: with input that nobody read yet, a close would be a reset, and the peer would
+// take an error for the end.
 func (c *client) write() {
-	defer c.kill()
+	ended := false
+	defer func() {
+		if !ended || c.conn.CloseWrite() != nil {
+			c.kill()
+		}
+	}()
 	for {
 		c.mu.Lock()
 		for len(c.queue) == 0 && !c.ending && !c.dead {
@@ -204,6 +210,7 @@ func (c *client) write() {
 		dead := c.dead
 		c.mu.Unlock()
 		if dead || len(queue) == 0 {
+			ended = !dead
 			return
 		}
 		for _, chunk := range queue {
