@@ -42,7 +42,7 @@ type FunctionsCpuRuns struct {
 	Runs     uint64
 	QueuedNs uint64
 	Pid      uint64
-	Ring     [64]struct {
+	Ring     [128]struct {
 		_       structs.HostLayout
 		StartNs uint64
 		Owner   uint64

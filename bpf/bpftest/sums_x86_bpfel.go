@@ -27,7 +27,7 @@ type SumsCpuRuns struct {
 	Runs     uint64
 	QueuedNs uint64
 	Pid      uint64
-	Ring     [64]struct {
+	Ring     [128]struct {
 		_       structs.HostLayout
 		StartNs uint64
 		Owner   uint64
