@@ -4,9 +4,9 @@
 #ifndef TRITON_TRACE_H
 #define TRITON_TRACE_H
 
-#include "calls.h"
 #include "first.h"
 #include "owner.h"
+#include "wanted.h"
 
 #define MEMORY 256            // bytes of an argument in memory
 #define SHOWN 32              // of buffers that are read or written
@@ -29,10 +29,6 @@ struct traced_call {
 	u8 memory[2][MEMORY]; // not there if neither length is
 };
 #define HEAD __builtin_offsetof(struct traced_call, memory)
-
-struct linux_binprm {
-	const char *filename; // as execve was given it; of execveat below a descriptor "/dev/fd/3/name"
-} __attribute__((preserve_access_index));
 
 struct call_state {
 	u64 start_ns; // 0: in no call that passes
@@ -62,7 +58,6 @@ struct {
 } trace_ring SEC(".maps");
 
 const volatile u64 traced_owner = 0;
-const volatile u64 wanted_calls[SYSCALLS / 64] = {};
 const volatile u64 least_ns = 0;
 const volatile bool only_errors = 0;
 const volatile char wanted_comm[16] = {}; // empty: every
@@ -73,16 +68,6 @@ u64 window_ns;
 u64 window_calls;
 u64 lost_limit; // beyond the limit
 u64 lost_ring;  // the ring was full, or the kernel gave no storage
-
-static __always_inline bool executes(u32 nr)
-{
-	return nr == NR_EXECVE || nr == NR_EXECVEAT;
-}
-
-static __always_inline bool wanted(u32 nr)
-{
-	return wanted_calls[(nr / 64) & (SYSCALLS / 64 - 1)] >> (nr & 63) & 1;
-}
 
 static __noinline bool passes(struct task_struct *task)
 {

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
 
 // defaultHost is where a tritond with its default roots listens.
@@ -139,11 +141,14 @@ func (c *client) send(ctx context.Context, method, path string, in any) (*http.R
 	if err != nil {
 		return nil, fmt.Errorf("read the daemon's answer: %w", err)
 	}
-	var refusal struct {
-		Message string `json:"message"`
-	}
-	if json.Unmarshal(answer, &refusal) == nil && refusal.Message != "" {
-		return nil, fmt.Errorf("%s", refusal.Message)
+	var r refusal
+	if json.Unmarshal(answer, &r) == nil && r.Message != "" {
+		return nil, r
 	}
 	return nil, fmt.Errorf("the daemon answered %s: %s", resp.Status, strings.TrimSpace(string(answer)))
 }
+
+// refusal is the daemon's answer to what it does not do; of most there is a message alone.
+type refusal struct{ wire.Mistake }
+
+func (r refusal) Error() string { return r.Message }

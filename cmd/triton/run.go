@@ -31,6 +31,8 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
                        for; -o FILE, - for the output)
   trace CONTAINER      its system calls as they happen (-syscall 'open*,stat', -errors, -slower 5ms, -comm NAME;
                        -args: paths, addresses and the beginning of buffers; -json)
+  ask METRIC           your own question: syscall, block, runqueue or tcp (-where 'comm=nginx && errno!=0', -by container,latency:
+                       what is told apart; -d TIME: all of it at the end, -json)
   login                print a link that logs the browser in that opens it first
   tenant VERB …        tenants, their certificates and tokens: add, ls, token, revoke, rm
   deaths ls            abnormal ends of containers, newest first, each with its reason
@@ -126,6 +128,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return takeProfile(context.Background(), c, args[1:], out)
 	case len(args) > 1 && args[0] == "trace":
 		return trace(c, args[1:], out, os.Stderr)
+	case len(args) > 1 && args[0] == "ask":
+		return ask(c, args[1:], out, os.Stderr)
 	case len(args) > 0 && args[0] == "delays":
 		return delays(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "disks":

@@ -241,6 +241,11 @@ func (n *Node) ofTenant(tenant triton.Tenant) []*container {
 
 // Names gives the names of running containers by their addresses, of all tenants: for operators only.
 func (n *Node) Names() map[netip.Addr]string {
+	return n.namesBy(func(v triton.Container) string { return v.Name })
+}
+
+// namesBy gives each address of a running container the name that the container is told by.
+func (n *Node) namesBy(name func(triton.Container) string) map[netip.Addr]string {
 	names := map[netip.Addr]string{}
 	for _, c := range n.all() {
 		v := c.view(n.cgroupPath(c.key))
@@ -248,10 +253,10 @@ func (n *Node) Names() map[netip.Addr]string {
 			continue
 		}
 		if p, err := netip.ParsePrefix(v.Network.Address); err == nil { // none without an address of its own
-			names[p.Addr()] = v.Name
+			names[p.Addr()] = name(v)
 		}
 		for _, a := range v.Attached {
-			names[a.Address.Addr()] = v.Name
+			names[a.Address.Addr()] = name(v)
 		}
 	}
 	return names

@@ -88,6 +88,7 @@ func (p *Probes) measureCost(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("count CPUs: %w", err)
 	}
+	p.questions.tellPrices(before, after, window)
 	c := costOf(before, after, window, cpus)
 	c.At = time.Now()
 	p.cost.Store(&c)
@@ -108,6 +109,9 @@ type programStat struct {
 	time time.Duration
 }
 
+// returnPrograms hang on the return of every call of the machine, each beside one on the entry.
+var returnPrograms = []string{bpf.MeasureProgSysExit, bpf.TraceProgTraceExit, bpf.AskSyscallsProgAskExit}
+
 // costOf compares two readings.
 func costOf(before, after map[*ebpf.Program]programStat, window time.Duration, cpus int) Cost {
 	var c Cost
@@ -121,7 +125,7 @@ func costOf(before, after map[*ebpf.Program]programStat, window time.Duration, c
 		cost.Runs += runs
 		cost.CPU += (b.time - a.time).Seconds() / window.Seconds()
 		costs[b.name] = cost
-		if b.name == bpf.MeasureProgSysExit || b.name == bpf.TraceProgTraceExit {
+		if slices.Contains(returnPrograms, b.name) {
 			calls = max(calls, runs) // however many pairs there are: a call takes the slow path once
 		}
 	}
@@ -135,7 +139,7 @@ func costOf(before, after map[*ebpf.Program]programStat, window time.Duration, c
 	return c
 }
 
-// programStats reads what the kernel counted of each program that is loaded. Each trace has programs of its own.
+// programStats reads what the kernel counted of each program that is loaded. Each trace and each question has programs of its own.
 func (p *Probes) programStats() map[*ebpf.Program]programStat {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -151,12 +155,16 @@ func (p *Probes) programStats() map[*ebpf.Program]programStat {
 	for t := range p.tracing {
 		sets = append(sets, t.programs)
 	}
-	for _, programs := range sets {
+	read := func(programs map[string]*ebpf.Program) {
 		for name, prog := range programs {
 			if st, err := prog.Stats(); err == nil {
 				out[prog] = programStat{name: name, runs: st.RunCount, time: st.Runtime}
 			}
 		}
 	}
+	for _, programs := range sets {
+		read(programs)
+	}
+	p.questions.eachSet(read)
 	return out
 }

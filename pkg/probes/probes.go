@@ -131,9 +131,10 @@ type Probes struct {
 	hot    attachedHooks
 	idle   time.Time // since when nothing is watched; zero: something is
 	table  slotTable
-	traces map[triton.Tenant]int // that run
+	traces quota
 	// tracing are those whose programs are attached.
-	tracing map[*trace]struct{}
+	tracing   map[*trace]struct{}
+	questions questions
 
 	events eventHub
 	cost   atomic.Pointer[Cost] // of the last window; nil: none yet
@@ -183,6 +184,8 @@ func Open(ctx context.Context, cfg Config) (*Probes, error) {
 	p := &Probes{
 		cfg: cfg, log: cfg.Log, exits: exits, kernel: kernel, peers: peers, network: network,
 		level: cfg.Level, idle: time.Now(), table: newSlotTable(cfg.MaxContainers),
+		traces:    quota{what: "traces", all: TracesMax, each: tracesPerTenant},
+		questions: questions{quota: quota{what: "questions", all: QuestionsMax, each: questionsPerTenant}},
 	}
 	return p, nil
 }

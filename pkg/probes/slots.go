@@ -85,6 +85,17 @@ func (p *Probes) Watch(key triton.ContainerKey, ids CgroupIDs) (Watch, error) {
 
 // WatchAs is Watch with a wish of how much to count from the first moment on.
 func (p *Probes) WatchAs(key triton.ContainerKey, ids CgroupIDs, wish Wish) (Watch, error) {
+	w, err := p.watch(key, ids, wish)
+	if err != nil {
+		return w, err
+	}
+	if err := p.questions.admit(key, ids); err != nil { // they ask again each second
+		p.log.Warn("questions begin late for a container", "container", key, "err", err)
+	}
+	return w, nil
+}
+
+func (p *Probes) watch(key triton.ContainerKey, ids CgroupIDs, wish Wish) (Watch, error) {
 	if err := cmp.Or(wish.Level, Detail).Validate(); err != nil {
 		return Watch{}, fmt.Errorf("watch %s: %w", key, err)
 	}

@@ -38,6 +38,7 @@ var objects = []object{
 	{name: "exits", load: bpf.LoadExits, programs: []program{{names: []string{bpf.ExitsProgExitsExit, bpf.ExitsProgExitsExitOld}}}},
 	{name: "measure", load: bpf.LoadMeasure, programs: measureProgramList},
 	{name: "trace", load: bpf.LoadTrace, optional: true},
+	{name: "asksyscalls", load: bpf.LoadAskSyscalls, optional: true},
 	{name: "peers", load: bpf.LoadPeers, optional: true},
 	{name: "profile", load: bpf.LoadProfile, programs: profileProgramList, optional: true},
 	{name: "network", load: bpf.LoadNetwork, programs: networkProgramList, optional: true},

@@ -42,11 +42,17 @@ func (p *Probes) Trace(ctx context.Context, key triton.ContainerKey, f triton.Tr
 	if len(f.Comm) > commMax || f.Slower < 0 {
 		return fmt.Errorf("trace %s: names of threads have at most %d bytes, and no call takes less than no time: %w", key, commMax, errdefs.ErrInvalidArgument)
 	}
-	owner, err := p.beginTrace(key)
+	p.mu.RLock()
+	w, err := p.find(key)
+	p.mu.RUnlock()
 	if err != nil {
 		return fmt.Errorf("trace %s: %w", key, err)
 	}
-	defer p.endTrace(key)
+	if err := p.traces.take(key.Tenant); err != nil {
+		return fmt.Errorf("trace %s: %w", key, err)
+	}
+	defer p.traces.give(key.Tenant)
+	owner := w.owner()
 	t, err := p.loadTrace(owner, f)
 	if err != nil {
 		return fmt.Errorf("trace %s: %w", key, err)
@@ -76,47 +82,8 @@ func (p *Probes) unlistTrace(t *trace) {
 	delete(p.tracing, t)
 }
 
-// beginTrace counts a trace and returns whom it is of.
-func (p *Probes) beginTrace(key triton.ContainerKey) (owner uint64, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	w, err := p.find(key)
-	if err != nil {
-		return 0, err
-	}
-	all := 0
-	for _, n := range p.traces {
-		all += n
-	}
-	if all >= TracesMax || p.traces[key.Tenant] >= tracesPerTenant {
-		return 0, fmt.Errorf("%d traces run, %d of them of tenant %s; at most %d and %d may: %w", all, p.traces[key.Tenant], key.Tenant,
-			TracesMax, tracesPerTenant, errdefs.ErrResourceExhausted)
-	}
-	if p.traces == nil {
-		p.traces = map[triton.Tenant]int{}
-	}
-	p.traces[key.Tenant]++
-	return w.owner(), nil
-}
-
-func (p *Probes) endTrace(key triton.ContainerKey) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.traces[key.Tenant]--; p.traces[key.Tenant] == 0 {
-		delete(p.traces, key.Tenant)
-	}
-}
-
 // Traces is how many live traces run.
-func (p *Probes) Traces() int {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	n := 0
-	for _, of := range p.traces {
-		n += of
-	}
-	return n
-}
+func (p *Probes) Traces() int { return p.traces.count() }
 
 // watches reports whether owner is still key's.
 func (p *Probes) watches(key triton.ContainerKey, owner uint64) bool {

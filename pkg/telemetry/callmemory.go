@@ -30,6 +30,11 @@ func Captures(nr int) (captures uint16) {
 	return captures
 }
 
+// PathArgument is the place, from 1, of the first argument of a system call that is a path; 0: none is.
+func PathArgument(nr int) uint8 {
+	return uint8(strings.IndexRune(signatures[SyscallName(nr)], 'P') + 1)
+}
+
 // MatchSyscalls returns the numbers of the system calls that a pattern (path.Match's: "open*") names. One that names none is
 // errdefs.ErrInvalidArgument; no patterns are nil, which is all.
 func MatchSyscalls(patterns []string) ([]int, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/profile"
+	"github.com/tritond/triton/pkg/question"
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
@@ -31,6 +32,7 @@ type Node interface {
 	ProfileSubject(ctx context.Context, tenant triton.Tenant, ref string) (profile.Subject, error)
 	Watching(ctx context.Context, tenant triton.Tenant, ref string) (node.Watched, error)
 	SetWatching(ctx context.Context, tenant triton.Tenant, ref string, level probes.Level, operator bool) (node.Watched, error)
+	Ask(ctx context.Context, tenant triton.Tenant, q *question.Question, started func(), each func(question.Answer) error) error
 	Trace(ctx context.Context, tenant triton.Tenant, ref string, f triton.TraceFilter, started func(), each func([]triton.TraceEvent) error) error
 }
 
@@ -91,7 +93,7 @@ func routes() []route {
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
 	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), diskRoutes(),
-		recorderRoutes(), profileRoutes(), watchRoutes(), traceRoutes())...)
+		recorderRoutes(), profileRoutes(), watchRoutes(), traceRoutes(), askRoutes())...)
 }
 
 // Handler serves every path.

@@ -23,6 +23,7 @@ import (
 	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/profile"
+	"github.com/tritond/triton/pkg/question"
 	"github.com/tritond/triton/pkg/sched"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
@@ -73,6 +74,18 @@ func (oneContainer) Recorder(_ context.Context, tenant triton.Tenant, ref string
 		return node.Recorded{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil
 	}
 	return node.Recorded{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
+func (oneContainer) Ask(_ context.Context, tenant triton.Tenant, q *question.Question, started func(), each func(question.Answer) error) error {
+	if tenant == "busy" {
+		return fmt.Errorf("too many: %w", errdefs.ErrResourceExhausted)
+	}
+	started()
+	if tenant != "acme" {
+		return nil
+	}
+	row := question.Row{Key: map[string]string{"container": acmesName}, Counted: question.Counted{Count: uint64(len(q.Leaves))}}
+	return each(question.Answer{Rows: []question.Row{row}, Lost: 3})
 }
 
 func (oneContainer) Trace(_ context.Context, tenant triton.Tenant, ref string, f triton.TraceFilter, started func(), each func([]triton.TraceEvent) error) error {

@@ -1,7 +1,6 @@
 package tritonapi
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,9 +20,6 @@ func traceRoutes() []route {
 	return []route{{"GET " + wire.Prefix + "containers/{ref}/trace", forTenants, (*API).trace}}
 }
 
-// traceWrite is how long a client may take to read what was traced.
-const traceWrite = 10 * time.Second
-
 // trace streams until the client leaves or the container ends. An error after the head is the last line.
 func (a *API) trace(w http.ResponseWriter, r *http.Request, c auth.Caller) {
 	f, err := traceFilter(r.URL.Query())
@@ -31,30 +27,19 @@ func (a *API) trace(w http.ResponseWriter, r *http.Request, c auth.Caller) {
 		a.fail(w, err)
 		return
 	}
-	out, enc, begun := http.NewResponseController(w), json.NewEncoder(w), false
-	started := func() {
-		w.Header().Set("Content-Type", "application/x-ndjson")
-		begun = true
-		if err := out.Flush(); err != nil {
-			a.cfg.Log.Debug("answer not sent", "err", err)
-		}
-	}
-	defer out.SetWriteDeadline(time.Time{}) //nolint:errcheck // the connection may be used again
-	err = a.cfg.Node.Trace(r.Context(), c.Tenant, r.PathValue("ref"), f, started, func(batch []triton.TraceEvent) error {
-		// A client that reads no more would keep the trace, and all it costs, for ever.
-		if err := out.SetWriteDeadline(time.Now().Add(traceWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
-		}
+	s := a.startLines(w)
+	defer s.end()
+	err = a.cfg.Node.Trace(r.Context(), c.Tenant, r.PathValue("ref"), f, s.begin, func(batch []triton.TraceEvent) error {
 		for _, e := range batch {
-			if err := enc.Encode(e); err != nil {
+			if err := s.line(e); err != nil {
 				return err
 			}
 		}
-		return out.Flush()
+		return s.out.Flush()
 	})
 	switch {
 	case r.Context().Err() != nil: // the client left
-	case !begun:
+	case !s.begun:
 		a.fail(w, err)
 	case err != nil:
 		a.reply(w, triton.TraceEvent{Ended: err.Error(), Failed: true})
