@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,20 +27,15 @@ type askOptions struct {
 // ask is `triton ask METRIC`: on a terminal it shows what was counted since it began, elsewhere each second, or with -d all at the
 // end. Flags may follow the metric.
 func ask(c *client, args []string, out, notes io.Writer) error {
-	fs := flag.NewFlagSet("ask", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags("ask")
 	var t question.Text
 	var o askOptions
 	fs.StringVar(&t.Where, "where", "", "")
 	fs.StringVar(&t.By, "by", "", "")
 	fs.BoolVar(&o.raw, "json", false, "")
 	fs.DurationVar(&o.during, "d", 0, "")
-	err := fs.Parse(args)
-	if err == nil && fs.NArg() > 0 {
-		t.Metric = fs.Arg(0)
-		err = fs.Parse(fs.Args()[1:])
-	}
-	if err != nil || t.Metric == "" || fs.NArg() > 0 || o.during < 0 {
+	var err error
+	if t.Metric, err = oneBetween(fs, args); err != nil || o.during < 0 {
 		return usageError("ask syscall|block|runqueue|tcp [-where PREDICATE] [-by NAME,…] [-d TIME] [-json]")
 	}
 	resp, err := c.send(context.Background(), http.MethodGet, wire.AskQuery(t), nil)

@@ -233,4 +233,5 @@ type Error struct {
 	Msg string
 }
 
+// Error tells where it is, counting columns from 1.
 func (e *Error) Error() string { return fmt.Sprintf("%s, column %d: %s", e.In, e.At+1, e.Msg) }
