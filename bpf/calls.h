@@ -28,11 +28,6 @@ static __always_inline bool never_returns(u32 nr)
 	return nr == NR_EXIT || nr == NR_EXIT_GROUP;
 }
 
-static __always_inline bool executes(u32 nr)
-{
-	return nr == NR_EXECVE || nr == NR_EXECVEAT;
-}
-
 // is_birth tells a new task's way out of the kernel, which looks like a return from the parent's call.
 static __always_inline bool is_birth(u32 nr, s64 ret)
 {

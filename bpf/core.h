@@ -95,10 +95,6 @@ struct k_sigaction {
 	struct sigaction sa;
 };
 
-struct linux_binprm {
-	const char *filename; // as execve was given it; of execveat below a descriptor "/dev/fd/3/name"
-};
-
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long orig_ax;
