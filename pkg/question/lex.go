@@ -47,7 +47,10 @@ func (l *lexer) bad(at int, format string, args ...any) error {
 var operators = []struct {
 	text string
 	kind kind
-}{{"&&", and}, {"||", or}, {"!=", compare}, {"<=", compare}, {">=", compare}, {"=", compare}, {"<", compare}, {">", compare}, {"!", not}, {"(", open}, {")", shut}}
+}{
+	{"&&", and}, {"||", or}, {"!=", compare}, {"<=", compare}, {">=", compare}, {"=", compare}, {"<", compare}, {">", compare},
+	{"!", not}, {"(", open}, {")", shut},
+}
 
 // special ends a word.
 const special = " \t\r\n&|!=<>()\""

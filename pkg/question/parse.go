@@ -59,9 +59,9 @@ func (q *Question) parseBy(by string) error {
 		d := Dimension{Field(first), label}
 		switch {
 		case name == "":
-			return bad(at, "a name is missing; there are %s", list(FieldsOf(q.Metric)))
-		case !slices.Contains(FieldsOf(q.Metric), d.Field) || d.Field == Bytes:
-			return bad(at, "%s has no %q to tell apart; there are %s", q.Metric, first, list(slices.DeleteFunc(FieldsOf(q.Metric), func(f Field) bool { return f == Bytes })))
+			return bad(at, "a name is missing; there are %s", list(ApartBy(q.Metric)))
+		case !slices.Contains(ApartBy(q.Metric), d.Field):
+			return bad(at, "%s has no %q to tell apart; there are %s", q.Metric, first, list(ApartBy(q.Metric)))
 		case isLabel != (d.Field == Label) || isLabel && label == "":
 			return bad(at, "%q: a label is told apart by label:NAME", name)
 		case slices.Contains(q.By, d):

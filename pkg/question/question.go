@@ -55,8 +55,13 @@ var fieldsOf = map[Metric][]Field{
 // containerFields are those that a container has, whatever it does.
 var containerFields = []Field{Container, Image, Label}
 
-// FieldsOf lists what a metric can be asked for.
+// FieldsOf lists what a metric's predicates compare.
 func FieldsOf(m Metric) []Field { return slices.Concat(containerFields, fieldsOf[m]) }
+
+// ApartBy lists what its decompositions tell apart.
+func ApartBy(m Metric) []Field {
+	return slices.DeleteFunc(FieldsOf(m), func(f Field) bool { return f == Bytes })
+}
 
 // Operations and TCPEvents name numbers of the fields Op and Event: enum req_op of include/linux/blk_types.h, and enum tcp_event
 // of bpf/asktcp.h.

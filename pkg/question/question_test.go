@@ -77,7 +77,7 @@ func TestScripts(t *testing.T) {
 			t.Fatalf("%q is no question", head)
 		}
 		q, err := Parse(Text{strings.TrimSpace(parts[0]), strings.TrimRight(parts[1], " "), strings.TrimSpace(parts[2])}, names)
-		got := ""
+		var got string
 		if err != nil {
 			got = err.Error()
 		} else {
