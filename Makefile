@@ -17,7 +17,7 @@ UNITDIR  ?= /etc/systemd/system
 RUN_ARGS ?= --data-root /var/lib/tritond --run-root /run/tritond -H unix:///run/tritond/docker.sock
 
 .DEFAULT_GOAL := help
-.PHONY: test-many test-pids peer compose test-clients test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-vm test-races test-e2e generate lint vet bench bench-probes bench-services bench-cores fuzz sched-bench sched-replay clean docker-cli registry
+.PHONY: test-many test-pids peer compose test-clients test-conformance web web-test web-bench help deps deps-run build run demo demo-stop install uninstall test test-unit test-race test-kernel test-vm test-races test-e2e generate lint vet bench bench-floods bench-probes bench-services bench-cores fuzz sched-bench sched-replay clean docker-cli registry
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -127,6 +127,9 @@ bench: build registry $(PEERDEP) ## benchmarks; PEER=docker.io, PEER=moby or PEE
 
 bench-probes: build ## what observation costs: system calls beside an empty pair of hooks and bpftrace, switches, profiles, memory, redis and nginx at each level; BENCH_ARGS="-only calls" for a part (root; under ten minutes)
 	@go run ./test/bench/probes $(BENCH_ARGS)
+
+bench-floods: build ## a neighbour's latency and the daemon's answers while a container forks, executes, crashes, logs or writes without end; BENCH_ARGS="-only log" for one (root; three minutes)
+	@go run ./test/bench/floods $(BENCH_ARGS)
 
 bench-services: build ## redis and nginx at full load in containers at each level of probes, beside the host's own speed
 	go run ./test/bench/services $(BENCH_ARGS)

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tritond/triton/test/engine"
+	"github.com/tritond/triton/test/images"
+)
+
+// floods are what the program flood of the images can do.
+var floods = []string{"forks", "execs", "cores", "log", "disk"}
+
+// limits are what a careful operator gives a container that is not trusted.
+var limits = []string{"--cpus", "1", "--memory", "256m", "--pids-limit", "64", "--log-opt", "max-size=10m", "--log-opt", "max-file=2"}
+
+type bench struct {
+	rounds int
+	window time.Duration
+	only   *regexp.Regexp
+	daemon *engine.Tritond
+	cli    engine.CLI
+	api    *engine.API
+	seen   string // folder of what the neighbour writes
+}
+
+// row is what one flood did.
+type row struct {
+	flood         string
+	without, with []time.Duration // the neighbour's requests
+	pings, lists  []time.Duration // the daemon's answers during the flood
+	daemonCPU     float64         // of one CPU, during the flood
+	dropped       map[string]float64
+}
+
+// span is a time in which the neighbour is looked at.
+type span struct{ from, until time.Time }
+
+// flood takes turns with and without one.
+func (b *bench) flood(ctx context.Context, name string) (r row, err error) {
+	r.flood = name
+	var without, with []span
+	dropped, err := b.dropped(ctx)
+	if err != nil {
+		return r, err
+	}
+	for i := range b.rounds {
+		fmt.Fprintf(os.Stderr, "floods: %s, turn %d of %d\n", name, i+1, b.rounds)
+		quiet, err := b.watch(ctx, nil)
+		if err != nil {
+			return r, err
+		}
+		without = append(without, quiet)
+		args := slices.Concat([]string{"run", "-d", "--name", "flood"}, limits, []string{images.Programs, "flood", name})
+		if _, err := b.docker(ctx, args...); err != nil {
+			return r, err
+		}
+		flooded, err := b.watch(ctx, &r)
+		if err != nil {
+			return r, err
+		}
+		with = append(with, flooded)
+		state, err := b.docker(ctx, "inspect", "-f", "{{.State.Running}}", "flood")
+		if err == nil && state != "true" {
+			err = errors.New("the flood ended by itself")
+		}
+		if _, rm := b.docker(ctx, "rm", "-f", "flood"); err != nil || rm != nil {
+			return r, errors.Join(err, rm)
+		}
+	}
+	if r.without, err = b.requests(without); err != nil {
+		return r, err
+	}
+	if r.with, err = b.requests(with); err != nil {
+		return r, err
+	}
+	r.dropped, err = b.dropped(ctx)
+	for reason, n := range r.dropped {
+		if r.dropped[reason] = n - dropped[reason]; r.dropped[reason] == 0 {
+			delete(r.dropped, reason)
+		}
+	}
+	return r, err
+}
+
+// watch lets a window pass, during a flood (r is not nil) asking the daemon all the time.
+func (b *bench) watch(ctx context.Context, r *row) (span, error) {
+	from := time.Now()
+	before, err := engine.CPUTime(b.daemon.Pid())
+	if err != nil {
+		return span{}, err
+	}
+	every := time.NewTicker(50 * time.Millisecond)
+	defer every.Stop()
+	for n := 0; time.Since(from) < b.window; n++ {
+		select {
+		case <-ctx.Done():
+			return span{}, ctx.Err()
+		case <-every.C:
+		}
+		if r == nil {
+			continue
+		}
+		began := time.Now()
+		reply, err := b.api.Do(ctx, http.MethodGet, "/_ping", "", nil)
+		if err != nil || reply.Status != http.StatusOK {
+			return span{}, fmt.Errorf("ping: %d %w", reply.Status, err)
+		}
+		r.pings = append(r.pings, time.Since(began))
+		if n%20 == 0 {
+			began := time.Now()
+			if _, err := b.docker(ctx, "ps"); err != nil {
+				return span{}, err
+			}
+			r.lists = append(r.lists, time.Since(began))
+		}
+	}
+	after, err := engine.CPUTime(b.daemon.Pid())
+	if r != nil {
+		r.daemonCPU += (after - before).Seconds() / time.Since(from).Seconds() / float64(b.rounds)
+	}
+	return span{from, time.Now()}, err
+}
+
+// requests reads the neighbour's requests of those seconds that lie within spans.
+func (b *bench) requests(spans []span) ([]time.Duration, error) {
+	text, err := os.ReadFile(filepath.Join(b.seen, "all"))
+	if err != nil {
+		return nil, err
+	}
+	var all []time.Duration
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasSuffix(line, "\n") {
+			continue // not whole yet
+		}
+		f := strings.Fields(line)
+		began, err := strconv.ParseInt(f[0], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("the neighbour wrote %q", line)
+		}
+		from := time.Unix(0, began)
+		if !slices.ContainsFunc(spans, func(s span) bool { return !from.Before(s.from) && !from.Add(time.Second).After(s.until) }) {
+			continue
+		}
+		for _, n := range f[1:] {
+			ns, err := strconv.ParseInt(n, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("the neighbour wrote %q", n)
+			}
+			all = append(all, time.Duration(ns))
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("the neighbour made no requests")
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+var droppedLine = regexp.MustCompile(`(?m)^triton_dropped_total\{reason="(\w+)"\} (\S+)$`)
+
+// dropped are the daemon's counters of what was.
+func (b *bench) dropped(ctx context.Context) (map[string]float64, error) {
+	reply, err := engine.NewAPI("tcp://"+b.daemon.HTTP, 1).Do(ctx, http.MethodGet, "/metrics", "", nil)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]float64{}
+	for _, m := range droppedLine.FindAllStringSubmatch(string(reply.Body), -1) {
+		if all[m[1]], err = strconv.ParseFloat(m[2], 64); err != nil {
+			return nil, err
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("no counters of what was dropped: %d", reply.Status)
+	}
+	return all, nil
+}
+
+// quantile is of times in order.
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+// printRows writes the table in Markdown.
+func printRows(w io.Writer, rows []row) error {
+	var out strings.Builder
+	out.WriteString("\n### Results\n\n| flood | neighbour's p50, p99 without | with | ratio of p99 (at most 1.2) | /_ping p50, most | docker ps p50, most | the daemon's CPU | dropped |\n|" +
+		strings.Repeat("---|", 8) + "\n")
+	for _, r := range rows {
+		slices.Sort(r.pings)
+		slices.Sort(r.lists)
+		var dropped []string
+		for _, reason := range slices.Sorted(maps.Keys(r.dropped)) {
+			dropped = append(dropped, fmt.Sprintf("%s %.0f", reason, r.dropped[reason]))
+		}
+		fmt.Fprintf(&out, "| %s | %s, %s | %s, %s | %.2f | %s, %s | %s, %s | %.2f | %s |\n", r.flood,
+			ms(quantile(r.without, 0.5)), ms(quantile(r.without, 0.99)), ms(quantile(r.with, 0.5)), ms(quantile(r.with, 0.99)),
+			float64(quantile(r.with, 0.99))/float64(quantile(r.without, 0.99)),
+			ms(quantile(r.pings, 0.5)), ms(quantile(r.pings, 1)), ms(quantile(r.lists, 0.5)), ms(quantile(r.lists, 1)), r.daemonCPU, strings.Join(dropped, ", "))
+	}
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond)) }
