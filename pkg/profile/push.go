@@ -26,7 +26,11 @@ const (
 	pushReadEvery = 500 * time.Millisecond
 	// maxQueue bounds the profiles that wait to be named, and those that wait to be uploaded: some 10 KiB each.
 	maxQueue = 512
-	maxTries = 5
+	// namers and senders are how many tenants' profiles are named and uploaded at a time.
+	namers, senders = 2, 4
+	// maxNaming is how long naming one profile may take.
+	maxNaming = 10 * time.Second
+	maxTries  = 5
 	// firstPause is before the second try; it doubles.
 	firstPause = time.Second
 )
@@ -45,16 +49,18 @@ type PushConfig struct {
 	Log      *slog.Logger
 }
 
-// Pusher profiles all containers all the time and uploads a profile of each. As a prometheus.Collector it tells of uploads
-// and of profiles that were lost.
+// Pusher profiles all containers all the time and uploads a profile of each. Tenants are served in turns, so that one whose
+// profiles take long to name or to upload delays its own. As a prometheus.Collector it tells of uploads, and of profiles
+// and stacks that were lost.
 type Pusher struct {
 	cfg      PushConfig
 	client   *http.Client
-	taken    chan *Collector
-	named    chan upload
+	taken    *fair[*Collector]
+	named    *fair[upload]
 	uploads  prometheus.Counter
 	failures *prometheus.CounterVec
 	lost     *prometheus.CounterVec
+	stacks   *prometheus.CounterVec
 }
 
 // upload is a profile that waits.
@@ -62,6 +68,8 @@ type upload struct {
 	sub         Subject
 	from, until time.Time
 	body        []byte // pprof
+	tries       int
+	pause       time.Duration // before the next one
 }
 
 // Why profiles are lost.
@@ -85,7 +93,7 @@ func NewPusher(cfg PushConfig) (*Pusher, error) {
 		cfg.Pause = firstPause
 	}
 	p := &Pusher{
-		cfg: cfg, client: telemetry.NewUploadClient(), taken: make(chan *Collector, maxQueue), named: make(chan upload, maxQueue),
+		cfg: cfg, client: telemetry.NewUploadClient(), taken: newFair[*Collector](maxQueue, time.Now), named: newFair[upload](maxQueue, time.Now),
 		uploads: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "triton_container_profile_uploads_total", Help: "Profiles of containers that the Pyroscope server took.",
 		}),
@@ -95,6 +103,9 @@ func NewPusher(cfg PushConfig) (*Pusher, error) {
 		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "triton_container_profile_lost_total", Help: "Profiles of containers that were given up, by reason.",
 		}, []string{"reason"}),
+		stacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "triton_container_profile_stacks_lost_total", Help: "Stacks that are in no profile of a container, or not whole, by reason.",
+		}, []string{"reason"}),
 	}
 	for _, reason := range []string{"request", "status"} {
 		p.failures.WithLabelValues(reason) // present from the start, so that the first failure is an increase
@@ -102,7 +113,15 @@ func NewPusher(cfg PushConfig) (*Pusher, error) {
 	for _, reason := range []string{lostQueue, lostTries, lostRefused, lostNames, lostEnded} {
 		p.lost.WithLabelValues(reason)
 	}
+	p.addLoss(triton.StackLoss{})
 	return p, nil
+}
+
+// addLoss counts what was lost of stacks.
+func (p *Pusher) addLoss(l triton.StackLoss) {
+	p.stacks.WithLabelValues("counts").Add(float64(l.Counts))
+	p.stacks.WithLabelValues("stacks").Add(float64(l.Stacks))
+	p.stacks.WithLabelValues("broken").Add(float64(l.Broken))
 }
 
 // Describe implements prometheus.Collector.
@@ -113,6 +132,7 @@ func (p *Pusher) Collect(out chan<- prometheus.Metric) {
 	p.uploads.Collect(out)
 	p.failures.Collect(out)
 	p.lost.Collect(out)
+	p.stacks.Collect(out)
 }
 
 // Run profiles until ctx is done; what waits then is lost. It returns nil unless profiling could not begin.
@@ -123,9 +143,17 @@ func (p *Pusher) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.take(ctx, stacks) })
-	g.Go(func() error { return p.name(ctx) })
-	g.Go(func() error { return p.send(ctx) })
-	return errors.Join(g.Wait(), stacks.Close())
+	for range namers {
+		g.Go(func() error { return p.name(ctx) })
+	}
+	for range senders {
+		g.Go(func() error { return p.send(ctx) })
+	}
+	err = errors.Join(g.Wait(), stacks.Close())
+	for _, c := range p.taken.rest() {
+		c.Close()
+	}
+	return err
 }
 
 // take reads stacks and hands a window's profiles on.
@@ -141,11 +169,12 @@ func (p *Pusher) take(ctx context.Context, stacks Stacks) error {
 			return nil
 		case <-every.C:
 		}
-		all, _, err := stacks.Read()
+		all, loss, err := stacks.Read()
 		if err != nil {
 			p.cfg.Log.WarnContext(ctx, "stacks not read", "err", err)
 			continue
 		}
+		p.addLoss(loss)
 		byKey := map[triton.ContainerKey][]triton.Stack{}
 		for _, s := range all {
 			byKey[s.Container] = append(byKey[s.Container], s)
@@ -173,13 +202,12 @@ func (p *Pusher) take(ctx context.Context, stacks Stacks) error {
 
 // hand hands profiles on to be named.
 func (p *Pusher) hand(collectors map[triton.ContainerKey]*Collector) {
-	for _, c := range collectors {
+	for key, c := range collectors {
 		c.end = c.cfg.Now()
-		select {
-		case p.taken <- c:
-		default:
+		p.addLoss(c.loss)
+		if lost, any := p.taken.put(key.Tenant, c); any {
 			p.lost.WithLabelValues(lostQueue).Inc()
-			c.Close()
+			lost.Close()
 		}
 	}
 }
@@ -193,73 +221,76 @@ func closeAll(collectors map[triton.ContainerKey]*Collector) {
 // name names profiles and hands them on to be sent.
 func (p *Pusher) name(ctx context.Context) error {
 	for {
-		var c *Collector
-		select {
-		case <-ctx.Done():
+		tenant, c, ok := p.taken.take(ctx)
+		if !ok {
 			return nil
-		case c = <-p.taken:
 		}
-		made, err := c.Finish(ctx, 0)
-		var body bytes.Buffer
-		if err == nil {
-			err = made.Pprof.Write(&body)
-		}
-		if err = errors.Join(err, c.Close()); err != nil {
+		body, err := encode(ctx, c)
+		p.taken.done(tenant)
+		if err != nil {
 			p.lost.WithLabelValues(lostNames).Inc()
 			p.cfg.Log.WarnContext(ctx, "profile of a container not made", "container", c.cfg.Subject.Key, "err", err)
 			continue
 		}
-		select {
-		case p.named <- upload{c.cfg.Subject, c.start, c.end, body.Bytes()}:
-		default:
+		if _, any := p.named.put(tenant, upload{sub: c.cfg.Subject, from: c.start, until: c.end, body: body, pause: p.cfg.Pause}); any {
 			p.lost.WithLabelValues(lostQueue).Inc()
 		}
 	}
 }
 
+// encode finishes c and returns its profile in pprof's form.
+func encode(ctx context.Context, c *Collector) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxNaming)
+	defer cancel()
+	made, err := c.Finish(ctx, 0)
+	var body bytes.Buffer
+	if err == nil {
+		err = made.Pprof.Write(&body)
+	}
+	return body.Bytes(), errors.Join(err, c.Close())
+}
+
 // send uploads profiles, each with several tries.
 func (p *Pusher) send(ctx context.Context) error {
 	for {
-		select {
-		case <-ctx.Done():
+		tenant, u, ok := p.named.take(ctx)
+		if !ok {
 			return nil
-		case u := <-p.named:
-			p.try(ctx, u)
 		}
+		if p.try(ctx, &u) {
+			pause := u.pause
+			u.pause *= 2
+			p.named.again(tenant, u, pause)
+			continue
+		}
+		p.named.done(tenant)
 	}
 }
 
-// try uploads a profile, and again after pauses while the failure may pass.
-func (p *Pusher) try(ctx context.Context, u upload) {
-	pause := p.cfg.Pause
-	for n := 1; ; n++ {
-		status, err := p.post(ctx, u)
-		passes := err != nil || status >= http.StatusInternalServerError || status == http.StatusTooManyRequests
-		switch {
-		case err == nil && status == http.StatusOK:
-			p.uploads.Inc()
-			return
-		case err != nil:
-			p.failures.WithLabelValues("request").Inc()
-		default:
-			p.failures.WithLabelValues("status").Inc()
-		}
-		reason := lostTries
-		if !passes {
-			reason = lostRefused
-		}
-		if !passes || n == maxTries {
-			p.lost.WithLabelValues(reason).Inc()
-			p.cfg.Log.WarnContext(ctx, "profile of a container lost", "container", u.sub.Key, "url", p.cfg.URL, "status", status, "err", err)
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-		pause *= 2
+// try uploads a profile, and reports whether that is to be tried again: while the failure may pass.
+func (p *Pusher) try(ctx context.Context, u *upload) (again bool) {
+	u.tries++
+	status, err := p.post(ctx, *u)
+	passes := err != nil || status >= http.StatusInternalServerError || status == http.StatusTooManyRequests
+	switch {
+	case err == nil && status == http.StatusOK:
+		p.uploads.Inc()
+		return false
+	case err != nil:
+		p.failures.WithLabelValues("request").Inc()
+	default:
+		p.failures.WithLabelValues("status").Inc()
 	}
+	if passes && u.tries < maxTries {
+		return true
+	}
+	reason := lostTries
+	if !passes {
+		reason = lostRefused
+	}
+	p.lost.WithLabelValues(reason).Inc()
+	p.cfg.Log.WarnContext(ctx, "profile of a container lost", "container", u.sub.Key, "url", p.cfg.URL, "status", status, "err", err)
+	return false
 }
 
 // post sends a profile in the form of Pyroscope's /ingest.

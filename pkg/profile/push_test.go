@@ -33,19 +33,24 @@ func (*busyKernel) Read() ([]triton.Stack, triton.StackLoss, error) {
 func (*busyKernel) Waiting() ([]triton.Stack, error) { return nil, nil }
 func (*busyKernel) Close() error                     { return nil }
 
-// pushTo runs a pusher against url until done reports true of its counters.
+// pushTo runs a pusher of one busy container against url until done reports true of its counters.
 func pushTo(t *testing.T, url string, done func(counters map[string]float64) bool) map[string]float64 {
+	t.Helper()
+	subjects := map[triton.ContainerKey]Subject{webKey: {Key: webKey, Name: "web,1", Image: "nginx:1"}}
+	return push(t, url, &busyKernel{}, subjects, time.Millisecond, done)
+}
+
+func push(t *testing.T, url string, stacks Stacks, subjects map[triton.ContainerKey]Subject, pause time.Duration,
+	done func(counters map[string]float64) bool) map[string]float64 {
 	t.Helper()
 	name := func(context.Context, *backtrace.Process, backtrace.Memory, []*os.File) (*backtrace.Result, error) {
 		return &backtrace.Result{}, nil
 	}
 	p, err := NewPusher(PushConfig{
-		URL: url, Node: "n1", Every: 20 * time.Millisecond, Pause: time.Millisecond, Taker: &Taker{Name: name, Now: time.Now},
-		Start: func() (Stacks, error) { return &busyKernel{}, nil },
-		Subjects: func() map[triton.ContainerKey]Subject {
-			return map[triton.ContainerKey]Subject{webKey: {Key: webKey, Name: "web,1", Image: "nginx:1"}}
-		},
-		Log: slog.New(slog.DiscardHandler),
+		URL: url, Node: "n1", Every: 20 * time.Millisecond, Pause: pause, Taker: &Taker{Name: name, Now: time.Now},
+		Start:    func() (Stacks, error) { return stacks, nil },
+		Subjects: func() map[triton.ContainerKey]Subject { return subjects },
+		Log:      slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -173,4 +178,47 @@ func TestPyroscopeThatHangsDoesNotHoldUpTheEnd(t *testing.T) {
 	defer server.Close()
 	defer close(release)
 	pushTo(t, server.URL, func(map[string]float64) bool { return len(asked) > 0 })
+}
+
+// stacksOf are stacks of several containers.
+type stacksOf []triton.ContainerKey
+
+func (s stacksOf) Read() (all []triton.Stack, _ triton.StackLoss, _ error) {
+	for _, key := range s {
+		all = append(all, triton.Stack{Container: key, PID: 1 << 30, Count: 3})
+	}
+	return all, triton.StackLoss{Counts: 1, Stacks: 2, Broken: 3}, nil
+}
+func (stacksOf) Waiting() ([]triton.Stack, error) { return nil, nil }
+func (stacksOf) Close() error                     { return nil }
+
+// A tenant whose uploads hang, and one whose uploads fail, hold up their own alone; what was lost of stacks is counted by kind.
+func TestATenantWhosePushesHangDelaysNoOther(t *testing.T) {
+	release, hangs := make(chan struct{}), atomic.Int64{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch name := r.URL.Query().Get("name"); {
+		case strings.Contains(name, "tenant=slow"):
+			hangs.Add(1)
+			<-release
+		case strings.Contains(name, "tenant=limited"):
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	}))
+	defer server.Close()
+	defer close(release)
+	var keys stacksOf
+	for _, tenant := range []triton.Tenant{"slow", "slow", "slow", "slow", "slow", "limited", "limited", "quick"} {
+		keys = append(keys, triton.ContainerKey{Tenant: tenant, ID: fmt.Sprint(len(keys))})
+	}
+	subjects := map[triton.ContainerKey]Subject{}
+	for _, key := range keys {
+		subjects[key] = Subject{Key: key, Name: key.ID}
+	}
+	c := push(t, server.URL, keys, subjects, time.Hour, func(c map[string]float64) bool { return c["uploads"] >= 5 })
+	if hangs.Load() != 1 || c["failures status"] == 0 || c["lost tries"]+c["lost refused"] != 0 {
+		t.Errorf("%d uploads of one tenant hang, counters %v", hangs.Load(), c)
+	}
+	if c["stacks_lost counts"] == 0 || c["stacks_lost stacks"] != 2*c["stacks_lost counts"] || c["stacks_lost broken"] != 3*c["stacks_lost counts"] {
+		t.Errorf("counters %v", c)
+	}
 }
