@@ -29,8 +29,8 @@ func mapPorts(spec *triton.Spec, h *container.HostConfig) error {
 		}
 		for _, b := range bindings {
 			req := triton.PortRequest{Port: port.Num(), Proto: string(port.Proto()), HostIP: b.HostIP.Unmap()}
-			if req.HostIP.Is6() && (req.HostIP.Zone() != "" || req.HostIP.IsLoopback() || req.HostIP.IsLinkLocalUnicast() || req.HostIP.IsMulticast()) {
-				return invalid("HostConfig.PortBindings: %s: of IPv6, global addresses of the host and [::] are supported by this version of triton", b.HostIP)
+			if req.HostIP.Zone() != "" {
+				return invalid("HostConfig.PortBindings: %s: an address with a zone is not supported by this version of triton", b.HostIP)
 			}
 			if err := hostPorts(&req, b.HostPort); err != nil {
 				return err

@@ -18,6 +18,7 @@ type forward struct {
 	host     netip.Addr // 0.0.0.0 or ::: any address of the host
 	hostPort uint16
 	target   netip.AddrPort
+	relayed  bool // there is no target: a process of the host takes who comes. The rules only know who must not.
 }
 
 // Names of the maps that published ports are elements of: one rule for any number of ports, and changing one is one
@@ -29,6 +30,8 @@ const (
 	mapOneAddress6 = "pub6ip"   // as mapOneAddress, of IPv6
 	mapAnyAddress6 = "pub6"     // as mapAnyAddress, of IPv6
 	setTargets6    = "targets6" // as setTargets, of IPv6
+	setRelayedOne  = "relay6ip" // host address of IPv6 . protocol . port: a process of the host listens there for a container
+	setRelayedAny  = "relay6"   // protocol . port
 )
 
 // Each field of a concatenation is padded to four bytes.
@@ -106,13 +109,30 @@ func (f *firewall) forwardSets(a netip.Addr) forwardSets {
 	}
 }
 
+// relaySets are those of ports which no translation leads from.
+func (f *firewall) relaySets() (one, all *nftables.Set) {
+	return &nftables.Set{Table: f.inet, Name: setRelayedOne, Concatenation: true,
+			KeyType: nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService)},
+		&nftables.Set{Table: f.inet, Name: setRelayedAny, Concatenation: true,
+			KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)}
+}
+
 // elements sorts forwards by the map that they belong to, for one message each. targets says which of their targets are to be
 // in the sets of these.
 func (f *firewall) elements(fs []forward, targets func(forward) bool) map[*nftables.Set][]nftables.SetElement {
 	by := map[*nftables.Set][]nftables.SetElement{}
 	families := map[bool]forwardSets{true: f.forwardSets(anyIPv4), false: f.forwardSets(anyIPv6)}
 	seen := map[string]bool{}
+	relayedOne, relayedAny := f.relaySets()
 	for _, fw := range fs {
+		if fw.relayed {
+			set := relayedOne
+			if fw.host.IsUnspecified() {
+				set = relayedAny
+			}
+			by[set] = append(by[set], nftables.SetElement{Key: fw.key()})
+			continue
+		}
 		sets := families[fw.target.Addr().Is4()]
 		set := sets.one
 		if fw.host.IsUnspecified() {
@@ -141,7 +161,9 @@ func (f *firewall) addForwards(c *nftables.Conn, fs []forward) error {
 func (f *firewall) dropForwards(c *nftables.Conn, fs []forward) error {
 	still := map[string]bool{} // a port of a container may be published more than once
 	for _, other := range f.forwards {
-		still[string(other.targetKey())] = true
+		if !other.relayed {
+			still[string(other.targetKey())] = true
+		}
 	}
 	for set, elements := range f.elements(fs, func(fw forward) bool { return !still[string(fw.targetKey())] }) {
 		if err := c.SetDeleteElements(set, elements); err != nil {
@@ -244,6 +266,12 @@ func (f *firewall) addPublished(c *nftables.Conn) error {
 		addRule(c, f.inet, pub, to.load(regKey), loadProtoPort(regKey+registers), translate(sets.one))
 		addRule(c, f.inet, pub, isFamily(to.family), loadProtoPort(regKey), translate(sets.any))
 	}
+	one, anywhere := f.relaySets()
+	for _, s := range []*nftables.Set{one, anywhere} {
+		if err := c.AddSet(s, nil); err != nil {
+			return fmt.Errorf("add set %s: %w", s.Name, err)
+		}
+	}
 	all := make([]forward, 0, len(f.forwards))
 	for _, fw := range f.forwards {
 		all = append(all, fw)
@@ -255,7 +283,7 @@ func (f *firewall) addPublished(c *nftables.Conn) error {
 	}
 	for name, hook := range map[string]*nftables.ChainHook{"prerouting": nftables.ChainHookPrerouting, "output": nftables.ChainHookOutput} {
 		chain := addChain(c, f.inet, name, nftables.ChainTypeNAT, hook, *nftables.ChainPriorityNATDest)
-		// No answer comes back to ::1 by another interface: there is no route_localnet of IPv6. See refuseLoopback6.
+		// No answer comes back to ::1 by another interface: there is no route_localnet of IPv6. Relays serve that.
 		addRule(c, f.inet, chain, daddrIn(loopback6), verdict(expr.VerdictAccept))
 		addRule(c, f.inet, chain, destinationIsLocal(), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: pub.Name}})
 	}
@@ -264,19 +292,21 @@ func (f *firewall) addPublished(c *nftables.Conn) error {
 
 var loopback6 = netip.PrefixFrom(netip.IPv6Loopback(), 128)
 
-// refuseLoopback6 answers at once who asks for a published port at ::1, where nothing leads to it: the socket that keeps the
-// port would let them wait. Clients then try 127.0.0.1.
-func (f *firewall) refuseLoopback6(c *nftables.Conn, input *nftables.Chain) {
-	ports := f.forwardSets(anyIPv6).any
-	for _, r := range []struct {
-		proto  []expr.Any
-		answer *expr.Reject
-	}{
-		{isProtocol(unix.IPPROTO_TCP), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}},
-		{nil, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}},
-	} {
-		addRule(c, f.inet, input, daddrIn(loopback6), r.proto, loadProtoPort(regKey), lookupInto(ports), []expr.Any{r.answer})
-	}
+// refuseRelays keeps containers of internal networks from what a relay would lead them to: the rules of forwarding see
+// nothing of it. And it answers at once who asks for a port of SCTP at ::1, where nothing leads to it: the socket that
+// keeps the port would let them wait.
+func (f *firewall) refuseRelays(c *nftables.Conn, input *nftables.Chain, internal *nftables.Set) {
+	one, anywhere := f.relaySets()
+	to := destinationOf(anyIPv6)
+	addRule(c, f.inet, input, nameIn(expr.MetaKeyIIFNAME, internal), to.load(regKey), loadProtoPort(regKey+to.length/4), isIn(one), countedDrop(dropInternal))
+	addRule(c, f.inet, input, nameIn(expr.MetaKeyIIFNAME, internal), isFamily(to.family), loadProtoPort(regKey), isIn(anywhere), countedDrop(dropInternal))
+	addRule(c, f.inet, input, daddrIn(loopback6), isProtocol(unix.IPPROTO_SCTP), loadProtoPort(regKey), lookupInto(f.forwardSets(anyIPv6).any),
+		[]expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}})
+}
+
+// isIn matches packets whose key, which starts in regKey, is in a set.
+func isIn(s *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: regKey, SetName: s.Name, SetID: s.ID}}
 }
 
 // lookupInto looks for the key that starts in regKey, and leaves what it leads to in regResult.
@@ -323,6 +353,5 @@ func translated() []expr.Any {
 // toTarget matches packets of a family to a published port of a container, after translation.
 func (f *firewall) toTarget(a netip.Addr) []expr.Any {
 	s, to := f.forwardSets(a).targets, destinationOf(a)
-	return slices.Concat(to.load(regKey), loadProtoPort(regKey+to.length/4),
-		[]expr.Any{&expr.Lookup{SourceRegister: regKey, SetName: s.Name, SetID: s.ID}})
+	return slices.Concat(to.load(regKey), loadProtoPort(regKey+to.length/4), isIn(s))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
@@ -18,7 +19,8 @@ import (
 type published struct {
 	triton.PublishedPort
 	forward forward
-	sock    *os.File // nil: the port was lost to a process of the host while no daemon lived
+	relay   netip.AddrPort // where a relay leads who comes to sock; zero: nowhere
+	sock    *os.File       // nil: the port was lost to a process of the host while no daemon lived
 }
 
 // Target is where a container's published ports lead: an address of each family that it is reached by, behind the host's end
@@ -36,10 +38,10 @@ func (t Target) of(host netip.Addr) (addr netip.Addr, link string) {
 	return t.Address6, t.Link6
 }
 
-// conflict is a port of the host that another container has, in docker's words.
+// conflict is a port that another container has at an address of the host, in docker's words.
 func conflict(host netip.Addr, port uint16) error {
 	//nolint:staticcheck // docker's words
-	return fmt.Errorf("Bind for %s failed: port is already allocated%w", netip.AddrPortFrom(host, port), silent{errdefs.ErrAlreadyExists})
+	return fmt.Errorf("Bind for %s failed: port is already allocated%w", fmt.Sprintf("%s:%d", host, port), silent{errdefs.ErrAlreadyExists})
 }
 
 // silent gives an error a kind without adding words to it.
@@ -50,8 +52,8 @@ func (s silent) Unwrap() error { return s.kind }
 
 // Publish takes the ports of the host that are asked for, leads them to the container, and returns them in the order of reqs, with
 // the sockets that keep them from others: copies of these that live elsewhere keep the ports over a kill of the daemon. A port
-// that is asked for at no address is published at all of the host's of each family that the container has, with one number.
-// The sockets stay n's. A container publishes once; Unpublish gives the ports back. Errors: AlreadyExists where a
+// that is asked for at no address is published at all of the host's, of both families, with one number. Where no translation
+// leads to the container, Relays has to be served. The sockets stay n's. A container publishes once; Unpublish gives the ports back. Errors: AlreadyExists where a
 // container or a process of the host has a port, InvalidArgument where an address is not the host's; nothing is taken then.
 func (n *Network) Publish(
 	ctx context.Context, key triton.ContainerKey, target Target, reqs []triton.PortRequest,
@@ -116,25 +118,21 @@ func (n *Network) Retarget(ctx context.Context, key triton.ContainerKey, target 
 	}
 	n.ports.Lock()
 	defer n.ports.Unlock()
+	all, next := n.published[key], slices.Clone(n.published[key])
 	var changed []published
-	for _, p := range n.published[key] {
-		if addr, _ := target.of(p.HostIP); addr != p.forward.target.Addr() {
-			changed = append(changed, p)
+	for i := range next {
+		if next[i].aim(target); next[i].forward != all[i].forward {
+			changed = append(changed, all[i])
 		}
 	}
+	n.published[key] = next
 	if len(changed) == 0 {
 		return nil
 	}
 	if err := errors.Join(n.hairpins(changed, target), n.rules.unpublish(forwardsOf(changed))); err != nil {
 		return fmt.Errorf("lead the ports of %s elsewhere: %w", key, err)
 	}
-	all := n.published[key]
-	for i, p := range all {
-		all[i].forward.target = netip.AddrPort{}
-		if addr, _ := target.of(p.HostIP); addr.IsValid() {
-			all[i].forward.target = netip.AddrPortFrom(addr, p.Port)
-		}
-	}
+	all = next
 	if err := n.rules.publish(forwardsOf(all)); err != nil {
 		return fmt.Errorf("lead the ports of %s elsewhere: %w", key, err)
 	}
@@ -172,13 +170,13 @@ func (n *Network) reserveOne(req triton.PortRequest, target Target, own []publis
 	if !req.HostIP.IsValid() {
 		hosts = hosts[:0]
 		for _, a := range []netip.Addr{anyIPv4, anyIPv6} {
-			if addr, _ := target.of(a); addr.IsValid() {
+			if addr, _ := target.of(a); addr.IsValid() || target.relayed(req.Proto, a) && hostHasIPv6() {
 				hosts = append(hosts, a)
 			}
 		}
-	} else if addr, _ := target.of(req.HostIP); !addr.IsValid() {
-		return nil, fmt.Errorf("publish a port at [%s]: the container has no address of that family, "+
-			"and nothing translates from one to the other: %w", req.HostIP, errdefs.ErrInvalidArgument)
+	} else if addr, _ := target.of(req.HostIP); !addr.IsValid() && !target.relayed(req.Proto, req.HostIP) {
+		return nil, fmt.Errorf("publish a port of %s at [%s]: the container has no address of that family, "+
+			"and nothing translates from one to the other: %w", req.Proto, req.HostIP, errdefs.ErrInvalidArgument)
 	}
 	var first error
 	tries := 1
@@ -224,8 +222,8 @@ func (n *Network) reserveAt(hosts []netip.Addr, req triton.PortRequest, port uin
 			return nil, err
 		}
 		port = p.HostPort
-		addr, _ := target.of(host)
-		p.forward = forward{proto: uint8(t.proto), host: host, hostPort: port, target: netip.AddrPortFrom(addr, p.Port)}
+		p.forward = forward{proto: uint8(t.proto), host: host, hostPort: port}
+		p.aim(target)
 		all = append(all, p)
 	}
 	return all, nil
@@ -255,24 +253,24 @@ func (n *Network) free(p triton.PublishedPort, own []published) error {
 	}
 	for _, o := range own {
 		if clash(o) {
-			return conflict(p.HostIP, p.HostPort)
+			return conflict(o.HostIP, o.HostPort)
 		}
 	}
 	for _, all := range n.published {
 		for _, o := range all {
 			if clash(o) {
-				return conflict(p.HostIP, p.HostPort)
+				return conflict(o.HostIP, o.HostPort)
 			}
 		}
 	}
 	return nil
 }
 
-// forwardsOf are those that lead somewhere: after a restart, a container may have left the networks of a family.
+// forwardsOf are those that the rules have to know: after a restart, a container may have left the networks of a family.
 func forwardsOf(all []published) []forward {
 	fs := make([]forward, 0, len(all))
 	for _, p := range all {
-		if p.forward.target.Addr().IsValid() {
+		if p.forward.relayed || p.forward.target.IsValid() {
 			fs = append(fs, p.forward)
 		}
 	}
@@ -321,13 +319,11 @@ func (n *Network) KeepPublished(
 	var all []published
 	for _, port := range ports {
 		t, err := transportOf(port.Proto)
-		addr, _ := target.of(port.HostIP)
 		if err != nil || !port.HostIP.IsValid() {
 			return nil, fmt.Errorf("keep port %d/%s of %s: %w", port.HostPort, port.Proto, key, errors.Join(err, errdefs.ErrInvalidArgument))
 		}
-		p := published{PublishedPort: port, forward: forward{
-			proto: uint8(t.proto), host: port.HostIP, hostPort: port.HostPort, target: netip.AddrPortFrom(addr, port.Port),
-		}}
+		p := published{PublishedPort: port, forward: forward{proto: uint8(t.proto), host: port.HostIP, hostPort: port.HostPort}}
+		p.aim(target)
 		if p.sock = takeSocket(held, port); p.sock == nil {
 			if p.sock, _, err = reserve(port.Proto, port.HostIP, port.HostPort); err != nil {
 				lost = append(lost, port)

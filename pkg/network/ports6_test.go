@@ -57,6 +57,7 @@ func testReachedByIPv6(t *testing.T, onRoot int) {
 	if diff := cmp.Diff(want, ports, cmp.Comparer(sameAddr)); diff != "" || len(socks) != len(want) {
 		t.Errorf("ports with %d sockets (-want +got):\n%s", len(socks), diff)
 	}
+	r := relayed(t, n, who)
 	const gateway = "fd00:31::1"
 	for _, tc := range []struct {
 		name     string
@@ -70,6 +71,7 @@ func testReachedByIPv6(t *testing.T, onRoot int) {
 		{"another container by the host's address", &b.ep, "[2001:db8::1]:8080", gateway},
 		{"another container by the gateway", &b.ep, "[" + gateway + "]:8080", gateway},
 		{"the container itself by the host's address", &a.ep, "[2001:db8::1]:8080", gateway},
+		{"the host by the loopback of IPv6", nil, "[::1]:8080", gateway},
 		{"the host by the loopback of IPv4", nil, "127.0.0.1:8080", "172.31.0.1"},
 		{"outside by IPv4", &out, uplinkAddr + ":8080", outsideAddr},
 	} {
@@ -77,20 +79,13 @@ func testReachedByIPv6(t *testing.T, onRoot int) {
 			t.Errorf("%s: got %q (%v), want %q", tc.name, got, err, tc.seen)
 		}
 	}
-	for name, to := range map[string]string{"the loopback of IPv6": "[::1]:8080", "the one address's port at another": "[" + gateway + "]:8081"} {
-		if got, err := knock(t, nil, to); !errors.Is(err, unix.ECONNREFUSED) {
-			t.Errorf("%s: got %q (%v), want a refusal", name, got, err)
-		}
+	if got, err := knock(t, nil, "["+gateway+"]:8081"); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("the one address's port at another: got %q (%v), want a refusal", got, err)
 	}
 	if _, _, err := n.Publish(t.Context(), newKey(), b.target(), []triton.PortRequest{tcp(80, 8080, "::")}); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("the same port again: got %v", err)
 	}
-	if _, _, err := n.Publish(t.Context(), newKey(), Target{Address: b.att.Address.Addr(), Link: b.att.HostLink}, []triton.PortRequest{tcp(80, 8090, "::")}); !errdefs.IsInvalidArgument(err) {
-		t.Errorf("a container without IPv6: got %v", err)
-	}
-	if err := n.Unpublish(t.Context(), who); err != nil {
-		t.Fatal(err)
-	}
+	unpublish(t, n, who, r)
 	if got, err := knock(t, &out, "[2001:db8::1]:8080"); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("after it was unpublished: got %q (%v), want a refusal", got, err)
 	}
@@ -137,8 +132,20 @@ func TestKernelIPv6PortsAreTakenUpAndLedElsewhere(t *testing.T) {
 	if got, err := knock(t, nil, "[fd00:31::1]:8080"); err == nil {
 		t.Errorf("led to an address that was given back: got %q", got)
 	}
-	if len(n.rules.forwards) != 0 {
-		t.Errorf("rules of it: got %v, want none", n.rules.forwards)
+	for _, f := range n.rules.forwards {
+		if len(n.rules.forwards) != 1 || !f.relayed || f.target.IsValid() {
+			t.Errorf("rules of it: got %v, want one that leads nowhere", n.rules.forwards)
+		}
+	}
+	if got := n.Relays(who); len(got) != 1 || got[0].Target != netip.AddrPortFrom(b.att.Address.Addr(), 80) {
+		t.Errorf("relays of it: got %v, want one to the address of IPv4", got)
+	}
+	// And its last with IPv4.
+	if err := n.Retarget(t.Context(), who, Target{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.Relays(who); len(got) != 1 || got[0].Target.IsValid() || len(n.rules.forwards) != 0 {
+		t.Errorf("relays of a container without networks: got %v, rules %v, want one that leads nowhere", got, n.rules.forwards)
 	}
 	if err := n.Retarget(t.Context(), who, a.target()); err != nil {
 		t.Fatal(err)

@@ -85,7 +85,9 @@ func testReachedFromEverywhere(t *testing.T, onRoot int) {
 	serve(t, a)
 	gateway := n.bridge.gateway.Addr().String()
 	key, ports := publish(t, n, a, tcp(80, 8080))
-	if diff := cmp.Diff([]triton.PublishedPort{{Port: 80, Proto: "tcp", HostIP: netip.IPv4Unspecified(), HostPort: 8080}}, ports, cmp.Comparer(sameAddr)); diff != "" {
+	if diff := cmp.Diff([]triton.PublishedPort{
+		{Port: 80, Proto: "tcp", HostIP: anyIPv4, HostPort: 8080}, {Port: 80, Proto: "tcp", HostIP: anyIPv6, HostPort: 8080},
+	}, ports, cmp.Comparer(sameAddr)); diff != "" {
 		t.Errorf("ports (-want +got):\n%s", diff)
 	}
 	for _, tc := range []struct {
@@ -186,8 +188,8 @@ func TestKernelPortsHaveOneOwner(t *testing.T) {
 		}
 	}
 	refused("Bind for 0.0.0.0:8080 failed: port is already allocated", tcp(80, 8082), tcp(80, 8080))
-	refused("Bind for 127.0.0.1:8080 failed: port is already allocated", tcp(80, 8080, "127.0.0.1"))
-	refused("Bind for 0.0.0.0:8081 failed: port is already allocated", tcp(80, 8081))
+	refused("Bind for 0.0.0.0:8080 failed: port is already allocated", tcp(80, 8080, "127.0.0.1"))
+	refused("Bind for 127.0.0.1:8081 failed: port is already allocated", tcp(80, 8081))
 	refused("Bind for 0.0.0.0:8083 failed: port is already allocated", tcp(80, 8083), tcp(81, 8083))
 	refused("failed to bind host port 0.0.0.0:8090/tcp: address already in use", tcp(80, 8090))
 	if _, err := net.Listen("tcp4", ":8080"); !errors.Is(err, unix.EADDRINUSE) {
@@ -323,7 +325,7 @@ func TestKernelPublishedPortOutlivesTheDaemon(t *testing.T) {
 	within(t, a, func() (err error) { l, err = net.Listen("tcp4", ":81"); return err })
 	defer l.Close()
 	key := newKey()
-	ports, socks, err := n.Publish(t.Context(), key, targetOf(a), []triton.PortRequest{tcp(81, 8081), tcp(81, 8082), tcp(81, 8083, "127.0.0.1")})
+	ports, socks, err := n.Publish(t.Context(), key, targetOf(a), []triton.PortRequest{tcp(81, 8081, "0.0.0.0"), tcp(81, 8082, "0.0.0.0"), tcp(81, 8083, "127.0.0.1")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,10 +408,10 @@ func duplicate(t *testing.T, f *os.File) *os.File {
 
 func TestForwardsSurviveTheirEncoding(t *testing.T) {
 	for _, f := range []forward{
-		{unix.IPPROTO_TCP, netip.IPv4Unspecified(), 80, netip.MustParseAddrPort("172.30.0.2:8080")},
-		{unix.IPPROTO_UDP, netip.MustParseAddr("127.0.0.1"), 65535, netip.MustParseAddrPort("172.30.255.254:1")},
-		{unix.IPPROTO_TCP, netip.IPv6Unspecified(), 80, netip.MustParseAddrPort("[fd00::2]:8080")},
-		{unix.IPPROTO_UDP, netip.MustParseAddr("2001:db8::1"), 65535, netip.MustParseAddrPort("[fd00::ffff]:1")},
+		{unix.IPPROTO_TCP, netip.IPv4Unspecified(), 80, netip.MustParseAddrPort("172.30.0.2:8080"), false},
+		{unix.IPPROTO_UDP, netip.MustParseAddr("127.0.0.1"), 65535, netip.MustParseAddrPort("172.30.255.254:1"), false},
+		{unix.IPPROTO_TCP, netip.IPv6Unspecified(), 80, netip.MustParseAddrPort("[fd00::2]:8080"), false},
+		{unix.IPPROTO_UDP, netip.MustParseAddr("2001:db8::1"), 65535, netip.MustParseAddrPort("[fd00::ffff]:1"), false},
 	} {
 		got, err := forwardFromElement(nftables.SetElement{Key: f.key(), Val: f.value()})
 		if err != nil || got != f {
@@ -419,8 +421,8 @@ func TestForwardsSurviveTheirEncoding(t *testing.T) {
 			t.Error("a key of a wrong length is read")
 		}
 	}
-	six := forward{unix.IPPROTO_TCP, netip.MustParseAddr("2001:db8::1"), 80, netip.MustParseAddrPort("[fd00::2]:8080")}
-	four := forward{unix.IPPROTO_TCP, netip.MustParseAddr("192.0.2.1"), 80, netip.MustParseAddrPort("172.30.0.2:8080")}
+	six := forward{unix.IPPROTO_TCP, netip.MustParseAddr("2001:db8::1"), 80, netip.MustParseAddrPort("[fd00::2]:8080"), false}
+	four := forward{unix.IPPROTO_TCP, netip.MustParseAddr("192.0.2.1"), 80, netip.MustParseAddrPort("172.30.0.2:8080"), false}
 	if got, err := forwardFromElement(nftables.SetElement{Key: six.key(), Val: four.value()}); err == nil {
 		t.Errorf("from one family to the other: got %+v", got)
 	}

@@ -137,7 +137,7 @@ func (f *firewall) addInet(c *nftables.Conn, counts map[string]expr.Counter) err
 	// Broadcasts come in by the first bridge as well.
 	input := addChain(c, f.inet, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, *nftables.ChainPriorityFilter)
 	rule(input, nameIn(expr.MetaKeyIIFNAME, sets.leaves), verdict(expr.VerdictDrop))
-	f.refuseLoopback6(c, input)
+	f.refuseRelays(c, input, sets.internal)
 
 	post := addChain(c, f.inet, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
 	masquerade := []expr.Any{&expr.Masq{}}

@@ -90,7 +90,7 @@ func (n *Node) networksChanged(ctx context.Context, c *container) error {
 // retarget leads a container's published ports to its addresses, but for those in one network, by id.
 func (n *Node) retarget(ctx context.Context, c *container, without string) error {
 	c.mu.Lock()
-	rec, attached, ports := c.rec, slices.Clone(c.attached), c.published
+	rec, attached, ports, task := c.rec, slices.Clone(c.attached), c.published, c.task
 	c.mu.Unlock()
 	if len(ports) == 0 {
 		return nil
@@ -100,7 +100,10 @@ func (n *Node) retarget(ctx context.Context, c *container, without string) error
 	}
 	attached = slices.DeleteFunc(attached, func(a triton.Attachment) bool { return a.Network == without })
 	to, _ := portTarget(&rec, attached)
-	return n.cfg.Network.Retarget(ctx, c.key, to)
+	if err := n.cfg.Network.Retarget(ctx, c.key, to); err != nil {
+		return err
+	}
+	return n.relayPorts(ctx, c, task)
 }
 
 // DisconnectNetwork ends a container's part in a network, at once where it runs. ref is a name or an id.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -12,6 +13,8 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/tritond/triton/pkg/network"
+	"github.com/tritond/triton/pkg/runtime"
+	"github.com/tritond/triton/pkg/shim"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -48,6 +51,21 @@ func (n *Node) publishPorts(ctx context.Context, c *container) error {
 		return fmt.Errorf("keep the ports of %s: %w", c.key, err)
 	}
 	return nil
+}
+
+// relayPorts has the container's shim serve what no translation leads to the container: it goes on without a daemon, and
+// ends with the container.
+func (n *Node) relayPorts(ctx context.Context, c *container, task *runtime.Task) error {
+	relays := n.cfg.Network.Relays(c.key)
+	if len(relays) == 0 || task == nil {
+		return nil
+	}
+	ports := make([]shim.ForwardedPort, len(relays))
+	sockets := make([]*os.File, len(relays))
+	for i, r := range relays {
+		ports[i], sockets[i] = shim.ForwardedPort{Proto: r.Proto, Host: r.Host, Target: r.Target}, r.Socket
+	}
+	return task.Forward(ctx, ports, sockets)
 }
 
 // portTarget is where a container's published ports lead. False: no network leads out.
@@ -135,8 +153,8 @@ func (n *Node) keepPorts(ctx context.Context, c *container) {
 		return
 	}
 	for _, p := range lost {
-		n.log.Error("a process of the host has taken a published port; it leads to the container all the same",
-			"container", c.key, "port", p.HostPort, "proto", p.Proto)
+		n.log.Error("a process of the host has taken a published port; what is translated leads to the container all the same",
+			"container", c.key, "host", p.HostIP, "port", p.HostPort, "proto", p.Proto)
 	}
 	c.mu.Lock()
 	c.published = ports

@@ -178,6 +178,9 @@ func (n *Node) resume(c *container, found runtime.Found) error {
 	if err := n.finishUpdate(context.WithoutCancel(n.ctx), c); err != nil {
 		n.log.Error("limits not brought up to date", "container", c.key, "err", err)
 	}
+	if err := n.relayPorts(context.WithoutCancel(n.ctx), c, found.Task); err != nil {
+		n.log.Error("published ports are not served on ::1, nor from IPv6 to IPv4", "container", c.key, "err", err)
+	}
 	n.supervise(c, found.Task)
 	return n.announce(context.WithoutCancel(n.ctx), c)
 }

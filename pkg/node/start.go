@@ -114,6 +114,9 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 		return err
 	}
 	undo.add(func() { n.deleteTask(ctx, c, task) })
+	if err = n.relayPorts(ctx, c, task); err != nil { // its ports that no rule of the kernel leads to it
+		return err
+	}
 	n.connectWaiting(ctx, c, task) // who attached before the start misses nothing
 	if err = intended(); err != nil {
 		return err

@@ -191,6 +191,9 @@ func (t *Task) adopt(ctx context.Context, dead *process, req shim.AdoptRequest) 
 	}
 	t.r.log.Warn("container adopted by another shim", "container", t.key, "pid", req.Pid, "shim", p.id,
 		"ended", reply.Exit != nil, "lostOutput", reply.LostStdio)
+	if ferr := t.forward.send(ctx, p.client); ferr != nil && reply.Exit == nil {
+		t.r.log.Error("published ports are not served on ::1, nor from IPv6 to IPv4", "container", t.key, "err", ferr)
+	}
 	err = t.let(dead)
 	t.shim, t.claim = p, next
 	return reply.LostStdio, err

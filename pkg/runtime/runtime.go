@@ -62,6 +62,7 @@ type Shim interface {
 	CloseStdin(ctx context.Context, id string) error
 	Attach(ctx context.Context, req shim.AttachRequest) (*shim.Stream, error)
 	LogRotate(ctx context.Context) error
+	Forward(ctx context.Context, req shim.ForwardRequest, sockets []*os.File) error
 	Delete(ctx context.Context, force bool) error
 	Shutdown(ctx context.Context) error
 	Close() error

@@ -32,6 +32,7 @@ type Task struct {
 	shim    *process   // nil: it died after its container had ended
 	claim   claim
 	exit    *triton.ExitRecord // known without a shim
+	forward forwarding         // what the next shim must be asked for
 	deleted bool
 }
 
@@ -273,11 +274,17 @@ func (t *Task) Delete(ctx context.Context, force bool) error {
 	return t.r.cfg.ForgetParent(t.claim.ShimPid)
 }
 
-// reportDrops says what of the output did not get to the log.
+// reportDrops says what of the output did not get to the log, and what of datagrams not to the container.
 func (t *Task) reportDrops(ctx context.Context) {
 	s, err := t.shim.client.State(ctx)
-	if err == nil && s.Log.DroppedBytes > 0 {
+	if err != nil {
+		return
+	}
+	if s.Log.DroppedBytes > 0 {
 		t.r.log.Warn("output is missing in the log", "container", t.key, "bytes", s.Log.DroppedBytes, "err", s.Log.LastError)
+	}
+	if f := s.Forwarded; f.Evicted > 0 || f.Dropped > 0 {
+		t.r.log.Warn("UDP clients of published ports lost datagrams", "container", t.key, "forgotten", f.Evicted, "dropped", f.Dropped)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 
@@ -164,6 +165,11 @@ func (c *Client) CloseStdin(ctx context.Context, id string) error {
 // LogRotate rotates the log now.
 func (c *Client) LogRotate(ctx context.Context) error { return c.call(ctx, VerbLogRotate, nil, nil) }
 
+// Forward has the shim serve ports of the host; sockets, one for each port, stay the caller's. At most MaxForward.
+func (c *Client) Forward(ctx context.Context, req ForwardRequest, sockets []*os.File) error {
+	return c.send(ctx, VerbForward, req, nil, sockets)
+}
+
 // Adopt has an idle shim take over the container of one that died.
 func (c *Client) Adopt(ctx context.Context, req AdoptRequest) (AdoptReply, error) {
 	var reply AdoptReply
@@ -181,11 +187,16 @@ func (c *Client) Shutdown(ctx context.Context) error { return c.call(ctx, VerbSh
 
 // call does one request on a connection at rest, or on a new one.
 func (c *Client) call(ctx context.Context, verb Verb, body, reply any) error {
+	return c.send(ctx, verb, body, reply, nil)
+}
+
+// send is call, with descriptors beside the request.
+func (c *Client) send(ctx context.Context, verb Verb, body, reply any, files []*os.File) error {
 	cn, err := c.take(ctx)
 	if err != nil {
 		return fmt.Errorf("shim %s: %s: %w", c.path, verb, err)
 	}
-	err = cn.call(ctx, verb, body, reply, nil)
+	err = cn.call(ctx, verb, body, reply, files)
 	var refused *Error
 	if err == nil || errors.As(err, &refused) {
 		c.putBack(cn)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tritond/triton/pkg/shim/filter"
 	"github.com/tritond/triton/pkg/shim/jsonlog"
+	"github.com/tritond/triton/pkg/shim/relay"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -49,6 +50,9 @@ type container struct {
 	started time.Time
 	paused  bool
 	timers  map[string]*deadline
+	relay   *relay.Relay // nil: no port of the host is served
+	// forwardOver says that the first process has ended: no port is served from then on.
+	forwardOver bool
 }
 
 // hostIDs are the host's ids of the container's root.
@@ -358,6 +362,9 @@ func (c *container) state() StateReply {
 		Adopted: c.adopted, Key: c.req.Key, Run: c.req.Run,
 	}
 	paused := c.paused
+	if c.relay != nil {
+		reply.Forwarded = c.relay.Stats()
+	}
 	for _, id := range c.order {
 		p := c.execs[id]
 		reply.Execs = append(reply.Execs, ExecState{ID: id, Pid: p.who().Pid, Exit: p.ended()})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -39,7 +40,12 @@ func (c *container) watch(p *process) {
 			c.logs.Error("kill what the first process left", "err", err)
 		}
 	}
+	var forwarding sync.WaitGroup
+	if p.id == "" {
+		forwarding.Go(c.endForward)
+	}
 	p.drained()
+	forwarding.Wait() // ports are free when the end is known
 	if err := c.writeRecord(rec); err != nil {
 		c.logs.Error("exit record", "exec", p.id, "err", err)
 	}

@@ -2,8 +2,10 @@ package shim
 
 import (
 	"encoding/json"
+	"net/netip"
 	"time"
 
+	"github.com/tritond/triton/pkg/shim/relay"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -41,6 +43,7 @@ const (
 	VerbCloseStdin Verb = "closeStdin" // ExecRef -> nil
 	VerbAttach     Verb = "attach"     // AttachRequest -> nil; then the connection is a stream (see AttachRequest)
 	VerbLogRotate  Verb = "logRotate"  // nil -> nil: rotates the log now
+	VerbForward    Verb = "forward"    // ForwardRequest -> nil; descriptors travel beside it: ports of the host that this shim serves
 	VerbAdopt      Verb = "adopt"      // AdoptRequest -> AdoptReply: takes over the container of a shim that died
 	VerbHandoff    Verb = "handoff"    // HandoffRequest -> nil; descriptors travel beside it (keeper only)
 	VerbRelease    Verb = "release"    // ReleaseRequest -> nil: the keeper closes its copies (keeper only)
@@ -176,6 +179,7 @@ type StateReply struct {
 	Adopted   bool                `json:"adopted,omitempty"`
 	OOMKills  uint64              `json:"oomKills"`
 	Log       LogState            `json:"log"`
+	Forwarded relay.Stats         `json:"forwarded,omitzero"`
 	Key       triton.ContainerKey `json:"key"`
 	Run       int                 `json:"run"`
 }
@@ -236,6 +240,23 @@ type AttachRequest struct {
 	Stdin  bool `json:"stdin,omitempty"`
 	Stdout bool `json:"stdout,omitempty"`
 	Stderr bool `json:"stderr,omitempty"`
+}
+
+// ForwardRequest has the shim serve ports of the host in user space until its container ends: see package relay. A copy of
+// each port's socket travels beside it, in order. A port that is served already is led to its new target. A shim that
+// adopts the container must be asked anew: the sockets are not its predecessor's alone.
+type ForwardRequest struct {
+	Ports []ForwardedPort `json:"ports"`
+}
+
+// MaxForward bounds the ports of one ForwardRequest, so that their descriptors fit into a message.
+const MaxForward = 200
+
+// ForwardedPort is a port of the host and where it leads.
+type ForwardedPort struct {
+	Proto  string         `json:"proto"` // triton.ProtoTCP or ProtoUDP
+	Host   netip.AddrPort `json:"host"`
+	Target netip.AddrPort `json:"target,omitzero"` // zero: nowhere
 }
 
 // AdoptRequest tells an idle shim to take over a container whose shim died. Create is the request that made the

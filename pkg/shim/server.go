@@ -72,17 +72,20 @@ func (s *server) serve(ctx context.Context, cn *conn) {
 	for {
 		var req Request
 		err := readMessage(cn, &req)
-		cn.dropFiles() // a shim takes none
+		files := cn.takeFiles()
 		if err != nil {
+			closeFiles(files)
 			return
 		}
 		if req.Verb == VerbAttach && session.greeted {
+			closeFiles(files)
 			if session.attach(req) {
 				return
 			}
 			continue
 		}
-		body, err := session.answer(ctx, req)
+		body, err := session.answer(ctx, req, files)
+		closeFiles(files)
 		ok := respond(cn, body, err, nil)
 		if err == nil && (req.Verb == VerbDelete || req.Verb == VerbShutdown) {
 			s.stop()

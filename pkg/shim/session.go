@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +21,8 @@ type session struct {
 // readOnly are the verbs that a fenced daemon may still use: they change nothing.
 var readOnly = map[Verb]bool{VerbHello: true, VerbState: true, VerbWait: true}
 
-// answer does one request.
-func (c *session) answer(ctx context.Context, req Request) (any, error) {
+// answer does one request; files are the caller's to close, so what stays is duplicated.
+func (c *session) answer(ctx context.Context, req Request, files []*os.File) (any, error) {
 	if req.Verb == VerbHello {
 		return c.hello(req)
 	}
@@ -40,8 +41,11 @@ func (c *session) answer(ctx context.Context, req Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if req.Verb == VerbWait {
+	switch req.Verb {
+	case VerbWait:
 		return c.wait(ctx, held, req)
+	case VerbForward:
+		return nil, with(req, func(r ForwardRequest) error { return held.forward(r, files) })
 	}
 	return held.answer(ctx, req)
 }

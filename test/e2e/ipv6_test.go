@@ -83,9 +83,7 @@ func TestPortIsPublishedByIPv6(t *testing.T) {
 	at := u.ok(t, "port", one, "80")
 	matches(t, "at one address", at, `^\[`+gateway+`\]:\d+$`)
 	equal(t, "by that", u.get(t, at), "one")
-	tritonOnly(t) // dockerd has a proxy for these
-	u.fails(t, 125, `of IPv6, global addresses of the host and \[::\] are supported`, "run", "--rm", "-p", "[::1]:8080:80", images.True)
-	u.fails(t, 125, `no address of that family`, "run", "--rm", "-p", "[::]:8080:80", images.True)
+	equal(t, "by the loopback of IPv6", u.get(t, "[::1]:"+port), "six")
 }
 
 func TestIPv6OfContainersOutlivesTheDaemon(t *testing.T) {
