@@ -53,8 +53,9 @@ func (s silent) Unwrap() error { return s.kind }
 // Publish takes the ports of the host that are asked for, leads them to the container, and returns them in the order of reqs, with
 // the sockets that keep them from others: copies of these that live elsewhere keep the ports over a kill of the daemon. A port
 // that is asked for at no address is published at all of the host's, of both families, with one number. Where no translation
-// leads to the container, Relays has to be served. The sockets stay n's. A container publishes once; Unpublish gives the ports back. Errors: AlreadyExists where a
-// container or a process of the host has a port, InvalidArgument where an address is not the host's; nothing is taken then.
+// leads to the container, Relays has to be served. The sockets stay n's. A container publishes once; Unpublish gives the ports
+// back. Errors: AlreadyExists where a container or a process of the host has a port, InvalidArgument where an address is not
+// the host's; nothing is taken then.
 func (n *Network) Publish(
 	ctx context.Context, key triton.ContainerKey, target Target, reqs []triton.PortRequest,
 ) ([]triton.PublishedPort, []*os.File, error) {
