@@ -48,6 +48,7 @@ struct sched_info {
 
 struct sched_entity {
 	u64 sum_exec_runtime; // ns on a CPU, since birth
+	u64 prev_sum_exec_runtime; // the same when it got the CPU last; not of real-time tasks
 };
 
 typedef struct {

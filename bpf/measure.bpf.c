@@ -28,9 +28,9 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
 }
 
 SEC("tp_btf/sched_switch")
-int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)
 {
-	switch_out(prev, next);
+	switch_out(prev, next, preempt, prev_state);
 	return 0;
 }
 

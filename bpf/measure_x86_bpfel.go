@@ -125,6 +125,7 @@ type MeasureSlot struct {
 	BlockWriteBytes uint64
 	SelfDelayNs     uint64
 	Muted           uint64
+	OffCpuNs        [9]uint64
 	Cells           [512]uint32
 }
 
@@ -136,11 +137,14 @@ type MeasureTaskState struct {
 	StartNs    uint64
 	RunDelayNs uint64
 	CpuNs      uint64
+	LeftNs     uint64
 	Nr         uint32
 	Ring       uint32
 	Muted      uint32
 	Pairing    uint32
 	Arming     uint32
+	Waits      uint32
+	Partial    uint32
 	_          [4]byte
 }
 
@@ -186,6 +190,7 @@ const (
 	MeasureVarShards            = "shards"
 	MeasureVarUnrecordedThreads = "unrecorded_threads"
 	MeasureVarUnusedEvent       = "unused_event"
+	MeasureVarWaitReasons       = "wait_reasons"
 )
 
 // LoadMeasure returns the embedded CollectionSpec for Measure.
@@ -280,6 +285,7 @@ type MeasureVariableSpecs struct {
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
 	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
 	UnusedEvent       *ebpf.VariableSpec `ebpf:"unused_event"`
+	WaitReasons       *ebpf.VariableSpec `ebpf:"wait_reasons"`
 }
 
 // MeasureObjects contains all objects after they have been loaded into the kernel.
@@ -354,6 +360,7 @@ type MeasureVariables struct {
 	Shards            *ebpf.Variable `ebpf:"shards"`
 	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
 	UnusedEvent       *ebpf.Variable `ebpf:"unused_event"`
+	WaitReasons       *ebpf.Variable `ebpf:"wait_reasons"`
 }
 
 // MeasurePrograms contains all programs after they have been loaded into the kernel.

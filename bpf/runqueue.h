@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 //
-// Run queue: how long tasks of a container waited for a CPU, and how long they had one.
+// Run queue: how long tasks of a container waited for a CPU, how long they had one, and how long they waited for other things.
 //
 // Hook: tp_btf sched_switch, at switch-out; attached only while a container is watched. The kernel adds up each task's
 // waiting itself (sched_info.run_delay), so the growth since the last switch-out is one wait. A wait shows when the
@@ -9,7 +9,7 @@
 #define TRITON_RUNQUEUE_H
 
 #include "delays.h"
-#include "slots.h"
+#include "offcpu.h"
 
 static __always_inline void add_wait(struct slot *slot, u64 ns)
 {
@@ -28,10 +28,10 @@ static __always_inline void add_wait(struct slot *slot, u64 ns)
 //
 // It never creates task storage: the run queue's lock is held here, and allocating could need it. A task gets its storage
 // at its birth, or with an exec or a system call, and loses no time by that, since the kernel's sums start at its birth.
-static __always_inline u64 charge_run(struct task_struct *task, u64 *wait_ns)
+static __always_inline u64 charge_run(struct task_struct *task, bool preempt, u32 state, u64 *wait_ns)
 {
 	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
-	u64 delay, cpu, id;
+	u64 delay, cpu, id, ran = 0;
 	struct slot *slot;
 
 	if (!st)
@@ -50,16 +50,22 @@ static __always_inline u64 charge_run(struct task_struct *task, u64 *wait_ns)
 		*wait_ns = delay - st->run_delay_ns;
 		add_wait(slot, *wait_ns);
 	}
-	if (cpu > st->cpu_ns)
-		ADD(slot->cpu_ns, cpu - st->cpu_ns);
+	if (cpu > st->cpu_ns) {
+		ran = cpu - st->cpu_ns;
+		ADD(slot->cpu_ns, ran);
+	}
+	if (st->partial)
+		ran = cpu - task->se.prev_sum_exec_runtime;
+	add_off_cpu(slot, st, task->sched_info.last_arrival, ran, *wait_ns, preempt || !state ? 0 : 1 + why_waits(task, state));
 	st->run_delay_ns = delay;
 	st->cpu_ns = cpu;
+	st->partial = 0;
 	return st->owner;
 }
 
-static __always_inline void switch_out(struct task_struct *task, struct task_struct *next)
+static __always_inline void switch_out(struct task_struct *task, struct task_struct *next, bool preempt, u32 state)
 {
-	u64 wait_ns = 0, owner = charge_run(task, &wait_ns);
+	u64 wait_ns = 0, owner = charge_run(task, preempt, state, &wait_ns);
 
 	note_switch(task, next, owner, wait_ns);
 }

@@ -14,6 +14,7 @@
 #include "first.h"
 #include "histogram.h"
 #include "owner.h"
+#include "reasons.h"
 
 // What is not counted of a container although its hook is attached, for others.
 #define MUTE_CALLS 1
@@ -46,6 +47,7 @@ struct slot {
 	u64 block_write_bytes;
 	u64 self_delay_ns; // waited while a task of the same container had the CPU; other culprits are in delays
 	u64 muted;         // MUTE_…: set by user space, with the next epoch
+	u64 off_cpu_ns[OFF_CPU_REASONS]; // waits for anything but a CPU, when they have ended
 	u32 cells[SYSCALLS]; // 0: none yet
 };
 
@@ -57,11 +59,14 @@ struct task_state {
 	u64 start_ns;  // 0: in no call
 	u64 run_delay_ns;
 	u64 cpu_ns;
+	u64 left_ns; // the CPU, last time; by the run queue's clock
 	u32 nr;
 	u32 ring; // of the flight recorder; 0: none yet
 	u32 muted;   // of the owner's slot
 	u32 pairing; // that start_ns is of
 	u32 arming;  // that run_delay_ns and cpu_ns are of
+	u32 waits;   // 1 + an off_cpu_reason: why it left the CPU; 0: it could have gone on, or nothing is known
+	u32 partial; // cpu_ns is from the midst of a stint
 };
 
 struct {
@@ -172,6 +177,8 @@ static __always_inline void refresh(struct task_struct *task, struct task_state 
 
 		st->run_delay_ns = young ? 0 : task->sched_info.run_delay;
 		st->cpu_ns = young ? 0 : task->se.sum_exec_runtime;
+		st->partial = !young;
+		st->waits = 0;
 	}
 	st->owner = owner;
 	st->muted = muted;

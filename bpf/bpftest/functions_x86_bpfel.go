@@ -125,6 +125,7 @@ type FunctionsSlot struct {
 	BlockWriteBytes uint64
 	SelfDelayNs     uint64
 	Muted           uint64
+	OffCpuNs        [9]uint64
 	Cells           [512]uint32
 }
 
@@ -136,11 +137,14 @@ type FunctionsTaskState struct {
 	StartNs    uint64
 	RunDelayNs uint64
 	CpuNs      uint64
+	LeftNs     uint64
 	Nr         uint32
 	Ring       uint32
 	Muted      uint32
 	Pairing    uint32
 	Arming     uint32
+	Waits      uint32
+	Partial    uint32
 	_          [4]byte
 }
 
@@ -181,6 +185,7 @@ const (
 	FunctionsVarRingLimit          = "ring_limit"
 	FunctionsVarShards             = "shards"
 	FunctionsVarUnrecordedThreads  = "unrecorded_threads"
+	FunctionsVarWaitReasons        = "wait_reasons"
 )
 
 // LoadFunctions returns the embedded CollectionSpec for Functions.
@@ -270,6 +275,7 @@ type FunctionsVariableSpecs struct {
 	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
 	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
+	WaitReasons       *ebpf.VariableSpec `ebpf:"wait_reasons"`
 }
 
 // FunctionsObjects contains all objects after they have been loaded into the kernel.
@@ -341,6 +347,7 @@ type FunctionsVariables struct {
 	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
 	Shards            *ebpf.Variable `ebpf:"shards"`
 	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
+	WaitReasons       *ebpf.Variable `ebpf:"wait_reasons"`
 }
 
 // FunctionsPrograms contains all programs after they have been loaded into the kernel.

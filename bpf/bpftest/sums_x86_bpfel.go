@@ -101,6 +101,7 @@ type SumsSlot struct {
 	BlockWriteBytes uint64
 	SelfDelayNs     uint64
 	Muted           uint64
+	OffCpuNs        [9]uint64
 	Cells           [512]uint32
 }
 
@@ -112,11 +113,14 @@ type SumsTaskState struct {
 	StartNs    uint64
 	RunDelayNs uint64
 	CpuNs      uint64
+	LeftNs     uint64
 	Nr         uint32
 	Ring       uint32
 	Muted      uint32
 	Pairing    uint32
 	Arming     uint32
+	Waits      uint32
+	Partial    uint32
 	_          [4]byte
 }
 

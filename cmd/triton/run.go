@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,7 +24,8 @@ var version = "dev"
 const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
 
   version              versions of this client and of the daemon
-  syscalls CONTAINER   what a container asked of the kernel: calls, errors, latency (also 10 minutes after its end)
+  syscalls CONTAINER   what a container asked of the kernel: calls, errors, latency, and what its tasks waited for (also 10
+                       minutes after its end)
   explain CONTAINER    why it was placed where it is, and what it was expected to use (--json)
   delays [CONTAINER]   who had the CPU while containers waited for it, in seconds per second (-d TIME: how long to look)
   disks CONTAINER      how long its requests to each block device take (-d TIME: how long to look, 5s; 0: since its start; -json)
@@ -228,6 +231,14 @@ func showSyscalls(ctx context.Context, c *client, ref string, out io.Writer) err
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\n", name, s.Count, s.Errors, seconds(s.Mean()), seconds(s.P50), seconds(s.P99))
 	}
 	fmt.Fprintf(w, "\nrun queue\t%d\t\t\t%s\t%s\n", o.RunQueue.Count, seconds(o.RunQueue.P50), seconds(o.RunQueue.P99))
+	fmt.Fprintf(w, "\nOFF CPU\tSECONDS\n")
+	fmt.Fprintf(w, "run queue\t%.3f\n", o.RunQueue.Sum)
+	reasons := slices.SortedFunc(maps.Keys(o.Waits), func(a, b string) int {
+		return cmp.Or(cmp.Compare(o.Waits[b], o.Waits[a]), cmp.Compare(a, b))
+	})
+	for _, reason := range reasons {
+		fmt.Fprintf(w, "%s\t%.3f\n", reason, o.Waits[reason])
+	}
 	return w.Flush()
 }
 

@@ -190,7 +190,7 @@ func (n *Node) observeLive(key triton.ContainerKey) (Observed, bool, error) {
 // sampleOf joins a reading of the cgroups and one of the probes to what telemetry keeps.
 func sampleOf(u triton.Usage, t probes.Totals) telemetry.Sample {
 	s := telemetry.Sample{
-		Time: t.Last, Usage: u, Durations: t.Durations, RunQueue: t.RunQueue,
+		Time: t.Last, Usage: u, Durations: t.Durations, RunQueue: t.RunQueue, Waits: t.Waits,
 		Block: triton.BlockUsage{
 			Reads: t.BlockReads, Writes: t.BlockWrites, ReadBytes: t.BlockReadBytes, WriteBytes: t.BlockWriteBytes,
 		},

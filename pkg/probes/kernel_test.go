@@ -157,12 +157,27 @@ var buildActor = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	bin := filepath.Join(dir, "actor")
-	out, err := exec.Command("clang", "-static", "-pthread", "-O1", "-Wall", "-Werror", "-o", bin, "testdata/actor.c").CombinedOutput()
-	if err != nil {
-		return dir, fmt.Errorf("compile actor: %w: %s", err, out)
-	}
-	return bin, nil
+	return bin, compile("actor", bin)
 })
+
+// compile makes a program of testdata.
+func compile(name, bin string) error {
+	out, err := exec.Command("clang", "-static", "-pthread", "-O1", "-Wall", "-Werror", "-o", bin, "testdata/"+name+".c").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("compile %s: %w: %s", name, err, out)
+	}
+	return nil
+}
+
+// compiled is a program of testdata, for one test.
+func compiled(t testing.TB, name string) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), name)
+	if err := compile(name, bin); err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
 
 func actorBinary(t testing.TB) string {
 	t.Helper()

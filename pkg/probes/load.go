@@ -121,12 +121,13 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 	spec.Maps[bpf.MeasureMapRings].MaxEntries = max(1, rings)
 	spec.Maps[bpf.MeasureMapFreeRings].MaxEntries = max(1, rings)
 	for name, value := range map[string]any{
-		bpf.MeasureVarNoDelays:   cfg.noDelays,
-		bpf.MeasureVarRingLimit:  rings,
-		bpf.MeasureVarShards:     uint32(k.shards),
-		bpf.MeasureVarExclusive:  cpus <= k.shards,
-		bpf.MeasureVarCellLimit:  uint64(cells),
-		bpf.MeasureVarFreshCells: uint64(slots),
+		bpf.MeasureVarNoDelays:    cfg.noDelays,
+		bpf.MeasureVarRingLimit:   rings,
+		bpf.MeasureVarShards:      uint32(k.shards),
+		bpf.MeasureVarExclusive:   cpus <= k.shards,
+		bpf.MeasureVarCellLimit:   uint64(cells),
+		bpf.MeasureVarFreshCells:  uint64(slots),
+		bpf.MeasureVarWaitReasons: waitReasons(),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)

@@ -46,6 +46,7 @@ type Totals struct {
 	Durations triton.Histogram      // of all timed calls together; schema 2
 	RunQueue  triton.Histogram      // waits for a CPU; schema 2
 	CPUNs     uint64                // time on a CPU, as of each task's last switch-out
+	Waits     triton.Waits          // time waited for other things, of waits that have ended
 
 	Execs        uint64
 	Exits        uint64 // of processes
@@ -112,6 +113,9 @@ func (t *Totals) addSlot(s *bpf.MeasureSlot) {
 	}
 	t.RunQueue.SumNs += load64(&s.RunQueueSumNs)
 	t.CPUNs += load64(&s.CpuNs)
+	for reason := range t.Waits {
+		t.Waits[reason] += time.Duration(load64(&s.OffCpuNs[reason]))
+	}
 	t.Execs += load64(&s.Execs)
 	t.Exits += load64(&s.Exits)
 	t.Forks += load64(&s.Forks)

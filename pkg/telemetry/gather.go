@@ -46,7 +46,7 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 			func(r *row) triton.Histogram { return r.sample.Durations }),
 		histogramFamily("triton_container_runqueue_latency_seconds", "Waits of tasks for a CPU.", waits,
 			func(r *row) triton.Histogram { return r.sample.RunQueue }),
-		g.info(all),
+		perWait(waits), g.info(all),
 	)
 	if g.store.cfg.PerSyscall {
 		out = append(out, perSyscall(calls)...)
@@ -87,7 +87,7 @@ func ofProgram(name, program string) bool {
 var seriesOf = map[string][]string{
 	"sys_enter":    {"triton_container_syscall"},
 	"sys_exit":     {"triton_container_syscall"},
-	"sched_switch": {"triton_container_runqueue", "triton_container_cpu_delay", "container_cpu_schedstat_runqueue"},
+	"sched_switch": {"triton_container_runqueue", "triton_container_cpu_delay", "triton_container_off_cpu", "container_cpu_schedstat_runqueue"},
 	"block_ios":    {"triton_container_block_io", "container_fs"},
 	"peer_states":  {"triton_container_peer"},
 

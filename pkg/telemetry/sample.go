@@ -28,6 +28,8 @@ type Sample struct {
 	Durations triton.Histogram // of system calls
 	RunQueue  triton.Histogram // waits for a CPU
 
+	Waits triton.Waits // by reason; windows do not keep it
+
 	// PerSyscall is by call, in order of numbers; windows do not keep it.
 	PerSyscall []SyscallSample
 }

@@ -185,9 +185,14 @@ func observedOf(o node.Observed) wire.Observed {
 	t := o.Totals
 	out := wire.Observed{
 		ID: o.Key.ID, Name: o.Name, Image: o.Image, Run: o.Run, Running: o.Running, CgroupID: o.CgroupID,
-		First: t.First, Last: t.Last, Syscalls: make(map[string]wire.Syscall, len(t.Syscalls)), RunQueue: latencyOf(t.RunQueue),
+		First: t.First, Last: t.Last, Syscalls: make(map[string]wire.Syscall, len(t.Syscalls)), RunQueue: latencyOf(t.RunQueue), Waits: map[string]float64{},
 		Execs: t.Execs, Exits: t.Exits, FatalSignals: t.FatalSignals, OOMKills: t.OOMKills,
 		CPUSeconds: float64(t.CPUNs) / 1e9, Dropped: t.Dropped.Total(), Level: string(t.Level), Counted: t.Counted,
+	}
+	for reason, wait := range t.Waits {
+		if wait > 0 {
+			out.Waits[triton.WaitReason(reason).String()] = wait.Seconds()
+		}
 	}
 	for nr, s := range t.Syscalls {
 		l := latencyOf(s.Durations)

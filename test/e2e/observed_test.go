@@ -31,6 +31,7 @@ type observed struct {
 	OOMKills     uint64
 	Dropped      uint64
 	CPUSeconds   float64
+	Waits        map[string]float64
 }
 
 type syscallTotals struct {

@@ -98,8 +98,11 @@ type Observed struct {
 	Last     time.Time `json:"last,omitzero"`
 
 	// Syscalls is by name, "syscall_N" for a number without one.
-	Syscalls     map[string]Syscall `json:"syscalls"`
-	RunQueue     Latency            `json:"runQueue"`
+	Syscalls map[string]Syscall `json:"syscalls"`
+	RunQueue Latency            `json:"runQueue"`
+	// Waits is for how long tasks waited for anything but a CPU, in seconds, of waits that have ended: disk, network, lock,
+	// sleep, poll, pipe, fault, child, other. Reasons for which none did are absent.
+	Waits        map[string]float64 `json:"waits"`
 	Execs        uint64             `json:"execs"`
 	Exits        uint64             `json:"exits"`
 	FatalSignals uint64             `json:"fatalSignals"`
