@@ -5,7 +5,7 @@ package bpf
 //go:generate go tool bpf2go -target amd64 -type event -type slot -type cell -type ring -type call -type delay_key -type disk_key -type disk_totals -output-stem measure Measure measure.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type exit_record -type sender -output-stem exits Exits exits.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type resolver -output-stem resolver Resolver resolver.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
-//go:generate go tool bpf2go -target amd64 -type peer_key -type peer_totals -type connection -output-stem peers Peers peers.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -target amd64 -type peer_key -type peer_totals -type connection -type container_peers -type drop_key -output-stem peers Peers peers.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type network_totals -output-stem network Network network.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type stack_key -type stack -type count_key -type count -type lost -type sleeper -output-stem profile Profile profile.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type traced_call -output-stem trace Trace trace.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu

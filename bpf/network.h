@@ -4,6 +4,7 @@
 #ifndef TRITON_NETWORK_H
 #define TRITON_NETWORK_H
 
+#include "connects.h"
 #include "histogram.h"
 #include "sockowner.h"
 
@@ -11,18 +12,6 @@
 
 #define DROP_REASONS 160 // enum skb_drop_reason had 128 in 6.18; the last entry takes what is outside
 #define NOT_SPECIFIED 2  // include/net/dropreason-core.h: up to here, a packet was used or nothing is known
-
-// Why a connection that was being opened did not come to be. The order is that of probes.connectFailures.
-enum connect_failure {
-	REFUSED,
-	TIMED_OUT,
-	UNREACHABLE,
-	RESET,
-	ABANDONED, // closed by the program that wanted it, mostly because it waited no longer
-	NO_PORT,   // every local port was taken
-	OTHER,
-	CONNECT_FAILURES,
-};
 
 // network_totals is what was counted of one container; all of it by atomic additions, since it happens in interrupts.
 struct network_totals {
@@ -77,24 +66,6 @@ static __always_inline void add_duration(u64 *buckets, u64 *sum_ns, u64 ns)
 		return;
 	COUNT(buckets[b], 1);
 	COUNT(*sum_ns, ns);
-}
-
-static __always_inline enum connect_failure why_failed(struct sock *sk)
-{
-	switch (BPF_CORE_READ(sk, sk_err)) {
-	case 0:
-		return BPF_CORE_READ((struct tcp_sock *)sk, segs_out) ? ABANDONED : NO_PORT;
-	case ECONNREFUSED:
-		return REFUSED;
-	case ETIMEDOUT:
-		return TIMED_OUT;
-	case EHOSTUNREACH:
-	case ENETUNREACH:
-		return UNREACHABLE;
-	case ECONNRESET:
-		return RESET;
-	}
-	return OTHER;
 }
 
 // sample_rtt counts the kernel's own smoothed estimate for the connection.

@@ -17,42 +17,79 @@ type PeersConnection struct {
 	_             structs.HostLayout
 	Key           PeersPeerKey
 	Cookie        uint64
+	BegunNs       uint64
 	SentBytes     uint64
 	ReceivedBytes uint64
 	Retransmits   uint64
+	RttUs         uint32
+	LocalPort     uint16
+	RemotePort    uint16
+	LocalAddress  [16]uint8
+	State         uint32
+	Rest          uint32
+}
+
+type PeersContainerPeers struct {
+	_         structs.HostLayout
+	Owner     uint64
+	Used      uint64
+	Untracked uint64
+	Rest      PeersPeerTotals
+}
+
+type PeersDropKey struct {
+	_      structs.HostLayout
+	Peer   PeersPeerKey
+	Reason uint64
 }
 
 type PeersPeerKey struct {
 	_        structs.HostLayout
 	Owner    uint64
+	Other    uint64
 	Address  [16]uint8
 	Port     uint16
 	Accepted uint8
-	Zero     [5]uint8
+	Protocol uint8
+	Zero     [4]uint8
 }
 
 type PeersPeerTotals struct {
-	_             structs.HostLayout
-	Opened        uint64
-	Refused       uint64
-	TimedOut      uint64
-	Failed        uint64
-	Closed        uint64
-	SentBytes     uint64
-	ReceivedBytes uint64
-	Retransmits   uint64
+	_              structs.HostLayout
+	Opened         uint64
+	Failures       [7]uint64
+	Closed         uint64
+	SentBytes      uint64
+	ReceivedBytes  uint64
+	Retransmits    uint64
+	ResetsSent     uint64
+	ResetsReceived uint64
+	Drops          uint64
+	RttSumUs       uint64
+	RttCount       uint64
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	PeersMapAddresses           = "addresses"
 	PeersMapConnections         = "connections"
 	PeersMapOwnersV2            = "owners_v2"
+	PeersMapPeerDrops           = "peer_drops"
+	PeersMapPeerSlots           = "peer_slots"
 	PeersMapPeers               = "peers"
 	PeersProgMeasureConnections = "measure_connections"
+	PeersProgPeerPacketDrops    = "peer_packet_drops"
+	PeersProgPeerPacketDropsOld = "peer_packet_drops_old"
+	PeersProgPeerResetsReceived = "peer_resets_received"
+	PeersProgPeerResetsSent     = "peer_resets_sent"
 	PeersProgPeerStates         = "peer_states"
 	PeersVarPeersDropped        = "peers_dropped"
+	PeersVarPeersPerContainer   = "peers_per_container"
+	PeersVarQueuePurge          = "queue_purge"
+	PeersVarReasonsDropped      = "reasons_dropped"
+	PeersVarUntracked           = "untracked"
 )
 
 // LoadPeers returns the embedded CollectionSpec for Peers.
@@ -98,6 +135,10 @@ type PeersSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type PeersProgramSpecs struct {
 	MeasureConnections *ebpf.ProgramSpec `ebpf:"measure_connections"`
+	PeerPacketDrops    *ebpf.ProgramSpec `ebpf:"peer_packet_drops"`
+	PeerPacketDropsOld *ebpf.ProgramSpec `ebpf:"peer_packet_drops_old"`
+	PeerResetsReceived *ebpf.ProgramSpec `ebpf:"peer_resets_received"`
+	PeerResetsSent     *ebpf.ProgramSpec `ebpf:"peer_resets_sent"`
 	PeerStates         *ebpf.ProgramSpec `ebpf:"peer_states"`
 }
 
@@ -105,8 +146,11 @@ type PeersProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PeersMapSpecs struct {
+	Addresses   *ebpf.MapSpec `ebpf:"addresses"`
 	Connections *ebpf.MapSpec `ebpf:"connections"`
 	OwnersV2    *ebpf.MapSpec `ebpf:"owners_v2"`
+	PeerDrops   *ebpf.MapSpec `ebpf:"peer_drops"`
+	PeerSlots   *ebpf.MapSpec `ebpf:"peer_slots"`
 	Peers       *ebpf.MapSpec `ebpf:"peers"`
 }
 
@@ -114,7 +158,11 @@ type PeersMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PeersVariableSpecs struct {
-	PeersDropped *ebpf.VariableSpec `ebpf:"peers_dropped"`
+	PeersDropped      *ebpf.VariableSpec `ebpf:"peers_dropped"`
+	PeersPerContainer *ebpf.VariableSpec `ebpf:"peers_per_container"`
+	QueuePurge        *ebpf.VariableSpec `ebpf:"queue_purge"`
+	ReasonsDropped    *ebpf.VariableSpec `ebpf:"reasons_dropped"`
+	Untracked         *ebpf.VariableSpec `ebpf:"untracked"`
 }
 
 // PeersObjects contains all objects after they have been loaded into the kernel.
@@ -137,15 +185,21 @@ func (o *PeersObjects) Close() error {
 //
 // It can be passed to LoadPeersObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PeersMaps struct {
+	Addresses   *ebpf.Map `ebpf:"addresses"`
 	Connections *ebpf.Map `ebpf:"connections"`
 	OwnersV2    *ebpf.Map `ebpf:"owners_v2"`
+	PeerDrops   *ebpf.Map `ebpf:"peer_drops"`
+	PeerSlots   *ebpf.Map `ebpf:"peer_slots"`
 	Peers       *ebpf.Map `ebpf:"peers"`
 }
 
 func (m *PeersMaps) Close() error {
 	return _PeersClose(
+		m.Addresses,
 		m.Connections,
 		m.OwnersV2,
+		m.PeerDrops,
+		m.PeerSlots,
 		m.Peers,
 	)
 }
@@ -154,7 +208,11 @@ func (m *PeersMaps) Close() error {
 //
 // It can be passed to LoadPeersObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PeersVariables struct {
-	PeersDropped *ebpf.Variable `ebpf:"peers_dropped"`
+	PeersDropped      *ebpf.Variable `ebpf:"peers_dropped"`
+	PeersPerContainer *ebpf.Variable `ebpf:"peers_per_container"`
+	QueuePurge        *ebpf.Variable `ebpf:"queue_purge"`
+	ReasonsDropped    *ebpf.Variable `ebpf:"reasons_dropped"`
+	Untracked         *ebpf.Variable `ebpf:"untracked"`
 }
 
 // PeersPrograms contains all programs after they have been loaded into the kernel.
@@ -162,12 +220,20 @@ type PeersVariables struct {
 // It can be passed to LoadPeersObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PeersPrograms struct {
 	MeasureConnections *ebpf.Program `ebpf:"measure_connections"`
+	PeerPacketDrops    *ebpf.Program `ebpf:"peer_packet_drops"`
+	PeerPacketDropsOld *ebpf.Program `ebpf:"peer_packet_drops_old"`
+	PeerResetsReceived *ebpf.Program `ebpf:"peer_resets_received"`
+	PeerResetsSent     *ebpf.Program `ebpf:"peer_resets_sent"`
 	PeerStates         *ebpf.Program `ebpf:"peer_states"`
 }
 
 func (p *PeersPrograms) Close() error {
 	return _PeersClose(
 		p.MeasureConnections,
+		p.PeerPacketDrops,
+		p.PeerPacketDropsOld,
+		p.PeerResetsReceived,
+		p.PeerResetsSent,
 		p.PeerStates,
 	)
 }

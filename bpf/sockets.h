@@ -7,6 +7,7 @@
 #include "core.h"
 
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
 #define AF_INET 2
 #define AF_INET6 10
 #define ENETUNREACH 101
@@ -17,12 +18,15 @@
 
 #define SOCK_DONE 1 // include/net/sock.h, bit of skc_flags: a FIN came
 
+#define SOCK_BINDPORT_LOCK 8 // include/net/sock.h, bit of sk_userlocks: the program asked for the local port
+
 // include/net/tcp_states.h
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 #define TCP_SYN_RECV 3
 #define TCP_TIME_WAIT 6
 #define TCP_CLOSE 7
+#define TCP_LISTEN 10
 #define TCP_NEW_SYN_RECV 12
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -37,11 +41,13 @@ typedef struct {
 
 struct sock_common {
 	u32 skc_daddr;
+	u32 skc_rcv_saddr;
 	u16 skc_dport; // network byte order
 	u16 skc_num;   // the local port, host byte order
 	unsigned short skc_family;
 	u8 skc_state;
 	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
 	unsigned long skc_flags;
 	atomic64_t skc_cookie;
 };
@@ -53,6 +59,7 @@ struct sock_cgroup_data {
 struct sock {
 	struct sock_common __sk_common;
 	u16 sk_protocol;
+	u8 sk_userlocks : 4;
 	int sk_err;
 	struct sock_cgroup_data sk_cgrp_data;
 };
@@ -68,6 +75,8 @@ struct tcp_sock {
 
 struct sk_buff {
 	struct sock *sk;
+	unsigned char *head;
+	u16 network_header; // from head
 };
 
 #pragma clang attribute pop

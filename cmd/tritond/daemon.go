@@ -261,7 +261,7 @@ func (d *daemon) openTelemetry() error {
 		Build: telemetry.Build{Version: version, Revision: commit, Go: goruntime.Version()}, Delays: d.probes.Delays,
 	}
 	if d.cfg.PerPeer {
-		cfg.Peers, cfg.Names = d.probes.Peers, func() map[netip.Addr]string { return d.node.Names() }
+		cfg.Peers, cfg.Names = d.probes.Peers, func() map[triton.ContainerKey]string { return d.node.Names() }
 	}
 	if d.cfg.PerDevice {
 		cfg.Disks = d.probes.Disks

@@ -75,10 +75,10 @@ func (r *Record) memberOf(id string) bool {
 	return slices.ContainsFunc(r.Networks, func(m triton.Membership) bool { return m.Network == id })
 }
 
-// networksChanged brings what depends on a running container's networks up to date: its default route, where its
-// published ports lead, and its files of names.
+// networksChanged brings what depends on a running container's networks up to date: by which name those who talk to it know
+// it, its default route, where its published ports lead, and its files of names.
 func (n *Node) networksChanged(ctx context.Context, c *container) error {
-	if err := errors.Join(n.setGateway(ctx, c), n.announce(ctx, c)); err != nil {
+	if err := errors.Join(n.tellAddresses(c), n.setGateway(ctx, c), n.announce(ctx, c)); err != nil {
 		return err
 	}
 	if err := n.retarget(ctx, c, ""); err != nil {

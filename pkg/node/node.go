@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -239,10 +238,8 @@ func (n *Node) ofTenant(tenant triton.Tenant) []*container {
 	return cs
 }
 
-// Names gives the names of running containers by their addresses, of all tenants: for operators only.
-func (n *Node) Names() map[netip.Addr]string {
-	return n.namesBy(func(v triton.Container) string { return v.Name })
-}
+// Names gives the names of containers of all tenants: for operators only.
+func (n *Node) Names() map[triton.ContainerKey]string { return n.namesByKey() }
 
 // namesBy gives each address of a running container the name that the container is told by.
 func (n *Node) namesBy(name func(triton.Container) string) map[netip.Addr]string {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -87,8 +88,26 @@ func (n *Node) watch(c *container, ids probes.CgroupIDs) error {
 	if _, err := n.cfg.Probes.WatchAs(c.key, ids, wish); err != nil {
 		return err
 	}
+	if err := n.tellAddresses(c); err != nil {
+		n.log.Error("who talks to a container knows it by its address alone", "container", c.key, "err", err)
+	}
 	n.cfg.Telemetry.Add(c.key, name, image, func() (telemetry.Sample, error) { return n.sample(c) })
 	return nil
+}
+
+// tellAddresses tells the probes which addresses are a watched container's now.
+func (n *Node) tellAddresses(c *container) error {
+	c.mu.Lock()
+	address, attached := c.rec.Endpoint.Address, c.attached
+	c.mu.Unlock()
+	var all []netip.Addr
+	if p, err := netip.ParsePrefix(address); err == nil { // none without an address of its own
+		all = append(all, p.Addr())
+	}
+	for i := range attached {
+		all = append(all, attached[i].Addresses()...)
+	}
+	return n.cfg.Probes.SetAddresses(c.key, all)
 }
 
 // sample reads all that telemetry keeps of a running container.

@@ -148,6 +148,9 @@ func (p *Probes) programStats() map[*ebpf.Program]programStat {
 		return out
 	}
 	sets := []map[string]*ebpf.Program{p.kernel.programs, p.kernel.resident}
+	if p.peers != nil {
+		sets = append(sets, p.peers.resident)
+	}
 	if p.network != nil {
 		sets = append(sets, p.network.resident)
 	}

@@ -240,10 +240,9 @@ func (p *Probes) Drops() map[string]uint64 {
 		d["threads"] = unrecorded
 	}
 	if p.peers != nil {
-		var n uint64
-		if err := p.peers.dropped.Get(&n); err == nil { // a variable of a loaded program can be read
-			d["peers"] = n
-		}
+		d["peers"] = p.peers.count(bpf.PeersVarPeersDropped)
+		d["connections"] = p.peers.count(bpf.PeersVarUntracked)
+		d["drop_reasons"] = p.peers.count(bpf.PeersVarReasonsDropped)
 	}
 	if p.network != nil {
 		d["sockets"] = p.network.dropped()

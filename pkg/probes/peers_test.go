@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/tritond/triton/bpf"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -76,7 +78,7 @@ func TestKernelPeersCountConnectionsAndBytes(t *testing.T) {
 		if _, err := client.in.Write(bytes.Repeat([]byte("s"), 5000)); err != nil {
 			t.Fatal(err)
 		}
-		want := triton.Peer{Address: netip.MustParseAddr(c.address), Port: uint16(port), Opened: 1, Open: 1, SentBytes: 5000, ReceivedBytes: 7000}
+		want := triton.Peer{Address: netip.MustParseAddr(c.address), Port: uint16(port), Protocol: "tcp", Opened: 1, Open: 1, SentBytes: 5000, ReceivedBytes: 7000}
 		of := func() triton.Peer {
 			for _, peer := range peersOf(t, p, key) {
 				if peer.Port == uint16(port) {
@@ -85,7 +87,7 @@ func TestKernelPeersCountConnectionsAndBytes(t *testing.T) {
 			}
 			return triton.Peer{}
 		}
-		eventually(t, "the open connection's bytes", func() bool { return cmp.Equal(of(), want, cmp.Comparer(sameAddr)) })
+		eventually(t, "the open connection's bytes", func() bool { return cmp.Equal(of(), want, samePeer) })
 		close(hold)
 		client.in.Close() // nc closes its side at the end of its input, the other then its own
 		client.wait(t)
@@ -93,11 +95,12 @@ func TestKernelPeersCountConnectionsAndBytes(t *testing.T) {
 			t.Fatalf("%d bytes came through", n)
 		}
 		want.Open = 0
-		eventually(t, "the closed connection's bytes", func() bool { return cmp.Equal(of(), want, cmp.Comparer(sameAddr)) })
+		eventually(t, "the closed connection's bytes", func() bool { return cmp.Equal(of(), want, samePeer) })
 	}
 }
 
-func sameAddr(a, b netip.Addr) bool { return a == b }
+// samePeer leaves out how long round trips took.
+var samePeer = cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.IgnoreFields(triton.Peer{}, "RTT")}
 
 // What a container accepted is charged to it by its own port, not by the caller's, however many callers there are.
 func TestKernelPeersOfAServerAreKnownByItsPort(t *testing.T) {
@@ -122,10 +125,10 @@ func TestKernelPeersOfAServerAreKnownByItsPort(t *testing.T) {
 		server.in.Close()
 		server.wait(t)
 		c.Close()
-		want := triton.Peer{Address: netip.MustParseAddr("127.0.0.1"), Port: uint16(port), Accepted: true, Opened: uint64(i + 1), ReceivedBytes: uint64(1000 * (i + 1))}
+		want := triton.Peer{Address: netip.MustParseAddr("127.0.0.1"), Port: uint16(port), Protocol: "tcp", Accepted: true, Opened: uint64(i + 1), ReceivedBytes: uint64(1000 * (i + 1))}
 		eventually(t, "the callers are one peer", func() bool {
 			got := peersOf(t, p, key)
-			return len(got) == 1 && cmp.Equal(got[0], want, cmp.Comparer(sameAddr))
+			return len(got) == 1 && cmp.Equal(got[0], want, samePeer)
 		})
 	}
 }
@@ -139,8 +142,8 @@ func TestKernelPeersThatRefuse(t *testing.T) {
 		start(t, cg, "/bin/busybox", "nc", "127.0.0.1", strconv.Itoa(port)).wait(t)
 	}
 	start(t, cgroup{}, "/bin/busybox", "nc", "127.0.0.1", strconv.Itoa(port)).wait(t)
-	want := []triton.Peer{{Address: netip.MustParseAddr("127.0.0.1"), Port: uint16(port), Refused: 2}}
-	if diff := cmp.Diff(want, peersOf(t, p, key), cmp.Comparer(sameAddr)); diff != "" {
+	want := []triton.Peer{{Address: netip.MustParseAddr("127.0.0.1"), Port: uint16(port), Protocol: "tcp", ConnectFailures: map[string]uint64{"refused": 2}, ResetsReceived: 2}}
+	if diff := cmp.Diff(want, peersOf(t, p, key), samePeer); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if all, err := p.Peers(); err != nil || len(all) != 1 {
@@ -148,9 +151,10 @@ func TestKernelPeersThatRefuse(t *testing.T) {
 	}
 }
 
-// The map is bounded; what finds no room is counted, and ended containers make room.
+// The map is bounded, and so is each container's share; what finds no room is the container's rest, and ended containers make
+// room.
 func TestKernelPeersAreBounded(t *testing.T) {
-	p := open(t, Config{Peers: 4})
+	p := open(t, Config{Peers: 8, PeersPerContainer: 4})
 	key, cg := watch(t, p)
 	attempts := func(cg cgroup, n int) {
 		for i := range n {
@@ -158,22 +162,40 @@ func TestKernelPeersAreBounded(t *testing.T) {
 		}
 	}
 	attempts(cg, 9)
-	if got := peersOf(t, p, key); len(got) != 4 || p.Drops()["peers"] != 5 {
-		t.Errorf("%d peers, %d dropped, want 4 and 5", len(got), p.Drops()["peers"])
+	got := peersOf(t, p, key)
+	if len(got) != 5 || got[0].Address.IsValid() || got[0].ConnectFailures["refused"] != 5 || p.Drops()["peers"] == 0 {
+		t.Errorf("%+v, %d dropped, want five: the rest with five failures, and four with one", got, p.Drops()["peers"])
 	}
-	if _, err := p.Unwatch(key); err != nil {
-		t.Fatal(err)
+	second, cg2 := watch(t, p)
+	attempts(cg2, 6)
+	if got := peersOf(t, p, second); len(got) != 5 || got[0].ConnectFailures["refused"] != 2 {
+		t.Errorf("another container: %+v", got)
+	}
+	third, cg3 := watch(t, p)
+	attempts(cg3, 3)
+	if got := peersOf(t, p, third); len(got) != 1 || got[0].ConnectFailures["refused"] != 3 {
+		t.Errorf("one for which the machine has no room: %+v", got)
+	}
+	for _, k := range []triton.ContainerKey{key, second} {
+		if _, err := p.Unwatch(k); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := p.reap(); err != nil {
 		t.Fatal(err)
 	}
-	if n := entries(t, p.peers.peers); n != 0 || len(p.peers.last) != 0 {
-		t.Errorf("%d peers of an ended container, %d remembered", n, len(p.peers.last))
+	if n := entries(t, p.peers.maps[bpf.PeersMapPeers]); n != 0 {
+		t.Errorf("%d peers of ended containers", n)
+	}
+	for k := range p.peers.last {
+		if _, ok := p.ownerKey(k.Owner); !ok {
+			t.Errorf("%v is remembered of an ended container", k)
+		}
 	}
 	other, cg := watch(t, p)
 	attempts(cg, 2)
 	if got := peersOf(t, p, other); len(got) != 2 {
-		t.Errorf("after the end of the first: %v", got)
+		t.Errorf("after the end of others: %v", got)
 	}
 }
 

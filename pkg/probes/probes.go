@@ -36,8 +36,11 @@ type Config struct {
 	// Window is how long the system call hooks are on in each Period for containers at level Sampled; 0: 1 s of every 10 s.
 	// What a container did before its first window is not counted, and calls that last longer than a window are not timed.
 	Window, Period time.Duration
-	// Peers bounds the peers that are counted, and the connections, of all containers together, some 100 bytes each; 0: none are, and no hook runs.
+	// Peers bounds the peers that are counted, and the open connections, of all containers together: 300 bytes of kernel memory
+	// for a peer that there is, 200 for each connection that there may be; 0: none are, and no hook runs.
 	Peers int
+	// PeersPerContainer bounds those of one container; 0: 1024. What finds no room is counted as the container's rest.
+	PeersPerContainer int
 	// Network counts how containers' networks fare: 4 KiB for each of MaxContainers, and a hook per TCP segment received.
 	Network bool
 	// RecorderThreads bounds the threads whose last system calls are kept; 0: none are. Each takes 5.1 KiB of kernel memory,
@@ -63,6 +66,7 @@ func (c Config) withDefaults() Config {
 	c.MaxExits = defaultTo(c.MaxExits, 8192)
 	c.Linger = defaultTo(c.Linger, 5*time.Second)
 	c.Level = defaultTo(c.Level, Detail)
+	c.PeersPerContainer = defaultTo(c.PeersPerContainer, 1024)
 	c.Window, c.Period = defaultTo(c.Window, time.Second), defaultTo(c.Period, 10*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -92,6 +96,9 @@ func (c Config) Validate() error {
 	}
 	if c.Peers < 0 || c.Peers > 1<<20 {
 		errs = append(errs, fmt.Errorf("peers %d: must be 0 to 1048576", c.Peers))
+	}
+	if c.PeersPerContainer < 0 {
+		errs = append(errs, fmt.Errorf("peers per container %d: must not be negative", c.PeersPerContainer))
 	}
 	if c.RecorderThreads < 0 || c.RecorderThreads > RecorderThreadsMax {
 		errs = append(errs, fmt.Errorf("recorder threads %d: must be 0 to %d", c.RecorderThreads, RecorderThreadsMax))
@@ -165,8 +172,11 @@ func Open(ctx context.Context, cfg Config) (*Probes, error) {
 	}
 	var peers *peerPrograms
 	if cfg.Peers > 0 {
-		if peers, err = loadPeers(kernel.maps[bpf.MeasureMapOwnersV2], cfg.Peers); err != nil {
+		if peers, err = loadPeers(kernel.maps[bpf.MeasureMapOwnersV2], cfg); err != nil {
+			peers = nil
 			kernel.missing = append(kernel.missing, MissingProgram{Program: bpf.PeersProgPeerStates, Reason: err})
+		} else {
+			kernel.missing = append(kernel.missing, peers.missing...)
 		}
 	}
 	var network *networkPrograms

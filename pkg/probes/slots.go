@@ -133,6 +133,9 @@ func (p *Probes) claim(key triton.ContainerKey, ids CgroupIDs, wish Wish) (*watc
 	t := &p.table
 	slot := t.free[len(t.free)-1]
 	w := &watched{Watch: Watch{Key: key, Slot: slot, Generation: t.generation + 1, Since: time.Now()}, ids: ids, wish: wish}
+	if p.peers != nil {
+		p.peers.begin(slot, w.owner())
+	}
 	p.mute(slot, wish.Of(p.level))
 	if wish.Of(p.level) == Sampled {
 		p.startSampling(w, w.Since)
@@ -190,6 +193,11 @@ func (p *Probes) Unwatch(key triton.ContainerKey) (Totals, error) {
 	}
 	if err := p.kernel.advance(bpf.MeasureVarEpoch); err != nil {
 		return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)
+	}
+	if p.peers != nil {
+		if err := p.peers.end(w.Slot, w.owner()); err != nil {
+			return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)
+		}
 	}
 	totals := p.read(w)
 	delete(p.table.byKey, key)
@@ -301,6 +309,9 @@ func (p *Probes) release(w *watched) error {
 	}
 	if p.network != nil {
 		p.network.totals.vals[w.Slot] = bpf.NetworkNetworkTotals{}
+	}
+	if p.peers != nil {
+		p.peers.slots.vals[w.Slot] = bpf.PeersContainerPeers{}
 	}
 	p.table.bySlot[w.Slot] = nil
 	p.table.free = append(p.table.free, w.Slot)

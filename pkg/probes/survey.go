@@ -39,7 +39,7 @@ var objects = []object{
 	{name: "measure", load: bpf.LoadMeasure, programs: measureProgramList},
 	{name: "trace", load: bpf.LoadTrace, optional: true},
 	{name: "asksyscalls", load: bpf.LoadAskSyscalls, optional: true},
-	{name: "peers", load: bpf.LoadPeers, optional: true},
+	{name: "peers", load: bpf.LoadPeers, programs: peerProgramList, optional: true},
 	{name: "profile", load: bpf.LoadProfile, programs: profileProgramList, optional: true},
 	{name: "network", load: bpf.LoadNetwork, programs: networkProgramList, optional: true},
 }

@@ -1,7 +1,10 @@
 package telemetry
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -12,13 +15,21 @@ import (
 )
 
 // peersShown bounds a container's peers that have series of their own; the others are added up as peer="other".
-const peersShown = 100
+const peersShown = 20
 
-// peerID is a peer without its numbers; the zero one is all others together.
+// peerID is a peer as labels tell it; the zero one is all others together.
 type peerID struct {
 	address  netip.Addr
 	port     uint16
 	accepted bool
+	protocol string
+	name     string // of the container
+}
+
+// namedPeer is a peer with what labels tell of it.
+type namedPeer struct {
+	triton.Peer
+	id peerID
 }
 
 // peerBook remembers which peers have series: one that has keeps them, so that no counter falls.
@@ -27,34 +38,37 @@ type peerBook struct {
 	shown map[triton.ContainerKey]map[peerID]bool
 }
 
-// pick returns the peers to show of a container; those beyond the bound are one without an address.
-func (b *peerBook) pick(key triton.ContainerKey, peers []triton.Peer) []triton.Peer {
+// pick returns the peers to show of a container, new ones by the bytes that they had; those beyond the bound are one without an
+// address.
+func (b *peerBook) pick(key triton.ContainerKey, peers []triton.Peer, names map[triton.ContainerKey]string) []namedPeer {
 	shown := b.shown[key]
 	if shown == nil {
 		shown = map[peerID]bool{}
 		b.shown[key] = shown
 	}
-	out := make([]triton.Peer, 0, min(len(peers), peersShown+1))
-	var others triton.Peer
-	for _, p := range peers {
-		id := peerID{p.Address, p.Port, p.Accepted}
-		if !shown[id] && len(shown) < peersShown {
+	peers = slices.Clone(peers)
+	slices.SortStableFunc(peers, func(a, b triton.Peer) int {
+		return cmp.Compare(b.SentBytes+b.ReceivedBytes, a.SentBytes+a.ReceivedBytes)
+	})
+	var others namedPeer
+	out, at, rest := []namedPeer{}, map[peerID]int{}, false
+	for i := range peers {
+		p := &peers[i]
+		id := peerID{p.Address, p.Port, p.Accepted, p.Protocol, names[p.Other]}
+		if !shown[id] && len(shown) < peersShown && p.Address.IsValid() {
 			shown[id] = true
 		}
-		if shown[id] {
-			out = append(out, p)
-			continue
+		if j, ok := at[id]; ok { // an address that was another's before, who is gone too
+			out[j].Add(p)
+		} else if shown[id] {
+			at[id] = len(out)
+			out = append(out, namedPeer{*p, id})
+		} else {
+			others.Add(p)
+			rest = true
 		}
-		others.Opened += p.Opened
-		others.Refused += p.Refused
-		others.TimedOut += p.TimedOut
-		others.Failed += p.Failed
-		others.Open += p.Open
-		others.SentBytes += p.SentBytes
-		others.ReceivedBytes += p.ReceivedBytes
-		others.Retransmits += p.Retransmits
 	}
-	if len(out) < len(peers) {
+	if rest {
 		out = append(out, others)
 	}
 	return out
@@ -73,7 +87,9 @@ func (s *Store) perPeer(rows []row) []*dto.MetricFamily {
 	received := newFamily("triton_container_peer_received_bytes_total", "Data received from a peer by TCP.", dto.MetricType_COUNTER, 0)
 	again := newFamily("triton_container_peer_retransmits_total", "TCP segments sent again to a peer.", dto.MetricType_COUNTER, 0)
 	open := newFamily("triton_container_peer_open_connections", "TCP connections that are open.", dto.MetricType_GAUGE, 0)
-	var names map[netip.Addr]string
+	resets := newFamily("triton_container_peer_resets_total", "TCP resets, by direction.", dto.MetricType_COUNTER, 0)
+	drops := newFamily("triton_container_peer_packet_drops_total", "Packets from or to a peer that the kernel dropped.", dto.MetricType_COUNTER, 0)
+	var names map[triton.ContainerKey]string
 	if s.cfg.Names != nil {
 		names = s.cfg.Names()
 	}
@@ -82,38 +98,39 @@ func (s *Store) perPeer(rows []row) []*dto.MetricFamily {
 	kept := map[triton.ContainerKey]map[peerID]bool{}
 	for i := range rows {
 		key := rows[i].key
-		for _, p := range s.book.pick(key, all[key]) {
-			labels := peerLabels(rows[i].labels, p, names)
+		for _, p := range s.book.pick(key, all[key], names) {
+			labels := peerLabels(rows[i].labels, p.id)
 			count := func(f *dto.MetricFamily, labels []*dto.LabelPair, n uint64) {
 				f.Metric = append(f.Metric, &dto.Metric{Label: labels, Counter: &dto.Counter{Value: proto.Float64(float64(n))}})
 			}
-			for _, r := range []struct {
-				result string
-				n      uint64
-			}{{"established", p.Opened}, {"refused", p.Refused}, {"timeout", p.TimedOut}, {"failed", p.Failed}} {
-				count(connections, withLabel(labels, "result", r.result), r.n)
+			count(connections, withLabel(labels, "result", "established"), p.Opened)
+			for _, reason := range slices.Sorted(maps.Keys(p.ConnectFailures)) {
+				count(connections, withLabel(labels, "result", reason), p.ConnectFailures[reason])
 			}
 			count(sent, labels, p.SentBytes)
 			count(received, labels, p.ReceivedBytes)
 			count(again, labels, p.Retransmits)
+			count(resets, withLabel(labels, "direction", "received"), p.ResetsReceived)
+			count(resets, withLabel(labels, "direction", "sent"), p.ResetsSent)
+			count(drops, labels, p.Dropped())
 			open.Metric = append(open.Metric, &dto.Metric{Label: labels, Gauge: &dto.Gauge{Value: proto.Float64(float64(p.Open))}})
 		}
 		kept[key] = s.book.shown[key]
 	}
 	s.book.shown = kept // those of ended containers go
-	return []*dto.MetricFamily{connections, sent, received, again, open}
+	return []*dto.MetricFamily{connections, sent, received, again, resets, drops, open}
 }
 
-// peerLabels are a container's labels and its peer's: peer is an address or other, peer_name the container's that has it,
-// port the service's, role the container's own part: client of what it opened, server of what it accepted.
-func peerLabels(labels []*dto.LabelPair, p triton.Peer, names map[netip.Addr]string) []*dto.LabelPair {
-	peer, name, port, role := "other", "", "", ""
-	if p.Address.IsValid() {
-		peer, port, role = p.Address.String(), strconv.Itoa(int(p.Port)), "client"
-		if p.Accepted {
+// peerLabels are a container's labels and its peer's: peer is an address or other, peer_name the container's that had it,
+// port the service's, role the container's own part: client where it asks, server where it is asked.
+func peerLabels(labels []*dto.LabelPair, id peerID) []*dto.LabelPair {
+	peer, port, role := "other", "", ""
+	if id.address.IsValid() {
+		peer, port, role = id.address.String(), strconv.Itoa(int(id.port)), "client"
+		if id.accepted {
 			role = "server"
 		}
-		name = names[p.Address]
 	}
-	return sorted(append(append([]*dto.LabelPair{}, labels...), pair("peer", peer), pair("peer_name", name), pair("port", port), pair("role", role)))
+	return sorted(append(append([]*dto.LabelPair{}, labels...), pair("peer", peer), pair("peer_name", id.name), pair("port", port),
+		pair("protocol", id.protocol), pair("role", role)))
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,8 +31,8 @@ type Config struct {
 	Delays func() (map[triton.ContainerKey][]triton.Delay, error)
 	// Disks tells what block devices did for containers; nil: no series of it. It is asked at each scrape.
 	Disks func() (map[triton.ContainerKey][]triton.Disk, error)
-	// Names gives the names of containers by their addresses, once per scrape that has peers; nil: none are known.
-	Names func() map[netip.Addr]string
+	// Names gives the names of containers, once per scrape that has peers; nil: none are known.
+	Names func() map[triton.ContainerKey]string
 	// Drops gives what observation lost on this machine, by reason; nil: nothing to report.
 	Drops func() map[string]uint64
 	// Missing gives the programs that do not run, by their names in the kernel; nil: none. Series of what they would

@@ -21,7 +21,7 @@ func TestPeersOfContainersAreInMetrics(t *testing.T) {
 	eventually(t, commandTime, "the client is done", func() bool { return u.docker(t, "logs", client).Stdout == "done\n" })
 	clients := u.inspect(t, client, "{{.NetworkSettings.Networks.bridge.IPAddress}}")
 	series := func(metric, name, peer, peerName, port, role string) string {
-		return metric + `\{id="[^"]*",image="[^"]*",name="` + name + `",peer="` + regexp.QuoteMeta(peer) + `",peer_name="` + peerName + `",port="` + port + `",` + role
+		return metric + `\{id="[^"]*",image="[^"]*",name="` + name + `",peer="` + regexp.QuoteMeta(peer) + `",peer_name="` + peerName + `",port="` + port + `",protocol="tcp",` + role
 	}
 	wanted := []string{
 		series("triton_container_peer_sent_bytes_total", client, address, server, "80", `role="client"\} 30000`),
