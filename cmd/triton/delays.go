@@ -23,22 +23,26 @@ func delays(ctx context.Context, c *client, args []string, out io.Writer) error 
 	if fs.NArg() == 1 {
 		path = wire.ContainerDelaysPath(fs.Arg(0))
 	}
-	var before, after wire.Delays
-	if err := c.get(ctx, path, &before); err != nil {
-		return err
-	}
-	if *during == 0 {
-		return printDelays(out, wire.Delays{}, before)
-	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(*during):
-	}
-	if err := c.get(ctx, path, &after); err != nil {
+	before, after, err := readTwice[wire.Delays](ctx, c, path, *during)
+	if err != nil {
 		return err
 	}
 	return printDelays(out, before, after)
+}
+
+// readTwice reads what there is and, unless during is 0, what there was that long before.
+func readTwice[T any](ctx context.Context, c *client, path string, during time.Duration) (before, after T, err error) {
+	if during > 0 {
+		if err := c.get(ctx, path, &before); err != nil {
+			return before, after, err
+		}
+		select {
+		case <-ctx.Done():
+			return before, after, ctx.Err()
+		case <-time.After(during):
+		}
+	}
+	return before, after, c.get(ctx, path, &after)
 }
 
 // printDelays prints what came between two readings, in seconds per second; without a first one, what there was so far.

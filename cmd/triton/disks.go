@@ -19,18 +19,8 @@ func disks(ctx context.Context, c *client, args []string, out io.Writer) error {
 	if err != nil || *during < 0 || *during > 30*time.Second {
 		return usageError("disks [-d TIME] [-json] CONTAINER: TIME is 0 (since its start) to 30s")
 	}
-	var before, after wire.Disks
-	if *during > 0 {
-		if err := c.get(ctx, wire.DisksPath(ref), &before); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(*during):
-		}
-	}
-	if err := c.get(ctx, wire.DisksPath(ref), &after); err != nil {
+	before, after, err := readTwice[wire.Disks](ctx, c, wire.DisksPath(ref), *during)
+	if err != nil {
 		return err
 	}
 	if *raw {

@@ -29,6 +29,8 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
   explain CONTAINER    why it was placed where it is, and what it was expected to use (--json)
   delays [CONTAINER]   who had the CPU while containers waited for it, in seconds per second (-d TIME: how long to look)
   disks CONTAINER      how long its requests to each block device take (-d TIME: how long to look, 5s; 0: since its start; -json)
+  flows CONTAINER      whom it talks to, how much, and what went wrong; its open connections (-json)
+  map                  which containers ask which, and how it goes (-d TIME: how long to look, 2s; -json; -a: of all tenants)
   recorder CONTAINER   the last 64 system calls of each of its threads (--json)
   profile CONTAINER    what it is busy with, to cpu.pprof for go tool pprof (-d 30s how long, 10s; --off-cpu what it waits
                        for; -o FILE, - for the output)
@@ -137,6 +139,10 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return delays(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "disks":
 		return disks(ctx, c, args[1:], out)
+	case len(args) > 1 && args[0] == "flows":
+		return flows(ctx, c, args[1:], out)
+	case len(args) > 0 && args[0] == "map":
+		return serviceMap(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "watch":
 		return watch(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "cores":

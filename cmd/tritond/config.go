@@ -57,10 +57,13 @@ type config struct {
 	CoreQuota    byteSize
 	CoreKeep     byteSize
 	// MaxContainers bounds the containers that run at a time: the slots of the probes.
-	MaxContainers containerCount
+	MaxContainers bounded
 	CoreMaxHold   span
 	// RecorderThreads bounds the threads whose last system calls are kept.
-	RecorderThreads threadCount
+	RecorderThreads bounded
+	// Remotes bounds whom containers talk to, of all together, and RemotesEach of one.
+	Remotes     bounded
+	RemotesEach bounded
 
 	InsecureRegistries hostList
 	RegistryCerts      string
@@ -103,35 +106,19 @@ func (d *span) Set(s string) error {
 	return nil
 }
 
-// containerCount is a number of containers: at most as many as there are ranges of ids for.
-type containerCount int
-
-const mostContainers = 4096
-
-func (n *containerCount) String() string { return strconv.Itoa(int(*n)) }
-
-func (n *containerCount) Set(s string) error {
-	v, err := strconv.Atoi(s)
-	if err != nil || v < 1 || v > mostContainers {
-		return fmt.Errorf("must be a number from 1 to %d", mostContainers)
-	}
-	*n = containerCount(v)
-	return nil
-}
-
-// threadCount is a number of threads that the flight recorder has room for.
-type threadCount int
+// bounded is a number that must be within bounds.
+type bounded struct{ n, least, most int }
 
 // String is the number in decimal.
-func (n *threadCount) String() string { return strconv.Itoa(int(*n)) }
+func (b *bounded) String() string { return strconv.Itoa(b.n) }
 
 // Set reads a number.
-func (n *threadCount) Set(s string) error {
+func (b *bounded) Set(s string) error {
 	v, err := strconv.Atoi(s)
-	if err != nil || v < 0 || v > probes.RecorderThreadsMax {
-		return fmt.Errorf("must be a number from 0 to %d", probes.RecorderThreadsMax)
+	if err != nil || v < b.least || v > b.most {
+		return fmt.Errorf("must be a number from %d to %d", b.least, b.most)
 	}
-	*n = threadCount(v)
+	b.n = v
 	return nil
 }
 
@@ -153,15 +140,22 @@ const (
 	// defaultCoreKeep is what a tenant may have of them.
 	defaultCoreKeep    = 16 << 30
 	defaultCoreMaxHold = span(2 * time.Minute)
-	// defaultMaxContainers is what one network takes, about.
-	defaultMaxContainers = 1024
+	// defaultMaxContainers is what one network takes, about; mostContainers is how many ranges of ids there are.
+	defaultMaxContainers, mostContainers = 1024, 4096
 	// defaultRecorderThreads take 20 MiB of kernel memory.
 	defaultRecorderThreads = 4096
+	// defaultRemotes take 8 MiB of kernel memory when there are so many, a third of it from the start on.
+	defaultRemotes, mostRemotes = 16384, 1 << 20
+	// defaultRemotesEach leaves room for others where one container talks to everybody.
+	defaultRemotesEach = 1024
 )
 
 // flags declares every flag on fs.
 func (c *config) flags(fs *flag.FlagSet) {
-	c.MinFree, c.MaxContainers, c.RecorderThreads = defaultMinFree, defaultMaxContainers, defaultRecorderThreads
+	c.MinFree = defaultMinFree
+	c.MaxContainers = bounded{defaultMaxContainers, 1, mostContainers}
+	c.RecorderThreads = bounded{defaultRecorderThreads, 0, probes.RecorderThreadsMax}
+	c.Remotes, c.RemotesEach = bounded{defaultRemotes, 0, mostRemotes}, bounded{defaultRemotesEach, 1, mostRemotes}
 	c.CoreQuota, c.CoreKeep, c.CoreMaxHold = defaultCoreQuota, defaultCoreKeep, defaultCoreMaxHold
 	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
@@ -178,7 +172,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.PerSyscall, "metrics-per-syscall", false,
 		"serve count, errors and latency of each system call on /metrics: some hundred series more per container")
 	fs.BoolVar(&c.PerPeer, "metrics-per-peer", false,
-		"count whom containers talk to by TCP, and serve it on /metrics: eight series more per peer, at most 101 peers a container")
+		"serve on /metrics whom containers talk to: some ten series more per peer, at most 21 peers a container")
 	fs.BoolVar(&c.PerDevice, "metrics-per-device", false,
 		"serve latency and bytes of block I/O by device and direction on /metrics: ten series more for each of both that a container uses")
 	fs.BoolVar(&c.Network, "metrics-network", false,
@@ -205,6 +199,9 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"containers that may run at a time, at most 4096; each takes 15 KiB of kernel memory per CPU of up to four, from the start on")
 	fs.Var(&c.RecorderThreads, "recorder-threads",
 		"threads whose last 64 system calls are kept, at --probes detail; each takes 5.1 KiB of kernel memory, from the start on; 0: none")
+	fs.Var(&c.Remotes, "remotes",
+		"remotes (address and port) that are counted, of all containers together, and open connections; 0: none are")
+	fs.Var(&c.RemotesEach, "remotes-each", "remotes that are counted of one container; what finds no room is added up as its rest")
 	fs.Var(&c.CoreKeep, "core-keep", "bytes on disk that all core dumps of one tenant may take; the oldest go first")
 	fs.Var(&c.CoreMaxHold, "core-max-hold", "how long a crashed process may be held while its memory is saved")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
@@ -359,6 +356,9 @@ func (c *config) validate() error {
 	}
 	if probes.Level(c.Probes).Validate() != nil {
 		bad("probes", "%q: must be detail, sampled, counters or off", c.Probes)
+	}
+	if c.PerPeer && c.Remotes.n == 0 {
+		bad("metrics-per-peer", "needs --remotes other than 0")
 	}
 	if placement.Promises(c.Promises).Validate() != nil {
 		bad("promises", "%q: must be none, reservations or limits", c.Promises)

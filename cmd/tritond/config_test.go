@@ -32,6 +32,8 @@ var badValues = map[string][][2]string{
 	"min-free":            {{"lots", "min-free"}, {"-1", "min-free"}, {"256x", "a number of bytes"}},
 	"recorder-threads":    {{"-1", "recorder-threads"}, {"65537", "recorder-threads"}, {"all", "recorder-threads"}},
 	"metrics-per-device":  {{"maybe", "metrics-per-device"}},
+	"remotes":             {{"-1", "remotes"}, {"1048577", "0 to 1048576"}, {"all", "remotes"}},
+	"remotes-each":        {{"0", "remotes-each"}, {"1048577", "1 to 1048576"}},
 	"metrics-per-peer":    {{"maybe", "metrics-per-peer"}},
 	"metrics-network":     {{"maybe", "metrics-network"}},
 	"metrics-per-syscall": {{"maybe", "metrics-per-syscall"}},

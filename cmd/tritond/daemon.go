@@ -40,9 +40,6 @@ import (
 	"github.com/tritond/triton/pkg/volume"
 )
 
-// maxPeers bounds whom --metrics-per-peer counts, of all containers together: 3 MiB of kernel memory.
-const maxPeers = 16384
-
 // daemon is all parts, assembled. It contains no logic of its own: it starts them in order and stops them in reverse.
 type daemon struct {
 	cfg    config
@@ -173,13 +170,9 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		return err
 	})
 	g.Go(func() (err error) {
-		peers := 0
-		if cfg.PerPeer {
-			peers = maxPeers
-		}
 		d.probes, err = probes.Open(ctx, probes.Config{
-			Peers: peers, Network: cfg.Network, PinDir: d.roots.pinDir, MaxContainers: int(cfg.MaxContainers),
-			RecorderThreads: int(cfg.RecorderThreads), Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
+			Peers: cfg.Remotes.n, PeersPerContainer: cfg.RemotesEach.n, Network: cfg.Network, PinDir: d.roots.pinDir, MaxContainers: cfg.MaxContainers.n,
+			RecorderThreads: cfg.RecorderThreads.n, Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
 		})
 		return err
 	})

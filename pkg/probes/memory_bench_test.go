@@ -20,14 +20,17 @@ func BenchmarkKernelMapMemory(b *testing.B) {
 		p := open(b, Config{
 			MaxContainers: containers, CellsPerContainer: calls, RecorderThreads: threads, Peers: peers, Network: true,
 		})
-		all, options = memory(b, p.kernel.maps), memory(b, map[string]*ebpf.Map{"peers": p.peers.peers, "connections": p.peers.connections})
-		network := map[string]*ebpf.Map{}
-		for name, m := range p.network.maps {
-			if name != bpf.NetworkMapOwnersV2 { // the measuring programs'
-				network[name] = m
+		options = 0
+		for _, maps := range []map[string]*ebpf.Map{p.peers.maps, p.network.maps} {
+			own := map[string]*ebpf.Map{}
+			for name, m := range maps {
+				if name != bpf.NetworkMapOwnersV2 { // the measuring programs'
+					own[name] = m
+				}
 			}
+			options += memory(b, own)
 		}
-		options += memory(b, network)
+		all = memory(b, p.kernel.maps)
 		key, _ := watch(b, p)
 		s, err := p.StartProfile(key, triton.OffCPU)
 		check(b, err)

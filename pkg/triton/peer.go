@@ -42,6 +42,9 @@ func sum(counts map[string]uint64) uint64 {
 	return n
 }
 
+// AddDrops adds packets that the kernel dropped, by reason.
+func (p *Peer) AddDrops(drops map[string]uint64) { p.Drops = added(p.Drops, drops) }
+
 // Add adds the counters of another, and what is open of it; RTT becomes the average by connections opened.
 func (p *Peer) Add(o *Peer) {
 	switch {
@@ -59,7 +62,7 @@ func (p *Peer) Add(o *Peer) {
 	p.Retransmits += o.Retransmits
 	p.ResetsSent += o.ResetsSent
 	p.ResetsReceived += o.ResetsReceived
-	p.Drops = added(p.Drops, o.Drops)
+	p.AddDrops(o.Drops)
 }
 
 // added returns the sums by reason; neither argument is changed.

@@ -28,6 +28,8 @@ type Node interface {
 	Delays(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (node.Delayed, error)
 	AllDelays() ([]node.Delayed, error)
 	Disks(ctx context.Context, tenant triton.Tenant, ref string) (name string, disks []triton.Disk, err error)
+	Talks(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (node.Talks, error)
+	ServiceMap(tenant triton.Tenant, operator, all bool) (node.ServiceMap, error)
 	Recorder(ctx context.Context, tenant triton.Tenant, ref string) (node.Recorded, error)
 	ProfileSubject(ctx context.Context, tenant triton.Tenant, ref string) (profile.Subject, error)
 	Watching(ctx context.Context, tenant triton.Tenant, ref string) (node.Watched, error)
@@ -92,7 +94,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), diskRoutes(),
+	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), diskRoutes(), flowRoutes(),
 		recorderRoutes(), profileRoutes(), watchRoutes(), traceRoutes(), askRoutes())...)
 }
 

@@ -96,6 +96,22 @@ func (oneContainer) Trace(_ context.Context, tenant triton.Tenant, ref string, f
 	return each([]triton.TraceEvent{{TracedCall: &triton.TracedCall{Comm: acmesName, Call: triton.Call{Name: "openat", Error: "ENOENT", Args: [6]uint64{uint64(f.Slower)}}}}, {Lost: 3}})
 }
 
+func (oneContainer) Talks(_ context.Context, tenant triton.Tenant, ref string, _ bool) (node.Talks, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return node.Talks{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil
+	}
+	return node.Talks{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
+func (oneContainer) ServiceMap(tenant triton.Tenant, operator, all bool) (node.ServiceMap, error) {
+	if tenant != "acme" && (!operator || !all) {
+		return node.ServiceMap{}, nil
+	}
+	key := triton.ContainerKey{Tenant: "acme", ID: acmesID}
+	self := node.MapPoint{Kind: node.RemoteContainer, Key: key}
+	return node.ServiceMap{Names: map[triton.ContainerKey]string{key: acmesName}, Edges: []node.MapEdge{{From: self, To: self}}}, nil
+}
+
 func (oneContainer) AllDelays() ([]node.Delayed, error) {
 	return []node.Delayed{{Key: triton.ContainerKey{Tenant: "acme", ID: acmesID}, Name: acmesName}}, nil
 }
