@@ -161,13 +161,14 @@ func each[K, V any](m *ebpf.Map, fn func(*K, *V)) error {
 	keys, values := make([]K, batch), make([]V, batch)
 	for {
 		n, err := m.BatchLookup(&cursor, keys, values, nil)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // that one ends it
+		last := errors.Is(err, ebpf.ErrKeyNotExist)
+		if err != nil && !last {
 			return fmt.Errorf("read %s: %w", m, err)
 		}
 		for i := range n {
 			fn(&keys[i], &values[i])
 		}
-		if err != nil {
+		if last {
 			return nil
 		}
 	}
