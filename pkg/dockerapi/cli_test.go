@@ -113,7 +113,6 @@ func TestCLIRun(t *testing.T) {
 
 		{name: "refused restart", args: []string{"run", "--restart=sometimes", "busybox", "true"},
 			err: "invalid restart policy: unknown policy 'sometimes'", code: 125},
-		{name: "refused port", args: []string{"run", "-p", "[::1]:80:80", "busybox", "true"}, err: "HostConfig.PortBindings", code: 125},
 		{name: "refused volume", args: []string{"run", "--volume-driver", "nfs", "-v", "data:/data", "busybox", "true"}, err: "local is the only volume driver", code: 125},
 		{name: "many flags", args: []string{
 			"run", "--rm", "-v", "/tmp:/host:ro", "--mount", "type=bind,src=/etc,dst=/etc2,readonly", "--mount", "type=tmpfs,dst=/x,tmpfs-size=1m",

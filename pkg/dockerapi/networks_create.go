@@ -173,7 +173,22 @@ const (
 	optMasquerade = "com.docker.network.bridge.enable_ip_masquerade"
 	optHostIP     = "com.docker.network.bridge.host_binding_ipv4"
 	optMTU        = "com.docker.network.driver.mtu"
+	optBridge     = "com.docker.network.bridge.name"
+	// optMode4 and optMode6 say how containers are reached from outside: nat is what all networks have.
+	optMode4 = "com.docker.network.bridge.gateway_mode_ipv4"
+	optMode6 = "com.docker.network.bridge.gateway_mode_ipv6"
 )
+
+// validLink is what an interface may be called: the kernel takes 15 bytes without space, slash and colon, which are not
+// "." or ".."; names that begin with tn, tu, td and tv are the daemon's own.
+var validLink = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}$`)
+
+func linkName(name string) error {
+	if !validLink.MatchString(name) || len(name) > 2 && name[0] == 't' && strings.ContainsRune("nudv", rune(name[1])) {
+		return invalid("Options: %s: %q: must be 1 to 15 of a-z, A-Z, 0-9, _ . and -, and not begin with tn, tu, td or tv", optBridge, name)
+	}
+	return nil
+}
 
 func mapNetworkOptions(spec *triton.NetworkSpec, options map[string]string) error {
 	spec.Options = options
@@ -204,6 +219,15 @@ func mapNetworkOptions(spec *triton.NetworkSpec, options map[string]string) erro
 				return wrong
 			}
 			spec.MTU = mtu
+		case optBridge:
+			if err := linkName(value); err != nil {
+				return err
+			}
+			spec.Bridge = value
+		case optMode4, optMode6:
+			if value != "nat" {
+				return invalid("Options: %s: %q is not supported by this version of triton: nat is", name, value)
+			}
 		default:
 			return invalid("Options: %s is not supported by this version of triton", name)
 		}

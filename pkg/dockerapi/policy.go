@@ -175,11 +175,12 @@ func admitNetwork(t triton.Tenant, s *triton.NetworkSpec) error {
 	if ownsHost(t) {
 		return nil
 	}
+	var d denials
+	d.deny(s.Bridge != "", "the name of an interface of the host (Options: %s)", optBridge)
 	subnets := []netip.Prefix{s.Subnet}
 	if s.IPv6 != nil {
 		subnets = append(subnets, s.IPv6.Subnet)
 	}
-	var d denials
 	for _, subnet := range subnets {
 		private := slices.ContainsFunc(privateRanges, func(p netip.Prefix) bool { return p.Bits() <= subnet.Bits() && p.Contains(subnet.Addr()) })
 		d.deny(subnet.IsValid() && !private,

@@ -123,6 +123,13 @@ func TestTenantIsRefusedForeignSubnets(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", subnet, r.status, r.body, want)
 		}
 	}
+	named := `{"Name":"n","Options":{"` + optBridge + `":"br7"}}`
+	if r := s.do(t, "POST", "/networks/create", named, "X-Tenant", "acme"); r.status != 403 {
+		t.Errorf("a name of an interface: got %d %s, want 403", r.status, r.body)
+	}
+	if r := s.do(t, "POST", "/networks/create", named); r.status != 201 {
+		t.Errorf("a name of an interface, by the operator: got %d %s, want 201", r.status, r.body)
+	}
 	if r := s.do(t, "POST", "/networks/create", `{"Name":"n","IPAM":{"Config":[{"Subnet":"8.8.8.0/24"}]}}`); r.status != 201 {
 		t.Errorf("the operator: got %d %s, want 201", r.status, r.body)
 	}
@@ -144,7 +151,7 @@ func TestEverySpecFieldIsJudged(t *testing.T) {
 		reflect.TypeFor[triton.Membership]():  "Network Name Aliases Links Address Address6 MAC Priority Interface Sysctls",
 		reflect.TypeFor[triton.VolumeSpec]():  "Options Labels",
 		reflect.TypeFor[triton.ExecSpec]():    "Argv Env WorkingDir User TTY Privileged Stdin Stdout Stderr DetachKeys ConsoleSize",
-		reflect.TypeFor[triton.NetworkSpec](): "Name Pool IPv6 MTU Internal Attachable NoICC NoMasquerade HostIP Options Labels",
+		reflect.TypeFor[triton.NetworkSpec](): "Name Pool IPv6 MTU Internal Attachable NoICC NoMasquerade HostIP Bridge Options Labels",
 		reflect.TypeFor[triton.Pool]():        "Subnet IPRange Gateway Aux Chosen",
 	}
 	for typ, names := range judged {

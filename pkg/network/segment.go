@@ -58,12 +58,18 @@ func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec tr
 	}
 	release := sync.OnceFunc(unlock)
 	defer release()
-	if spec, err = n.completeSpec(spec, bridgeName(n.cfg.Instance+"/"+key.ID)); err != nil {
+	name := cmp.Or(spec.Bridge, bridgeName(n.cfg.Instance+"/"+key.ID))
+	if spec.Bridge != "" && n.isReady() { // before, it is a network that is known already
+		if err := n.nameIsFree(spec.Bridge); err != nil {
+			return spec, err
+		}
+	}
+	if spec, err = n.completeSpec(spec, name); err != nil {
 		return spec, err
 	}
 	s := &segment{id: key.ID, spec: spec, addrs: newPool(spec.Subnet, spec.IPRange, spec.Reserved()...)}
 	s.bridge = &bridge{
-		name: bridgeName(n.cfg.Instance + "/" + key.ID), owner: segmentAlias(n.cfg.Instance, key.ID), mtu: spec.MTU,
+		name: name, owner: segmentAlias(n.cfg.Instance, key.ID), mtu: spec.MTU,
 		gateway: netip.PrefixFrom(spec.Gateway, spec.Subnet.Bits()),
 		ports:   rootPorts, leafOwner: segmentAlias(n.cfg.Instance, key.ID), noICC: spec.NoICC,
 	}
@@ -96,6 +102,18 @@ func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec tr
 	}
 	n.segments[key.ID] = s
 	return spec, nil
+}
+
+// nameIsFree refuses to take over an interface of the host.
+func (n *Network) nameIsFree(link string) error {
+	_, err := n.host.LinkByName(link)
+	switch {
+	case err == nil:
+		return fmt.Errorf("interface %s is there already: %w", link, errdefs.ErrAlreadyExists)
+	case !errors.As(err, new(netlink.LinkNotFoundError)):
+		return fmt.Errorf("look up %s: %w", link, err)
+	}
+	return nil
 }
 
 func (s *segment) zone() zone {
@@ -297,7 +315,7 @@ func (n *Network) removeStrayBridges(keep func(alias string) bool) error {
 	var errs []error
 	for _, l := range links {
 		alias := l.Attrs().Alias
-		if l.Type() != "bridge" || !strings.HasPrefix(l.Attrs().Name, bridgePrefix) || !strings.HasPrefix(alias, segmentPrefix+n.cfg.Instance+"/") || keep(alias) {
+		if l.Type() != "bridge" || !strings.HasPrefix(alias, segmentPrefix+n.cfg.Instance+"/") || keep(alias) {
 			continue
 		}
 		errs = append(errs, removeTie(n.host, l.Attrs().Name), removeLink(n.host, l.Attrs().Name))

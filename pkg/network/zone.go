@@ -161,7 +161,8 @@ func (f *firewall) addRaw(c *nftables.Conn, sets zoneSets) {
 			rule(guard, iifname(z.bridge, whole), daddrIn(p), verdict(expr.VerdictReturn))
 		}
 	}
-	rule(guard, iifname(bridgePrefix, prefix), countedDrop(dropCross))
+	rule(guard, nameIn(expr.MetaKeyIIFNAME, sets.bridges), countedDrop(dropCross))
+	rule(guard, iifname(bridgePrefix, prefix), countedDrop(dropCross)) // of other instances
 	rule(guard, iifnameNot("lo"), countedDrop(dropRoutedIn))
 
 	raw := addChain(c, f.inet, "raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)

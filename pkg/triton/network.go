@@ -72,7 +72,8 @@ type NetworkSpec struct {
 	Attachable   bool              `json:"attachable,omitempty"` // shown only
 	NoICC        bool              `json:"noICC,omitempty"`      // containers do not reach one another
 	NoMasquerade bool              `json:"noMasquerade,omitempty"`
-	HostIP       netip.Addr        `json:"hostIP,omitzero"` // where ports are published that name no address
+	HostIP       netip.Addr        `json:"hostIP,omitzero"`  // where ports are published that name no address
+	Bridge       string            `json:"bridge,omitempty"` // name of the interface on the host; "": one of ours
 	Options      map[string]string `json:"options,omitempty"`
 	Labels       map[string]string `json:"labels,omitempty"`
 }
