@@ -160,8 +160,29 @@ func mountOf(in *mount.Mount) (triton.Mount, error) {
 		return m, tmpfsOptions(&m, in.TmpfsOptions)
 	case mount.TypeVolume:
 		return m, volumeOptions(&m, in)
+	case mount.TypeImage:
+		return m, imageOptions(&m, in)
 	}
 	return m, invalid("mount type %q is not supported by this version of triton", in.Type)
+}
+
+// imageOptions takes over what a --mount of an image asks for. It is read-only whether that is asked for or not.
+func imageOptions(m *triton.Mount, in *mount.Mount) error {
+	if in.BindOptions != nil || in.TmpfsOptions != nil || in.VolumeOptions != nil {
+		return invalid("options of another type must not be specified on mount type %q", in.Type)
+	}
+	if in.Source == "" {
+		return invalid("field Source must not be empty")
+	}
+	asked, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	m.Type, m.Source, m.ReadOnly, m.Asked = triton.MountImage, in.Source, true, string(asked)
+	if in.ImageOptions != nil {
+		m.Subpath = in.ImageOptions.Subpath
+	}
+	return checkSubpath(m.Subpath)
 }
 
 func tmpfsOptions(m *triton.Mount, o *mount.TmpfsOptions) error {

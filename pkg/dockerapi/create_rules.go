@@ -166,7 +166,7 @@ func mountRules() ruleTable {
 		at + "VolumeOptions.Subpath":              {kind: mapped},
 		at + "VolumeOptions.DriverConfig.Name":    {kind: mapped},
 		at + "VolumeOptions.DriverConfig.Options": {kind: mapped},
-		at + "ImageOptions":                       {kind: refused, why: "image mounts are not built yet"},
+		at + "ImageOptions.Subpath":               {kind: mapped},
 		at + "ClusterOptions":                     {kind: refused},
 	}
 }

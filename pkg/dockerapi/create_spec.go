@@ -224,6 +224,17 @@ func (s *Server) createContainer(ctx context.Context, c *call) error {
 	if err := mergeImage(&spec, &img); err != nil {
 		return err
 	}
+	for i := range spec.Mounts {
+		m := &spec.Mounts[i]
+		if m.Type != triton.MountImage {
+			continue
+		}
+		shown, err := s.Backend.InspectImage(ctx, c.tenant, m.Source)
+		if err != nil {
+			return err
+		}
+		m.ImageID = shown.ID
+	}
 	key, warnings, err := s.Backend.CreateContainer(ctx, c.tenant, strings.TrimPrefix(name, "/"), spec)
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func inheritMounts(spec *triton.Spec, find mountFinder) error {
 			return err
 		}
 		for _, m := range mounts {
-			if m.Type == triton.MountTmpfs || taken(own, m.Target) {
+			if m.Type == triton.MountTmpfs || m.Type == triton.MountImage || taken(own, m.Target) {
 				continue
 			}
 			spec.Mounts = slices.DeleteFunc(spec.Mounts, func(old triton.Mount) bool { return old.Target == m.Target })

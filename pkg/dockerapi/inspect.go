@@ -279,6 +279,11 @@ func mountPoints(c *triton.Container) []container.MountPoint {
 		switch m.Type {
 		case triton.MountTmpfs:
 			continue
+		case triton.MountImage:
+			list = append(list, container.MountPoint{
+				Type: mount.TypeImage, Name: m.Source, Source: m.ImageID, Destination: m.Target, Propagation: mount.PropagationRPrivate,
+			})
+			continue
 		case triton.MountVolume:
 			if mode == "" && !m.Anonymous && !m.Inherited {
 				mode = "z" // as docker has it, with SELinux or without

@@ -146,7 +146,7 @@ func TestEverySpecFieldIsJudged(t *testing.T) {
 			"SecurityOpt ReadonlyRootfs MaskedPaths ReadonlyPaths Mounts Devices DeviceRules BlockLimits Annotations Sysctls ShmSize Resources Ulimits OomScoreAdj RestartPolicy Init",
 		reflect.TypeFor[triton.Resources](): "Memory MemoryReservation MemorySwap MemorySwappiness OomKillDisable NanoCPUs CPUShares CPUPeriod CPUQuota " +
 			"CpusetCPUs CpusetMems PidsLimit BlkioWeight",
-		reflect.TypeFor[triton.Mount](): "Type Source Target ReadOnly Propagation NonRecursive ReadOnlyTop ReadOnlyAll CreateSource Options Bind Asked " +
+		reflect.TypeFor[triton.Mount](): "Type Source ImageID Target ReadOnly Propagation NonRecursive ReadOnlyTop ReadOnlyAll CreateSource Options Bind Asked " +
 			"Anonymous NoCopy Subpath Volume Inherited Declared",
 		reflect.TypeFor[triton.Membership]():  "Network Name Aliases Links Address Address6 MAC Priority Interface Sysctls",
 		reflect.TypeFor[triton.VolumeSpec]():  "Options Labels",

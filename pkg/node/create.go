@@ -152,6 +152,9 @@ func (n *Node) acquire(ctx context.Context, rec Record, plan *volumePlan) (*cont
 		if _, err := n.cfg.Images.Prepare(ctx, rec.Key, rec.Spec.ImageID, rec.IDs); err != nil {
 			return fmt.Errorf("prepare file system of %s: %w", rec.Key, err)
 		}
+		if err := n.prepareImages(ctx, c); err != nil {
+			return err
+		}
 		return os.MkdirAll(c.dataDir, 0o711)
 	})
 	g.Go(func() (err error) {

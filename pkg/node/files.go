@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -75,7 +76,7 @@ func (n *Node) view(ctx context.Context, c *container, running, whole bool) (_ *
 	release = func() error { return nil }
 	if whole {
 		var used func() error
-		layout.Binds, used, err = n.viewBinds(c)
+		layout.Binds, used, err = n.viewBinds(ctx, c)
 		undo.add(func() { err = errors.Join(err, used()) })
 		if err != nil {
 			return nil, nil, err
@@ -110,7 +111,7 @@ func (n *Node) userNSOf(c *container) (string, error) {
 }
 
 // viewBinds are the files of this machine that a container mounts. used ends the use of volumes, also after an error.
-func (n *Node) viewBinds(c *container) (binds []archive.Bind, used func() error, err error) {
+func (n *Node) viewBinds(ctx context.Context, c *container) (binds []archive.Bind, used func() error, err error) {
 	var closers []func() error
 	used = func() error {
 		var errs []error
@@ -126,6 +127,21 @@ func (n *Node) viewBinds(c *container) (binds []archive.Bind, used func() error,
 		switch m.Type {
 		case triton.MountTmpfs:
 			continue // as in docker: it is the run's, not the container's
+		case triton.MountImage:
+			at, err := n.mountImage(ctx, c, m.Target)
+			if err != nil {
+				return nil, used, err
+			}
+			closers = append(closers, func() error { return unmountImage(at) })
+			b.Source, b.Unmapped = filepath.Join(at, imageRoot), true
+			if m.Subpath != "" { // mounted: a descriptor leads to what the view's own namespace has another mount of
+				part, err := n.cfg.Volumes.Expose(b.Source, m.Subpath, user, i)
+				if err != nil {
+					return nil, used, err
+				}
+				closers = append(closers, part.Close)
+				b.Source = part.Path
+			}
 		case triton.MountVolume:
 			k := c.key.MountedVolume(&m)
 			if b.Source, err = n.useVolume(k, user); err != nil {

@@ -260,13 +260,13 @@ func (n *Node) namesBy(name func(triton.Container) string) map[netip.Addr]string
 	return names
 }
 
-// UsesImage returns the containers of a tenant that were made from an image, for rmi's refusals.
+// UsesImage returns the containers of a tenant that were made from an image, or mount it, for rmi's refusals.
 func (n *Node) UsesImage(_ context.Context, tenant triton.Tenant, imageID string) ([]string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var ids []string
 	for k, c := range n.byID {
-		if k.Tenant == tenant && c.rec.Spec.ImageID == imageID { // ImageID never changes after create
+		if k.Tenant == tenant && usesImage(&c.rec.Spec, imageID) { // ImageID never changes after create
 			ids = append(ids, k.ID)
 		}
 	}
@@ -278,7 +278,7 @@ func (n *Node) RunsImage(_ context.Context, tenant triton.Tenant, imageID string
 	var ids []string
 	for _, c := range n.all() {
 		c.mu.Lock()
-		if c.key.Tenant == tenant && c.rec.Spec.ImageID == imageID && c.running() {
+		if c.key.Tenant == tenant && usesImage(&c.rec.Spec, imageID) && c.running() {
 			ids = append(ids, c.key.ID)
 		}
 		c.mu.Unlock()

@@ -48,6 +48,9 @@ func (n *Node) reconcile(ctx context.Context) error {
 	if err := os.MkdirAll(n.viewDir(), 0o700); err != nil {
 		return fmt.Errorf("make directory of views: %w", err)
 	}
+	if err := n.openImageMounts(); err != nil {
+		return err
+	}
 	volumesKnown, err := n.openVolumes(ctx)
 	if err != nil {
 		return err
@@ -279,8 +282,9 @@ func (n *Node) removeOrphans(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list snapshots: %w", err)
 	}
+	mounted := n.imageMountKeys()
 	for _, k := range snaps {
-		if owned(k) {
+		if owned(k) || mounted[k] {
 			continue
 		}
 		if err := n.cfg.Images.Discard(ctx, k); err != nil {

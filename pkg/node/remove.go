@@ -172,6 +172,6 @@ func (n *Node) releaseBelongings(ctx context.Context, c *container) error {
 	if c.rec.Endpoint.Slot >= 0 {
 		errs = append(errs, n.cfg.Network.Release(ctx, c.rec.Endpoint))
 	}
-	errs = append(errs, n.cfg.Images.Discard(ctx, c.key), os.RemoveAll(c.dataDir))
+	errs = append(errs, n.discardImages(ctx, c), n.cfg.Images.Discard(ctx, c.key), os.RemoveAll(c.dataDir))
 	return errors.Join(errs...)
 }

@@ -87,7 +87,7 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 	if err = n.writeNames(c); err != nil {
 		return err
 	}
-	volumes, err := n.useVolumes(c) // what it mounts of volumes
+	volumes, err := n.useVolumes(ctx, c) // what it mounts of volumes and images
 	undo.add(func() { n.releaseVolumes(c) })
 	defer n.closeParts(volumes)
 	if err != nil {

@@ -213,6 +213,7 @@ func (n *Node) viewDir() string { return filepath.Join(n.cfg.RunRoot, "view") }
 type mountedVolumes struct {
 	mounts []triton.Mount
 	parts  []volume.Part // mounted until the container is made
+	images []string      // as parts: mounts of images
 }
 
 func (n *Node) closeParts(v *mountedVolumes) {
@@ -221,13 +222,24 @@ func (n *Node) closeParts(v *mountedVolumes) {
 			n.log.Error("part of a volume is left mounted until the next start", "path", p.Path, "err", err)
 		}
 	}
+	for _, at := range v.images {
+		if err := unmountImage(at); err != nil {
+			n.log.Error("an image is left mounted until the next start", "path", at, "err", err)
+		}
+	}
 }
 
 // useVolumes makes the volumes of a container ready for a run, which ends with releaseVolumes, also after an error.
-func (n *Node) useVolumes(c *container) (*mountedVolumes, error) {
+func (n *Node) useVolumes(ctx context.Context, c *container) (*mountedVolumes, error) {
 	v := &mountedVolumes{mounts: slices.Clone(c.rec.Spec.Mounts)}
 	for i := range v.mounts {
 		m := &v.mounts[i]
+		if m.Type == triton.MountImage {
+			if err := n.useImage(ctx, c, v, i); err != nil {
+				return v, err
+			}
+			continue
+		}
 		if m.Type != triton.MountVolume {
 			continue
 		}

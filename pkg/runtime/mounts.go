@@ -128,6 +128,8 @@ func (b *builder) userMounts() ([]specs.Mount, error) {
 			sm, err = tmpfsMount(m)
 		case triton.MountBind:
 			sm, err = b.bindMount(m)
+		case triton.MountImage: // Source is where it is mounted by now, with the owners that the container is to see
+			sm = specs.Mount{Type: "bind", Source: m.Source, Options: []string{"rbind", "rro", "rprivate"}}
 		default:
 			err = invalid("invalid mount config: unknown type %q", m.Type)
 		}

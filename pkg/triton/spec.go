@@ -148,12 +148,13 @@ const (
 	MountBind   MountType = "bind"
 	MountTmpfs  MountType = "tmpfs"
 	MountVolume MountType = "volume"
+	MountImage  MountType = "image"
 )
 
 // Mount is one file system the user asked for inside the container.
 type Mount struct {
 	Type        MountType `json:"type"`
-	Source      string    `json:"source,omitempty"` // host path of a bind mount, name of a volume
+	Source      string    `json:"source,omitempty"` // host path of a bind mount, name of a volume or of an image
 	Target      string    `json:"target"`           // absolute path in the container
 	ReadOnly    bool      `json:"readOnly,omitempty"`
 	Propagation string    `json:"propagation,omitempty"` // "": rprivate
@@ -175,7 +176,9 @@ type Mount struct {
 	Anonymous bool `json:"anonymous,omitempty"`
 	// NoCopy leaves an empty volume empty; else it gets what the image has at Target.
 	NoCopy bool `json:"noCopy,omitempty"`
-	// Subpath is the part of a volume that is shown: relative, below its top, where no link leads out of it.
+	// ImageID is the image that Source meant when the container was made. Nothing is ever written to an image's mount.
+	ImageID string `json:"imageID,omitempty"`
+	// Subpath is the part of a volume or image that is shown: relative, below its top, where no link leads out of it.
 	Subpath string `json:"subpath,omitempty"`
 	// Volume is what to make a volume of that is not there yet.
 	Volume *VolumeSpec `json:"volume,omitempty"`
