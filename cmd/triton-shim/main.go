@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 
 	// The device rules of cgroups are a plug-in of libcontainer: without it, a container with any is refused.
@@ -30,6 +31,7 @@ var version = "dev"
 // reach main, nor start threads.
 func init() {
 	if len(os.Args) > 1 && os.Args[1] == "init" {
+		debug.SetGCPercent(-1) // it lives for some milliseconds; collecting once would start a thread for each of its workers
 		runtime.GOMAXPROCS(1)
 		runtime.LockOSThread()
 		libcontainer.Init()

@@ -305,3 +305,26 @@ func BenchmarkUsage(b *testing.B) {
 		}
 	}
 }
+
+func TestKernelQuickenMovesNobody(t *testing.T) {
+	fs, err := Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := fs.Quicken(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(before), string(after)); diff != "" {
+		t.Errorf("groups (-before +after):\n%s", diff)
+	}
+}

@@ -37,6 +37,7 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	if err := n.checkSpec(tenant, &spec); err != nil {
 		return fail(err)
 	}
+	n.quicken() // most containers are started at once
 	networks, err := n.resolveMemberships(tenant, spec.Networks)
 	if err != nil {
 		return fail(err)

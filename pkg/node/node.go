@@ -88,7 +88,9 @@ type Node struct {
 	restarts chan struct{} // a place for each restart under way
 	observed observedRing
 	tolls    tolls
-	changes  atomic.Uint64
+	// quickening is held while the kernel is made ready for the move of a process between cgroups.
+	quickening sync.Mutex
+	changes    atomic.Uint64
 
 	// background counts supervisors and clean-ups; ctx ends them without touching a container.
 	background sync.WaitGroup

@@ -102,6 +102,7 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 	if err != nil {
 		return fmt.Errorf("make cgroup of %s: %w", c.key, err)
 	}
+	n.quicken()
 	err = n.watch(c, probes.CgroupIDs{V2: ids.V2, V1: ids.V1}) // its probes are armed
 	if err != nil {
 		return err
@@ -127,6 +128,19 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 	}
 	n.started(c, task, run, ids.V2, begun)
 	return nil
+}
+
+// quicken has the kernel's wait for the move of a process into its cgroup begin now, beside what is still to be done before.
+func (n *Node) quicken() {
+	n.spawn(func() {
+		if !n.quickening.TryLock() {
+			return
+		}
+		defer n.quickening.Unlock()
+		if err := n.cfg.Cgroups.Quicken(); err != nil {
+			n.log.Debug("a start will wait for its cgroup", "err", err)
+		}
+	})
 }
 
 // undoing collects what to do when a sequence fails, and does it last first.

@@ -39,6 +39,7 @@ func (r *Runtime) Create(ctx context.Context, b Bundle) (*Task, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", b.Key, err)
 	}
+	defer r.wake()
 	t := &Task{r: r, key: b.Key, run: b.Run, shim: p, claim: claim{
 		Key: b.Key, Run: b.Run, Shim: p.id, ShimPid: p.pid, CgroupPath: b.CgroupPath, CgroupID: b.CgroupID, ExitDir: b.DataDir,
 	}}

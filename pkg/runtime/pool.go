@@ -55,7 +55,8 @@ func (r *Runtime) fill(ctx context.Context) error {
 	return nil
 }
 
-// claim takes an idle shim out of the pool, or starts one when there is none. The caller owns it.
+// claim takes an idle shim out of the pool, or starts one when there is none. The caller owns it, and calls wake when it has
+// made its container: the start of the shim that comes after must not slow that down.
 func (r *Runtime) claim(ctx context.Context) (*process, error) {
 	for {
 		r.mu.Lock()
@@ -67,7 +68,6 @@ func (r *Runtime) claim(ctx context.Context) (*process, error) {
 		p := r.idle[0]
 		r.idle = r.idle[1:]
 		r.mu.Unlock()
-		r.wake()
 		if _, err := p.client.Hello(ctx); err == nil {
 			return p, nil
 		} else if ctx.Err() != nil {

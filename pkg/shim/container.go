@@ -204,6 +204,9 @@ func (c *container) launch(ctx context.Context, cfg *configs.Config, oci *specs.
 	return c.remember()
 }
 
+// initLogLevel is logrus's number for warnings: by default init tells each of its steps, some forty, through a pipe.
+const initLogLevel = "3"
+
 // spawn starts a process of the container; its pumps are not running yet. On an error it has ended and its files are
 // closed.
 func (c *container) spawn(p *process, oci *specs.Process, init bool) error {
@@ -211,7 +214,7 @@ func (c *container) spawn(p *process, oci *specs.Process, init bool) error {
 	if err != nil {
 		return err
 	}
-	lp.Init = init
+	lp.Init, lp.LogLevel = init, initLogLevel
 	p.lc = lp
 	p.oom = c.oomKills()
 	lasting := init && c.keeper != nil

@@ -62,6 +62,13 @@ func Serve(ctx context.Context, cfg ServerConfig) error {
 	}
 	lonely := time.AfterFunc(cfg.FirstContact, s.stopIfIdle)
 	defer lonely.Stop()
+	var warmed sync.WaitGroup
+	defer warmed.Wait()
+	warmed.Go(func() {
+		if err := warm(); err != nil {
+			cfg.Logger.Warn("warm up", "err", err)
+		}
+	})
 	return accept(ctx, ln, cfg.Logger, s.serve)
 }
 
