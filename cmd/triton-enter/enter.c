@@ -435,6 +435,8 @@ void enter(void)
 {
 	const struct order *o = read_order();
 
+	// Whatever else the shim had open must not be there when the container's working directory is entered (CVE-2024-21626).
+	must(STEP_DESCRIPTORS, call(__NR_close_range, GIVEN + o->tasks + !!(o->flags & ORDER_TERMINAL), ~0U, 0));
 	write_oom_score(o); // the file is not ours any more once we cannot be dumped
 	call(__NR_prctl, PR_SET_DUMPABLE, 0); // what is in the container must not look into, nor take over, who is joining it
 	call(__NR_prctl, PR_SET_NAME, "triton-enter");

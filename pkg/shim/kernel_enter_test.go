@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // withoutEnter is a rig whose shim finds no cmd/triton-enter, so that libcontainer starts its execs.
@@ -199,5 +201,32 @@ func TestKernelEnterIsSealed(t *testing.T) {
 	}
 	if again, err := e.program(); again != f || err != nil {
 		t.Errorf("a second copy: %v, %v", again, err)
+	}
+}
+
+// What a shim has open by mistake must not lead out of the container: neither as its program nor as its directory.
+func TestKernelExecCannotReachTheShimsFiles(t *testing.T) {
+	r := newRig(t, "sleep", "1000")
+	host, err := os.Open("/")
+	must(t, err)
+	defer host.Close()
+	r.extra = []*os.File{host} // descriptor 3 of the shim, and of nobody else
+	r.create()
+	must(t, r.client.Start(r.ctx()))
+	for fd := range 12 {
+		for _, change := range []func(*specs.Process){
+			func(p *specs.Process) { p.Cwd = fmt.Sprint("/proc/self/fd/", fd) },
+			func(p *specs.Process) { p.Args = []string{fmt.Sprintf("/proc/self/fd/%d/bin/sh", fd)} },
+			func(p *specs.Process) { p.Args = []string{fmt.Sprint("/proc/self/fd/", fd), "-c", "true"} },
+		} {
+			id := "e" + triton.NewID()[:8]
+			if _, _, err := r.exec(id, Stdio{}, change, "true"); err != nil {
+				continue
+			}
+			// A socket looks as if it could be executed, until it is tried.
+			if rec := r.wait(id); rec.Code != 255 {
+				t.Errorf("descriptor %d was of use: exit %+v", fd, rec)
+			}
+		}
 	}
 }

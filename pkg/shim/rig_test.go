@@ -32,7 +32,8 @@ type rig struct {
 	req    CreateRequest
 	spec   specs.Spec
 
-	program    string // the shim
+	program    string     // the shim
+	extra      []*os.File // what it has open beside its own
 	keeperPath string
 	shim       *exec.Cmd
 	client     *Client
@@ -212,6 +213,7 @@ func (r *rig) daemon(mode, path string) *exec.Cmd {
 	r.t.Helper()
 	cmd := exec.Command(r.program, mode, "--socket", path)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.ExtraFiles = r.extra
 	cmd.Stderr = new(bytes.Buffer)
 	must(r.t, cmd.Start())
 	r.daemons = append(r.daemons, cmd)
