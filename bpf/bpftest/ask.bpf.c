@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 //
 // The functions of questions, callable by a test.
-#include "ask.h"
+#include "askrunqueue.h"
 
 char __license[] SEC("license") = "GPL";
 
@@ -22,4 +22,22 @@ int test_consider(struct ask_args *args)
 		return 1;
 	__builtin_memcpy(e->word, args->word, sizeof(e->word));
 	return consider(e, args->entry, args->bits);
+}
+
+struct wait_of_args {
+	u64 total;
+	u64 runs;
+	struct on_cpu on;
+	u64 ns;
+	u32 tid;
+	u32 zero;
+};
+
+SEC("syscall")
+int test_waited(struct wait_of_args *args)
+{
+	struct on_cpu on = {.pid = args->on.pid, .run_delay_ns = args->on.run_delay_ns};
+
+	args->ns = waited(args->tid, args->total, args->runs, &on);
+	return 0;
 }

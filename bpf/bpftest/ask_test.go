@@ -195,3 +195,28 @@ func TestKernelAnswersAddUp(t *testing.T) {
 		t.Errorf("the other side has %+v, %v", a, err)
 	}
 }
+
+// A wait is what the kernel's sum grew by since the task left a CPU, or else since it came on this one.
+func TestKernelWaitsOfQuestionsAreGrowth(t *testing.T) {
+	o := asking(t, predicate{}, 1)
+	for tid, total := range map[uint32]uint64{7: 1000, 8: 5000} {
+		if err := o.Left.Put(tid, total); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		args AskWaitOfArgs
+		want uint64
+	}{
+		"since it left":          {AskWaitOfArgs{Tid: 7, Total: 1600, Runs: 9, On: AskOnCpu{Pid: 7, RunDelayNs: 1500}}, 600},
+		"on this CPU":            {AskWaitOfArgs{Tid: 9, Total: 1600, Runs: 9, On: AskOnCpu{Pid: 9, RunDelayNs: 1500}}, 100},
+		"nobody knows":           {AskWaitOfArgs{Tid: 9, Total: 1600, Runs: 9, On: AskOnCpu{Pid: 3, RunDelayNs: 1500}}, 0},
+		"of one of another time": {AskWaitOfArgs{Tid: 8, Total: 1600, Runs: 9, On: AskOnCpu{Pid: 8, RunDelayNs: 1500}}, 100},
+		"the first since birth":  {AskWaitOfArgs{Tid: 8, Total: 70, Runs: 1, On: AskOnCpu{Pid: 8, RunDelayNs: 50}}, 70},
+	} {
+		call(t, o.TestWaited, &c.args)
+		if c.args.Ns != c.want {
+			t.Errorf("%s: %d, want %d", name, c.args.Ns, c.want)
+		}
+	}
+}

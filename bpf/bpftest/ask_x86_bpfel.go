@@ -59,6 +59,22 @@ type AskLeaf struct {
 	Words uint32
 }
 
+type AskOnCpu struct {
+	_          structs.HostLayout
+	Pid        uint64
+	RunDelayNs uint64
+}
+
+type AskWaitOfArgs struct {
+	_     structs.HostLayout
+	Total uint64
+	Runs  uint64
+	On    AskOnCpu
+	Ns    uint64
+	Tid   uint32
+	Zero  uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -69,8 +85,11 @@ const (
 	AskMapAsked         = "asked"
 	AskMapEvents        = "events"
 	AskMapExits         = "exits"
+	AskMapLeft          = "left"
+	AskMapOnCpus        = "on_cpus"
 	AskMapRest          = "rest"
 	AskProgTestConsider = "test_consider"
+	AskProgTestWaited   = "test_waited"
 	AskVarClauseCount   = "clause_count"
 	AskVarClauses       = "clauses"
 	AskVarLeafCount     = "leaf_count"
@@ -125,6 +144,7 @@ type AskSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type AskProgramSpecs struct {
 	TestConsider *ebpf.ProgramSpec `ebpf:"test_consider"`
+	TestWaited   *ebpf.ProgramSpec `ebpf:"test_waited"`
 }
 
 // AskMapSpecs contains maps before they are loaded into the kernel.
@@ -137,6 +157,8 @@ type AskMapSpecs struct {
 	Asked    *ebpf.MapSpec `ebpf:"asked"`
 	Events   *ebpf.MapSpec `ebpf:"events"`
 	Exits    *ebpf.MapSpec `ebpf:"exits"`
+	Left     *ebpf.MapSpec `ebpf:"left"`
+	OnCpus   *ebpf.MapSpec `ebpf:"on_cpus"`
 	Rest     *ebpf.MapSpec `ebpf:"rest"`
 }
 
@@ -181,6 +203,8 @@ type AskMaps struct {
 	Asked    *ebpf.Map `ebpf:"asked"`
 	Events   *ebpf.Map `ebpf:"events"`
 	Exits    *ebpf.Map `ebpf:"exits"`
+	Left     *ebpf.Map `ebpf:"left"`
+	OnCpus   *ebpf.Map `ebpf:"on_cpus"`
 	Rest     *ebpf.Map `ebpf:"rest"`
 }
 
@@ -192,6 +216,8 @@ func (m *AskMaps) Close() error {
 		m.Asked,
 		m.Events,
 		m.Exits,
+		m.Left,
+		m.OnCpus,
 		m.Rest,
 	)
 }
@@ -216,11 +242,13 @@ type AskVariables struct {
 // It can be passed to LoadAskObjects or ebpf.CollectionSpec.LoadAndAssign.
 type AskPrograms struct {
 	TestConsider *ebpf.Program `ebpf:"test_consider"`
+	TestWaited   *ebpf.Program `ebpf:"test_waited"`
 }
 
 func (p *AskPrograms) Close() error {
 	return _AskClose(
 		p.TestConsider,
+		p.TestWaited,
 	)
 }
 

@@ -6,4 +6,4 @@ package bpftest
 
 //go:generate go tool bpf2go -target amd64 -type request_args -type wait_args -type disk_key -type disk_totals -type delay_key -type cpu_runs -type slot -output-stem sums Sums sums.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I.. -I/usr/include/x86_64-linux-gnu
 
-//go:generate go tool bpf2go -target amd64 -type ask_args -type answer -output-stem ask Ask ask.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I.. -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -target amd64 -type ask_args -type wait_of_args -type answer -output-stem ask Ask ask.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I.. -I/usr/include/x86_64-linux-gnu

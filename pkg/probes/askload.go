@@ -26,6 +26,11 @@ var askObjects = map[question.Metric]askObject{
 		{names: []string{bpf.AskSyscallsProgAskExit}, always: true}, {names: []string{bpf.AskSyscallsProgAskExec}, always: true},
 		{names: []string{bpf.AskSyscallsProgAskEnter}, always: true},
 	}},
+	question.Block:    {bpf.LoadAskBlock, []program{{names: []string{bpf.AskBlockProgAskRequest}, always: true}}},
+	question.RunQueue: {bpf.LoadAskRunQueue, []program{{names: []string{bpf.AskRunQueueProgAskSwitch}, always: true}}},
+	question.TCP: {bpf.LoadAskTCP, []program{
+		{names: []string{bpf.AskTCPProgAskStates}, always: true}, {names: []string{bpf.AskTCPProgAskRetransmits}, always: true},
+	}},
 }
 
 // loadAsked loads and attaches the programs of one question; it is about no container yet.
@@ -38,20 +43,15 @@ func (p *Probes) loadAsked(q *question.Question, who Asking) (_ *asked, err erro
 			err = errors.Join(err, a.loaded.close())
 		}
 	}()
-	object, ok := askObjects[q.Metric]
-	if !ok {
-		return nil, fmt.Errorf("not asked for yet: %w", errdefs.ErrNotImplemented)
-	}
+	object := askObjects[q.Metric]
 	spec, err := object.load()
 	if err != nil {
 		return nil, err
 	}
-	if spec.Maps[bpf.AskSyscallsMapExits] != nil {
-		first := p.kernel.maps[bpf.MeasureMapExits]
-		spec.Maps[bpf.AskSyscallsMapExits].MaxEntries = first.MaxEntries()
-		if a.maps[bpf.AskSyscallsMapExits], err = first.Clone(); err != nil {
-			return nil, fmt.Errorf("share map of first processes: %w", err)
-		}
+	first := p.kernel.maps[bpf.MeasureMapExits]
+	spec.Maps[bpf.AskSyscallsMapExits].MaxEntries = first.MaxEntries()
+	if a.maps[bpf.AskSyscallsMapExits], err = first.Clone(); err != nil {
+		return nil, fmt.Errorf("share map of first processes: %w", err)
 	}
 	spec.Maps[bpf.AskSyscallsMapAsked].MaxEntries = uint32(p.cfg.MaxContainers)
 	sizeAnswers(spec, q)

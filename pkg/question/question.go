@@ -47,7 +47,7 @@ const (
 // fieldsOf lists what a metric's events have beside what every container has, in the order of their documents.
 var fieldsOf = map[Metric][]Field{
 	Syscall:  {Call, Errno, Comm, Path, Latency},
-	Block:    {Device, Op, Errno, Bytes, Latency},
+	Block:    {Device, Op, Bytes, Latency},
 	RunQueue: {Comm, Latency},
 	TCP:      {Event, Remote, Port, Errno, Bytes, Latency},
 }
@@ -64,7 +64,7 @@ func ApartBy(m Metric) []Field {
 }
 
 // Operations and TCPEvents name numbers of the fields Op and Event: enum req_op of include/linux/blk_types.h, and enum tcp_event
-// of bpf/asktcp.h.
+// of bpf/asktcp.bpf.c.
 var (
 	Operations = map[string]uint64{"read": 0, "write": 1, "discard": 3, "write-zeroes": 9}
 	TCPEvents  = map[string]uint64{"connect": 1, "accept": 2, "fail": 3, "close": 4, "retransmit": 5}
