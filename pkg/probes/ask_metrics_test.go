@@ -46,7 +46,7 @@ func TestKernelQuestionsAboutBlockIO(t *testing.T) {
 		t.Fatalf("%+v, rest %+v, %d lost; disks are %+v", rows, rest, lost, disks)
 	}
 	c := rows[disks[0].Name+" write"]
-	if c.Count != s.BlockWrites || c.Bytes != s.BlockWriteBytes || c.Count < 256 {
+	if c.Count != s.BlockWrites || c.Bytes != s.BlockWriteBytes || c.Count < 128 {
 		t.Errorf("%+v, want %d requests of %d bytes", c, s.BlockWrites, s.BlockWriteBytes)
 	}
 	// Both programs read the clock for themselves, when the same request is done.
@@ -121,7 +121,9 @@ func TestKernelQuestionsAboutTCP(t *testing.T) {
 	port := unusedPort(t)
 	server := start(t, cg, "/bin/busybox", "nc", "-l", "-p", strconv.Itoa(port))
 	listening := regexp.MustCompile(fmt.Sprintf(`:%04X 0+:0000 0A`, port))
-	eventually(t, "the server listens", func() bool { return listening.MatchString(readFile(t, "/proc/net/tcp") + readFile(t, "/proc/net/tcp6")) })
+	eventually(t, "the server listens", func() bool {
+		return listening.MatchString(readFile(t, "/proc/net/tcp") + readFile(t, "/proc/net/tcp6"))
+	})
 	start(t, cgroup{}, "/proc/self/exe", dialerMode, loopback(port)).in.Close()
 	server.in.Close()
 	server.wait(t)

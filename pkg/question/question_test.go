@@ -1,6 +1,7 @@
 package question
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -86,6 +87,26 @@ func TestScripts(t *testing.T) {
 		if strings.ReplaceAll(got, " \n", "\n") != strings.TrimSpace(want) {
 			t.Errorf("%s\nis understood as\n%s\nwant\n%s", head, got, want)
 		}
+	}
+}
+
+// What the page offers is what there is: its tests read the same file.
+func TestFieldsAreThoseOfThePage(t *testing.T) {
+	b, err := os.ReadFile("testdata/fields.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type fields struct{ Where, By []Field }
+	var want map[Metric]fields
+	if err := json.Unmarshal(b, &want); err != nil {
+		t.Fatal(err)
+	}
+	got := map[Metric]fields{}
+	for _, m := range Metrics {
+		got[m] = fields{FieldsOf(m), ApartBy(m)}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
 	}
 }
 
