@@ -194,7 +194,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"take: point kernel.core_pattern at this daemon while it runs, and give it back at its end; keep: no dumps of crashes")
 	fs.StringVar(&c.CoreCapture, "core-capture", coredump.FormAuto,
 		"how the kernel hands a crash over: socket (Linux 6.17 or newer), pipe, or auto: the socket where there is one")
-	fs.Var(&c.CoreQuota, "core-quota", "bytes on disk that the memory of one dump may take, compressed")
+	fs.Var(&c.CoreQuota, "core-quota", "bytes on disk that the memory of one dump may take")
 	fs.Var(&c.MaxContainers, "max-containers",
 		"containers that may run at a time, at most 4096; each takes 15 KiB of kernel memory per CPU of up to four, from the start on")
 	fs.Var(&c.RecorderThreads, "recorder-threads",

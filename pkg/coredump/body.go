@@ -1,15 +1,12 @@
 package coredump
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
@@ -24,7 +21,13 @@ const (
 	codecZero   = 0 // all zero: no data
 	codecS2     = 1
 	codecZstd   = 2 // of dumps that were compressed anew
+	codecWords  = 3 // packWords
+	codecRaw    = 4 // as it is
+	codecs      = 5
 )
+
+// maxChunk is what no chunk takes: each codec is at most a little longer than the window.
+const maxChunk = 2 * window
 
 // chunk is one stored window.
 type chunk struct {
@@ -34,148 +37,53 @@ type chunk struct {
 	size  uint32
 }
 
-// Why a body ends before its time.
-const (
-	CutQuota = "quota"
-	CutTime  = "max-hold"
-	CutGone  = "process ended"
-	CutDisk  = "disk full"
-	CutRate  = "repeats"
-	CutKill  = "the daemon ended"
-)
-
-// bodyLimits end a body.
-type bodyLimits struct {
-	quota uint64 // bytes on disk
-	until time.Time
-	now   func() time.Time
-	free  func() bool // whether the disk may take more
-}
-
-// bodyWriter writes chunks, and zero windows that follow each other as one.
+// bodyWriter writes chunks, and zero windows of one segment that follow each other as one.
 type bodyWriter struct {
-	out    *bufio.Writer
+	h      *Head
+	to     io.Writer
 	stored uint64 // bytes in the file, with those of zeroes
 	zeroes Run    // not written yet
 }
 
-// add writes a window's data.
-func (b *bodyWriter) add(r Run, data []byte, codec uint32) error {
+// add writes a window's data, which begin after chunkHeader bytes of room; of zeroes there are none.
+func (b *bodyWriter) add(r Run, room []byte, codec uint32) error {
 	if codec == codecZero {
-		if b.zeroes.End == r.Start && b.zeroes.Start < b.zeroes.End {
+		if z := b.zeroes; z.Start < z.End && z.End == r.Start && b.h.segment(z.Start) == b.h.segment(r.Start) {
 			b.zeroes.End = r.End
 			return nil
 		}
-		err := b.flushZeroes()
+		err := b.flush()
 		b.zeroes = r
 		b.stored += chunkHeader
 		return err
 	}
-	if err := b.flushZeroes(); err != nil {
+	if err := b.flush(); err != nil {
 		return err
 	}
-	b.stored += chunkHeader + uint64(len(data))
-	return b.chunk(r, data, codec)
+	b.stored += uint64(len(room))
+	return b.chunk(r, room, codec)
 }
 
-func (b *bodyWriter) flushZeroes() error {
+// flush writes the zeroes that were added last.
+func (b *bodyWriter) flush() error {
 	r := b.zeroes
 	if r.Start == r.End {
 		return nil
 	}
 	b.zeroes = Run{}
-	return b.chunk(r, nil, codecZero)
+	return b.chunk(r, make([]byte, chunkHeader), codecZero)
 }
 
-func (b *bodyWriter) chunk(r Run, data []byte, codec uint32) error {
-	var head [chunkHeader]byte
+func (b *bodyWriter) chunk(r Run, room []byte, codec uint32) error {
 	le := binary.LittleEndian
-	le.PutUint32(head[:], chunkMagic)
-	le.PutUint32(head[4:], uint32(len(data)))
-	le.PutUint64(head[8:], r.Start)
-	le.PutUint64(head[16:], r.End-r.Start)
-	le.PutUint32(head[24:], codec)
-	if _, err := b.out.Write(head[:]); err != nil {
-		return err
-	}
-	_, err := b.out.Write(data)
+	le.PutUint32(room, chunkMagic)
+	le.PutUint32(room[4:], uint32(len(room)-chunkHeader))
+	le.PutUint64(room[8:], r.Start)
+	le.PutUint64(room[16:], r.End-r.Start)
+	le.PutUint32(room[24:], codec)
+	le.PutUint32(room[28:], 0)
+	_, err := b.to.Write(room)
 	return err
-}
-
-// writeBody saves windows in order until all are, or a limit is met; cut says which. It allocates two windows.
-func writeBody(w io.Writer, h *Head, m *memory, windows iter.Seq[Run], lim bodyLimits) (stored uint64, cut string, err error) {
-	out := &bodyWriter{out: bufio.NewWriterSize(w, 256<<10)}
-	buf, packed := make([]byte, window), make([]byte, s2.MaxEncodedLen(window))
-	bits := make([]bool, window/pageSize)
-	for r := range windows {
-		if cut = lim.met(out.stored); cut != "" {
-			break
-		}
-		data, codec, err := pack(h, m, r, buf, packed, bits)
-		if errors.Is(err, errGone) {
-			cut = CutGone
-			break
-		}
-		if err != nil {
-			return out.stored, cut, errors.Join(err, out.flushZeroes(), out.out.Flush())
-		}
-		if out.stored+uint64(len(data))+chunkHeader > lim.quota {
-			cut = CutQuota
-			break
-		}
-		if err := out.add(r, data, codec); err != nil {
-			return out.stored, CutDisk, err
-		}
-	}
-	return out.stored, cut, errors.Join(out.flushZeroes(), out.out.Flush())
-}
-
-// met tells which limit ends a body of so many bytes; "": none.
-func (l *bodyLimits) met(stored uint64) string {
-	switch {
-	case stored >= l.quota:
-		return CutQuota
-	case l.now().After(l.until):
-		return CutTime
-	case !l.free():
-		return CutDisk
-	}
-	return ""
-}
-
-// pack reads one window and compresses it. Windows that were never touched are not read.
-func pack(h *Head, m *memory, r Run, buf, packed []byte, bits []bool) ([]byte, uint32, error) {
-	if r.End-r.Start > window { // body lists only what has no contents so
-		return nil, codecZero, nil
-	}
-	n := int(r.End - r.Start)
-	buf, bits = buf[:n], bits[:n/pageSize]
-	if h.fromFile(r) {
-		if err := m.read(buf, r.Start); err != nil {
-			return nil, 0, err
-		}
-		return s2.Encode(packed, buf), codecS2, nil
-	}
-	if err := m.present(r.Start, bits); err != nil {
-		return nil, 0, err
-	}
-	if !slices.Contains(bits, true) {
-		return nil, codecZero, nil
-	}
-	for i := 0; i < len(bits); {
-		j := i
-		for j < len(bits) && bits[j] == bits[i] {
-			j++
-		}
-		part := buf[i*pageSize : j*pageSize]
-		if !bits[i] {
-			clear(part)
-		} else if err := m.read(part, r.Start+uint64(i*pageSize)); err != nil {
-			return nil, 0, err
-		}
-		i = j
-	}
-	return s2.Encode(packed, buf), codecS2, nil
 }
 
 // readChunks walks over a body's headers. What does not make sense ends the walk: the rest of the file is not there.
@@ -190,7 +98,8 @@ func readChunks(f io.ReaderAt, size int64, h *Head) []chunk {
 		c := chunk{codec: le.Uint32(head[24:]), off: at + chunkHeader, size: le.Uint32(head[4:])}
 		length := le.Uint64(head[16:])
 		c.Start, c.End = le.Uint64(head[8:]), le.Uint64(head[8:])+length
-		if le.Uint32(head[:]) != chunkMagic || length == 0 || length > window && c.codec != codecZero || length%pageSize != 0 || c.codec > codecZstd ||
+		if le.Uint32(head[:]) != chunkMagic || length == 0 || length > window && c.codec != codecZero || length%pageSize != 0 ||
+			c.codec >= codecs || c.size > maxChunk ||
 			c.off+int64(c.size) > size || !h.within(c.Run) {
 			break
 		}
@@ -217,9 +126,11 @@ type Core struct {
 	*io.SectionReader
 	file   *os.File
 	layout layout
+	head   *Head // of the whole, not of what is presented
 	chunks []chunk
 	have   int // index of the chunk in buf, -1: none
 	buf    []byte
+	packed []byte
 	zstd   *zstd.Decoder // made for the first chunk that needs it
 }
 
@@ -229,7 +140,7 @@ func openCore(h *Head, body *os.File) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{file: body, chunks: readChunks(body, st.Size(), h), have: -1}
+	c := &Core{file: body, head: h, chunks: readChunks(body, st.Size(), h), have: -1}
 	runs := make([]Run, len(c.chunks))
 	for i, k := range c.chunks {
 		runs[i] = k.Run
@@ -305,16 +216,52 @@ func (c *Core) at(b []byte, addr uint64) (int, error) {
 		clear(b[:n])
 		return n, nil
 	}
-	if c.have != i {
-		packed := make([]byte, k.size)
-		if _, err := c.file.ReadAt(packed, k.off); err != nil {
-			return 0, fmt.Errorf("core: %w", err)
-		}
-		data, err := c.unpack(&k, packed)
-		if err != nil {
-			return 0, err
-		}
-		c.buf, c.have = data, i
+	if err := c.load(i); err != nil {
+		return 0, err
 	}
 	return copy(b, c.buf[addr-k.Start:]), nil
+}
+
+// load puts the memory of a chunk, which is not of zeroes, into buf.
+func (c *Core) load(i int) error {
+	if c.have == i {
+		return nil
+	}
+	k := &c.chunks[i]
+	c.have = -1
+	c.packed = slices.Grow(c.packed[:0], int(k.size))[:k.size]
+	if _, err := c.file.ReadAt(c.packed, k.off); err != nil {
+		return fmt.Errorf("core: %w", err)
+	}
+	data, err := c.unpack(k)
+	if err != nil || len(data) != int(k.End-k.Start) {
+		return errors.Join(fmt.Errorf("core: the chunk of %#x is damaged", k.Start), err)
+	}
+	c.buf, c.have = data, i
+	return nil
+}
+
+// unpack decodes packed, into buf if that is large enough.
+func (c *Core) unpack(k *chunk) ([]byte, error) {
+	length := int(k.End - k.Start)
+	c.buf = slices.Grow(c.buf[:0], length)[:length]
+	switch k.codec {
+	case codecRaw:
+		return append(c.buf[:0], c.packed...), nil
+	case codecWords:
+		return c.buf, unpackWords(c.buf, c.packed)
+	case codecS2:
+		if n, err := s2.DecodedLen(c.packed); err != nil || n != length {
+			return nil, err
+		}
+		return s2.Decode(c.buf, c.packed)
+	}
+	if c.zstd == nil {
+		var err error
+		c.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(2*window), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, fmt.Errorf("start zstd: %w", err)
+		}
+	}
+	return c.zstd.DecodeAll(c.packed, c.buf[:0])
 }

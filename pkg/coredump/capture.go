@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tritond/triton/pkg/durable"
@@ -138,9 +140,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 	if err := c.store.save(r); err != nil {
 		r.Missing = append(r.Missing, err.Error())
 	}
-	stored, cut, err := writeBody(f, h, m, h.body(m.absent), bodyLimits{
-		quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.spare() >= c.cfg.MinFree },
-	})
+	stored, cut, err := writeBody(f, h, m, h.body(m.absent), c.limits(until))
 	err = errors.Join(err, f.Close())
 	r.StoredBytes, r.Cut = stored, cut
 	if err != nil {
@@ -152,4 +152,22 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 	if r.Cut == "" && err == nil {
 		r.Body = BodyFull
 	}
+}
+
+// limits are those of a body that is to be written until a time.
+func (c *capture) limits(until time.Time) bodyLimits {
+	spare := c.store.spare()
+	l := bodyLimits{quota: c.cfg.Quota, room: min(c.cfg.Quota, spare-min(spare, c.cfg.MinFree)), until: until, now: c.cfg.Now}
+	if c.cfg.MinFree > 0 {
+		l.free = func(ahead uint64) bool { return c.store.spare()+ahead >= c.cfg.MinFree }
+	}
+	if b, err := c.proc.Read("statm"); err == nil {
+		if f := strings.Fields(string(b)); len(f) > 1 {
+			pages, err := strconv.ParseUint(f[1], 10, 40)
+			if err == nil {
+				l.resident = pages * pageSize
+			}
+		}
+	}
+	return l
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -102,9 +103,10 @@ func TestKernelKilledInMidBody(t *testing.T) {
 			p := newTried(t, form)
 			const mib = 256
 			cmd := exec.Command(huge(t), "words", "256")
+			var pid atomic.Int64
 			killed := false
 			p.window = func() {
-				if killed || cmd.Process == nil {
+				if killed || pid.Load() == 0 {
 					return
 				}
 				bodies, err := filepath.Glob(filepath.Join(p.cfg.Dir, "*", "*", bodyFile))
@@ -113,7 +115,7 @@ func TestKernelKilledInMidBody(t *testing.T) {
 				}
 				if st, err := os.Stat(bodies[0]); err == nil && st.Size() > 8<<20 {
 					killed = true
-					if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+					if err := syscall.Kill(int(pid.Load()), syscall.SIGKILL); err != nil {
 						t.Error(err)
 					}
 				}
@@ -122,6 +124,7 @@ func TestKernelKilledInMidBody(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
+			pid.Store(int64(cmd.Process.Pid))
 			r := p.wait(t)
 			var exit *exec.ExitError
 			if err := cmd.Wait(); !errors.As(err, &exit) {

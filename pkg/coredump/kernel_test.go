@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -37,7 +38,8 @@ type tried struct {
 	*Service
 	policy atomic.Value // of every process on the machine; "foreign": it is in no container
 	saved  chan Record
-	window func() // called before each window of a body, if it is not nil
+	asked  sync.Mutex
+	window func() // called when the time is asked, at least before each window of a body; nil: nothing
 }
 
 func newTried(t *testing.T, form string) *tried {
@@ -102,6 +104,8 @@ func newTried(t *testing.T, form string) *tried {
 		Saved:      func(r Record) { p.saved <- r },
 		Quota:      1 << 30, MaxHold: time.Minute, Keep: keep, Logger: log,
 		Now: func() time.Time {
+			p.asked.Lock()
+			defer p.asked.Unlock()
 			if p.window != nil {
 				p.window()
 			}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,6 @@ type memory struct {
 	peer    *peer
 	mem     *os.File
 	pagemap *os.File
-	raw     []byte // of pagemap
 	// hidden is the text of the environment, which is never stored: it reads as zeroes.
 	hidden Run
 	// What the kernel writes into while it looks through the page map: on the heap, where it stays.
@@ -70,6 +70,11 @@ func (m *memory) read(b []byte, addr uint64) error {
 		clear(b[done:next])
 		done = next
 	}
+	return m.whole(b, addr)
+}
+
+// whole is what follows the reading of b from addr: errGone if the process ended meanwhile; nobody sees what is hidden.
+func (m *memory) whole(b []byte, addr uint64) error {
 	if m.peer.gone() {
 		return errGone
 	}
@@ -79,23 +84,77 @@ func (m *memory) read(b []byte, addr uint64) error {
 	return nil
 }
 
-// present marks in bits which pages from addr have contents of their own: in memory or swapped out, or not told.
-func (m *memory) present(addr uint64, bits []bool) error {
-	if len(m.raw) < 8*len(bits) {
-		m.raw = make([]byte, 8*len(bits))
+// pages says which pages of a window have contents of their own.
+type pages struct {
+	have []bool
+	raw  []byte // of pagemap
+	to   []unix.Iovec
+	from []unix.RemoteIovec
+}
+
+// all makes it n pages that all have.
+func (p *pages) all(n int) {
+	p.have = append(p.have[:0], make([]bool, n)...)
+	for i := range p.have {
+		p.have[i] = true
 	}
-	raw := m.raw[:8*len(bits)]
-	if _, err := m.pagemap.ReadAt(raw, int64(addr/pageSize*8)); err != nil {
+}
+
+// runs lists the stretches of pages that all have contents, or that all have none, in order.
+func (p *pages) runs(yield func(from, to int) bool) {
+	for i := 0; i < len(p.have); {
+		j := i
+		for j < len(p.have) && p.have[j] == p.have[i] {
+			j++
+		}
+		if !yield(i, j) {
+			return
+		}
+		i = j
+	}
+}
+
+// present marks which pages from addr are in memory or swapped out, or not told.
+func (m *memory) present(addr uint64, p *pages) error {
+	n := 8 * len(p.have)
+	p.raw = slices.Grow(p.raw[:0], n)[:n]
+	if _, err := m.pagemap.ReadAt(p.raw, int64(addr/pageSize*8)); err != nil {
 		if m.peer.gone() {
 			return errGone
 		}
-		for i := range bits { // the page of vsyscall is in no page map: what cannot be told is read
-			bits[i] = true
-		}
-		return nil
+		return nil // the page of vsyscall is in no page map: what cannot be told is read
 	}
-	for i := range bits {
-		bits[i] = binary.NativeEndian.Uint64(raw[8*i:])>>62 != 0 // bit 63: present, 62: swapped
+	for i := range p.have {
+		p.have[i] = binary.NativeEndian.Uint64(p.raw[8*i:])>>62 != 0 // bit 63: present, 62: swapped
+	}
+	return nil
+}
+
+// readPages is read of those pages from addr that p has; the others are zero. It may be called by several goroutines.
+func (m *memory) readPages(b []byte, addr uint64, p *pages) error {
+	p.to, p.from = p.to[:0], p.from[:0]
+	want := 0
+	for i, j := range p.runs {
+		part := b[i*pageSize : j*pageSize]
+		if !p.have[i] {
+			clear(part)
+			continue
+		}
+		p.to = append(p.to, unix.Iovec{Base: &part[0], Len: uint64(len(part))})
+		p.from = append(p.from, unix.RemoteIovec{Base: uintptr(addr) + uintptr(i*pageSize), Len: len(part)})
+		want += len(part)
+	}
+	// It copies once where /proc/PID/mem copies twice. That the number is still the process's is what whole tells after it.
+	if n, err := unix.ProcessVMReadv(m.peer.pid, p.to, p.from, 0); err == nil && n == want {
+		return m.whole(b, addr)
+	}
+	for i, j := range p.runs { // some page cannot be read so
+		if !p.have[i] {
+			continue
+		}
+		if err := m.read(b[i*pageSize:j*pageSize], addr+uint64(i*pageSize)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -1,16 +1,12 @@
 package coredump
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
-	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/tritond/triton/pkg/durable"
@@ -74,92 +70,49 @@ func (s *Service) repackOne(ctx context.Context, w waiting) error {
 
 // repack writes a body anew and puts it in the place of the old one, which whoever has it open goes on reading.
 func (s *Store) repack(ctx context.Context, r *Record) (size uint64, err error) {
+	core, err := s.OpenCore(r)
+	if err != nil {
+		return 0, err
+	}
+	defer core.Close()
 	dir, err := s.path(r.Container.Tenant, r.ID)
 	if err != nil {
 		return 0, err
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, headFile))
-	if err != nil {
-		return 0, err
-	}
-	h, err := ReadHead(bytes.NewReader(raw))
-	if err != nil {
-		return 0, err
-	}
-	old, err := os.Open(filepath.Join(dir, bodyFile))
-	if err != nil {
-		return 0, err
-	}
-	defer old.Close()
-	st, err := old.Stat()
-	if err != nil {
-		return 0, err
-	}
-	chunks := readChunks(old, st.Size(), h)
 	err = durable.WriteFile(filepath.Join(dir, bodyFile), func(w io.Writer) error {
-		size, err = repackChunks(ctx, w, old, chunks)
+		size, err = core.repack(ctx, w)
 		return err
 	})
 	return size, err
 }
 
-// repackChunks copies chunks, those of S2 by Zstandard where that is less.
-func repackChunks(ctx context.Context, w io.Writer, from io.ReaderAt, chunks []chunk) (uint64, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(window))
+// repack writes the body of a core by Zstandard where that is less, and returns its size.
+func (c *Core) repack(ctx context.Context, w io.Writer) (uint64, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(window),
+		zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return 0, fmt.Errorf("start zstd: %w", err)
 	}
 	defer enc.Close()
-	out := &bodyWriter{out: bufio.NewWriterSize(w, 256<<10)}
-	var packed, plain, again []byte
-	for _, c := range chunks {
+	out := &bodyWriter{h: c.head, to: w}
+	room := make([]byte, chunkHeader, chunkHeader+window)
+	for i, k := range c.chunks {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		packed = append(packed[:0], make([]byte, c.size)...)
-		if _, err := from.ReadAt(packed, c.off); err != nil && c.size > 0 {
-			return 0, fmt.Errorf("read the chunk of %#x: %w", c.Start, err)
-		}
-		data, codec := packed, c.codec
-		if codec == codecS2 {
-			if plain, err = s2.Decode(plain[:cap(plain)], packed); err != nil {
-				return 0, fmt.Errorf("the chunk of %#x: %w", c.Start, err)
+		codec := k.codec
+		if codec != codecZero {
+			if err := c.load(i); err != nil {
+				return 0, err
 			}
-			if again = enc.EncodeAll(plain, again[:0]); len(again) < len(packed) {
-				data, codec = again, codecZstd
+			codec = codecZstd
+			if room = enc.EncodeAll(c.buf, room[:chunkHeader]); len(room)-chunkHeader >= len(c.buf) {
+				room, codec = append(room[:chunkHeader], c.buf...), codecRaw
 			}
 		}
-		// Zeroes of one segment and of the next are not one chunk: a chunk lies in one segment.
-		if err := errors.Join(out.add(c.Run, data, codec), out.flushZeroes()); err != nil {
+		if err := out.add(k.Run, room, codec); err != nil {
 			return 0, err
 		}
 	}
-	return out.stored, errors.Join(out.flushZeroes(), out.out.Flush())
-}
-
-// unpack decodes a chunk, into the buffer of the one before if that is large enough.
-func (c *Core) unpack(k *chunk, packed []byte) ([]byte, error) {
-	length := int(k.End - k.Start)
-	if k.codec == codecS2 {
-		if n, err := s2.DecodedLen(packed); err != nil || n != length {
-			return nil, fmt.Errorf("core: the chunk of %#x is damaged", k.Start)
-		}
-		data, err := s2.Decode(c.buf[:cap(c.buf)], packed)
-		if err != nil {
-			return nil, fmt.Errorf("core: the chunk of %#x: %w", k.Start, err)
-		}
-		return data, nil
-	}
-	if c.zstd == nil {
-		var err error
-		c.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(2*window), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return nil, fmt.Errorf("start zstd: %w", err)
-		}
-	}
-	data, err := c.zstd.DecodeAll(packed, c.buf[:0])
-	if err != nil || len(data) != length {
-		return nil, fmt.Errorf("core: the chunk of %#x is damaged", k.Start)
-	}
-	return data, nil
+	return out.stored, out.flush()
 }

@@ -1,7 +1,6 @@
 package coredump
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -22,16 +21,15 @@ func bodyOf(t *testing.T, write func(*bodyWriter) error) *os.File {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	var b bytes.Buffer
-	w := &bodyWriter{out: bufio.NewWriter(&b)}
-	if err := errors.Join(write(w), w.flushZeroes(), w.out.Flush()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write(b.Bytes()); err != nil {
+	w := &bodyWriter{h: sample(t), to: f}
+	if err := errors.Join(write(w), w.flush()); err != nil {
 		t.Fatal(err)
 	}
 	return f
 }
+
+// packedS2 is data as it is handed to a bodyWriter.
+func packedS2(b []byte) []byte { return append(make([]byte, chunkHeader), s2.Encode(nil, b)...) }
 
 // someText is memory that compresses well, and better by what looks further.
 func someText(seed int) []byte {
@@ -48,25 +46,28 @@ func TestRepackedBodyIsTheSameCore(t *testing.T) {
 	const base = 0x10000000
 	old := bodyOf(t, func(w *bodyWriter) error {
 		return errors.Join(
-			w.add(Run{base, base + window}, s2.Encode(nil, someText(1)), codecS2),
+			w.add(Run{base, base + window}, packedS2(someText(1)), codecS2),
 			w.add(Run{base + window, base + 2*window}, nil, codecZero),
-			w.add(Run{base + 2*window, base + 3*window}, s2.Encode(nil, someText(2)), codecS2),
+			w.add(Run{base + 2*window, base + 3*window}, packedS2(someText(2)), codecS2),
 		)
 	})
 	st, err := old.Stat()
 	if err != nil {
 		t.Fatal(err)
 	}
-	chunks := readChunks(old, st.Size(), h)
-	if len(chunks) != 3 {
-		t.Fatalf("%d chunks", len(chunks))
+	core, err := openCore(h, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(core.chunks) != 3 {
+		t.Fatalf("%d chunks", len(core.chunks))
 	}
 	path := filepath.Join(t.TempDir(), "new")
 	again, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	size, err := repackChunks(t.Context(), again, old, chunks)
+	size, err := core.repack(t.Context(), again)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,9 @@ func coreBytes(t *testing.T, h *Head, body *os.File) []byte {
 func TestDamagedZstdChunkIsAnError(t *testing.T) {
 	h := sample(t)
 	const base = 0x10000000
-	body := bodyOf(t, func(w *bodyWriter) error { return w.add(Run{base, base + window}, []byte("no zstd"), codecZstd) })
+	body := bodyOf(t, func(w *bodyWriter) error {
+		return w.add(Run{base, base + window}, append(make([]byte, chunkHeader), "no zstd"...), codecZstd)
+	})
 	c, err := openCore(h, body)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +117,11 @@ func TestDamagedZstdChunkIsAnError(t *testing.T) {
 func TestEndedRepackKeepsTheOldBody(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := repackChunks(ctx, io.Discard, bytes.NewReader(nil), []chunk{{Run: Run{pageSize, 2 * pageSize}}}); !errors.Is(err, context.Canceled) {
+	c, err := openCore(sample(t), bodyOf(t, func(w *bodyWriter) error { return w.add(Run{0x10000000, 0x10000000 + window}, nil, codecZero) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.repack(ctx, io.Discard); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -137,7 +137,7 @@ func (s *Store) prune(tenant triton.Tenant, spared string, free uint64) error {
 	left, errs := len(dumps), []error(nil)
 	s.shelf.dumps[tenant] = slices.DeleteFunc(dumps, func(k kept) bool {
 		over := s.now().Sub(k.at) > s.bounds.Age || total > s.bounds.Bytes || left > s.bounds.Dumps ||
-			k.place != "" && !(s.bounds.untilRead && k.unread) && perPlace[k.place] > s.bounds.PerPlace || s.free() < free
+			k.place != "" && !(s.bounds.untilRead && k.unread) && perPlace[k.place] > s.bounds.PerPlace || free > 0 && s.free() < free
 		if !over || k.id == spared {
 			return false
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,8 +150,8 @@ func TestWhatIsAddedToADumpCounts(t *testing.T) {
 
 // TestDumpsGrowOldWhileTheDaemonRuns: without a crash that makes it look, too.
 func TestDumpsGrowOldWhileTheDaemonRuns(t *testing.T) {
-	now := testTime
-	s, err := OpenStore(t.TempDir(), Keep{Age: time.Hour, Bytes: 1 << 40, Dumps: 99, PerPlace: 99}, 0, func() time.Time { return now })
+	var later atomic.Int64
+	s, err := OpenStore(t.TempDir(), Keep{Age: time.Hour, Bytes: 1 << 40, Dumps: 99, PerPlace: 99}, 0, func() time.Time { return testTime.Add(time.Duration(later.Load())) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,9 +163,9 @@ func TestDumpsGrowOldWhileTheDaemonRuns(t *testing.T) {
 	ticks, done := make(chan time.Time), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { service.pruneAt(ctx, ticks); close(done) }()
-	ticks <- now
-	now = testTime.Add(61 * time.Minute)
-	ticks <- now
+	ticks <- testTime
+	later.Store(int64(61 * time.Minute))
+	ticks <- testTime
 	cancel() // the tick is seen to its end
 	<-done
 	if got := dumpsOf(t, s, "acme"); !slices.Equal(got, []string{young}) {

@@ -355,6 +355,7 @@ func receive(src stream) (*Head, error) {
 
 // commitTo writes the bytes of a core with the given runs.
 func commitTo(w io.Writer, h *Head, m *memory, runs []Run) error {
+	const step = 128 << 10 // many crash at once
 	l := h.layOut(runs)
 	at, err := w.Write(l.head)
 	if err != nil {
@@ -365,10 +366,10 @@ func commitTo(w io.Writer, h *Head, m *memory, runs []Run) error {
 			return err
 		}
 	}
-	buf := make([]byte, window)
+	buf := make([]byte, step)
 	for _, r := range l.runs {
-		for at := r.Start; at < r.End; at += window {
-			b := buf[:min(window, r.End-at)]
+		for at := r.Start; at < r.End; at += step {
+			b := buf[:min(step, r.End-at)]
 			if err := m.read(b, at); err != nil {
 				return err
 			}

@@ -147,9 +147,7 @@ func (c *capture) snapshot(ctx context.Context, maxPause time.Duration) error {
 			return err
 		}
 		var err error
-		r.StoredBytes, r.Cut, err = writeBody(body, h, m, h.body(m.absent), bodyLimits{
-			quota: c.cfg.Quota, until: until, now: c.cfg.Now, free: func() bool { return c.store.spare() >= c.cfg.MinFree },
-		})
+		r.StoredBytes, r.Cut, err = writeBody(body, h, m, h.body(m.absent), c.limits(until))
 		return err
 	})
 	if err != nil {

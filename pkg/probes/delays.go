@@ -64,7 +64,7 @@ func (p *Probes) Delays() (map[triton.ContainerKey][]triton.Delay, error) {
 func (p *Probes) selfDelay(w *watched) uint64 {
 	var ns uint64
 	for shard := range p.kernel.shards {
-		ns += load64(&p.kernel.slots.vals[w.Slot*p.kernel.shards+shard].SelfDelayNs)
+		ns += load64(&p.kernel.slots.at(w.Slot*p.kernel.shards + shard).SelfDelayNs)
 	}
 	return ns
 }

@@ -219,11 +219,16 @@ func (p *Probes) Drops() map[string]uint64 {
 	if p.closed {
 		return d
 	}
-	for i := range p.kernel.slots.vals {
-		slot := &p.kernel.slots.vals[i]
-		d["ring"] += load64(&slot.DropRing)
-		d["cells"] += load64(&slot.DropCells)
-		d["storage"] += load64(&slot.DropStorage)
+	for i, w := range p.table.bySlot {
+		for shard := range p.kernel.shards {
+			if w == nil { // what a slot had lost was counted when it was given back
+				break
+			}
+			slot := p.kernel.slots.at(i*p.kernel.shards + shard)
+			d["ring"] += load64(&slot.DropRing)
+			d["cells"] += load64(&slot.DropCells)
+			d["storage"] += load64(&slot.DropStorage)
+		}
 	}
 	d["exits"] = p.exits.count(exitsFull)
 	d["missed"] = p.kernel.missed()

@@ -196,11 +196,12 @@ func (k *measurePrograms) advance(name string) error {
 	return nil
 }
 
-// mute tells the programs what not to count of a container; call advance of the epoch afterwards. The caller holds mu.
+// mute tells the programs what not to count of a container; call advance of the epoch afterwards. The caller holds mu, and claim
+// has mapped the slot.
 func (p *Probes) mute(slot int, l Level) {
 	m := l.needs(p.window.open).muted()
 	for shard := range p.kernel.shards {
-		store64(&p.kernel.slots.vals[slot*p.kernel.shards+shard].Muted, m)
+		store64(&p.kernel.slots.at(slot*p.kernel.shards+shard).Muted, m)
 	}
 }
 

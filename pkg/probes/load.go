@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"math/bits"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/tritond/triton/bpf"
-	"golang.org/x/sys/unix"
 )
 
 // MissingProgram is a program that does not run, and what that means can be read from its name.
@@ -57,9 +55,9 @@ func newLoaded() loaded {
 type measurePrograms struct {
 	loaded
 	shards int
-	slots  mapped[bpf.MeasureSlot]
-	cells  mapped[bpf.MeasureCell]
-	rings  mapped[bpf.MeasureRing]
+	slots  *mapped[bpf.MeasureSlot]
+	cells  *mapped[bpf.MeasureCell]
+	rings  *mapped[bpf.MeasureRing]
 }
 
 // loadMeasure sizes and loads the maps, then the programs.
@@ -218,34 +216,6 @@ func (k *loaded) close() error {
 		errs = append(errs, m.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// mapped is the memory of an array map, shared with the kernel.
-type mapped[T any] struct {
-	mem  []byte
-	vals []T
-}
-
-// mapMemory maps the values of an mmapable array whose value is a T.
-func mapMemory[T any](m *ebpf.Map) (mapped[T], error) {
-	var t T
-	if m.Flags()&unix.BPF_F_MMAPABLE == 0 || uintptr(m.ValueSize()) != unsafe.Sizeof(t) || m.ValueSize()%8 != 0 {
-		return mapped[T]{}, fmt.Errorf("map %s: not an mmapable array of %T", m, t)
-	}
-	mem, err := unix.Mmap(m.FD(), 0, int(m.ValueSize()*m.MaxEntries()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return mapped[T]{}, fmt.Errorf("map memory of %s: %w", m, err)
-	}
-	return mapped[T]{mem: mem, vals: unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), m.MaxEntries())}, nil
-}
-
-func (m *mapped[T]) unmap() error {
-	if m.mem == nil {
-		return nil
-	}
-	mem := m.mem
-	m.mem, m.vals = nil, nil
-	return unix.Munmap(mem)
 }
 
 // load64 reads a counter that the kernel may be adding to.

@@ -28,8 +28,8 @@ var networkProgramList = []program{
 // networkPrograms count how containers' networks fare.
 type networkPrograms struct {
 	loaded
-	totals      mapped[bpf.NetworkNetworkTotals] // by slot
-	dropReasons []string                         // by number; the last takes what is outside
+	totals      *mapped[bpf.NetworkNetworkTotals] // by slot
+	dropReasons []string                          // by number; the last takes what is outside
 }
 
 // loadNetwork loads and attaches; owners is the measuring programs' map of cgroups.
@@ -108,7 +108,7 @@ func (p *Probes) NetworkHealth() map[triton.ContainerKey]triton.NetworkHealth {
 }
 
 func (k *networkPrograms) read(slot int) triton.NetworkHealth {
-	t := &k.totals.vals[slot]
+	t := k.totals.at(slot)
 	h := triton.NetworkHealth{
 		Connect: durations(t.Connect[:], &t.ConnectSumNs), RTT: durations(t.Rtt[:], &t.RttSumNs),
 		ResetsSent: load64(&t.ResetsSent), ResetsReceived: load64(&t.ResetsReceived),

@@ -30,8 +30,8 @@ const addressesPerContainer = 4
 // peerPrograms count whom containers talk to.
 type peerPrograms struct {
 	loaded
-	slots       mapped[bpf.PeersContainerPeers] // by slot
-	dropReasons []string                        // by number; the last takes what is outside
+	slots       *mapped[bpf.PeersContainerPeers] // by slot
+	dropReasons []string                         // by number; the last takes what is outside
 
 	mu sync.Mutex // one reader at a time
 	// last is what was told of each peer: between the reading of closed connections and of open ones, one that closes is
@@ -95,11 +95,17 @@ func (k *peerPrograms) count(variable string) uint64 {
 }
 
 // begin lets the programs count for a slot's new owner.
-func (k *peerPrograms) begin(slot int, owner uint64) { store64(&k.slots.vals[slot].Owner, owner) }
+func (k *peerPrograms) begin(slot int, owner uint64) error {
+	if err := k.slots.need(slot, 1); err != nil {
+		return err
+	}
+	store64(&k.slots.at(slot).Owner, owner)
+	return nil
+}
 
 // end is the opposite of begin; the owner's addresses are nobody's.
 func (k *peerPrograms) end(slot int, owner uint64) error {
-	store64(&k.slots.vals[slot].Owner, 0)
+	store64(&k.slots.at(slot).Owner, 0)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.setAddresses(owner, nil)
@@ -217,7 +223,10 @@ func (k *peerPrograms) read() (map[bpf.PeersPeerKey]found, error) {
 // addRests adds what found no room, under keys that have the owner alone.
 func (k *peerPrograms) addRests(all map[bpf.PeersPeerKey]found) {
 	for i := range k.slots.vals {
-		s := &k.slots.vals[i]
+		if !k.slots.has(i) { // begin was never called for it
+			continue
+		}
+		s := k.slots.at(i)
 		owner := load64(&s.Owner)
 		if owner == 0 || s.Rest == (bpf.PeersPeerTotals{}) && load64(&s.Untracked) == 0 {
 			continue

@@ -130,6 +130,8 @@ type Probes struct {
 
 	// reapMu is held while retired slots are waited for and freed; taken before mu.
 	reapMu sync.Mutex
+	// ringsMu is held while the rings of the flight recorder are read; taken after mu.
+	ringsMu sync.Mutex
 
 	mu     sync.RWMutex
 	closed bool

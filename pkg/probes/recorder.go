@@ -56,10 +56,19 @@ func (p *Probes) copyRings(key triton.ContainerKey) ([]triton.Recording, error) 
 	}
 	boot := monotonicZero()
 	var out []triton.Recording
-	for i := range p.kernel.rings.vals {
-		if r, ok := copyRing(&p.kernel.rings.vals[i], w.owner(), boot); ok && forgetBefore(&r, w.detail) {
+	var used uint64 // rings that somebody had so far, and the first, which nobody has
+	if err := p.kernel.variables[bpf.MeasureVarFreshRings].Get(&used); err != nil {
+		return nil, fmt.Errorf("read flight recorder of %s: %w", key, err)
+	}
+	p.ringsMu.Lock()
+	defer p.ringsMu.Unlock()
+	err = p.kernel.rings.each(int(used), func(ring *bpf.MeasureRing) {
+		if r, ok := copyRing(ring, w.owner(), boot); ok && forgetBefore(&r, w.detail) {
 			out = append(out, r)
 		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read flight recorder of %s: %w", key, err)
 	}
 	return out, nil
 }

@@ -133,8 +133,13 @@ func (p *Probes) claim(key triton.ContainerKey, ids CgroupIDs, wish Wish) (*watc
 	t := &p.table
 	slot := t.free[len(t.free)-1]
 	w := &watched{Watch: Watch{Key: key, Slot: slot, Generation: t.generation + 1, Since: time.Now()}, ids: ids, wish: wish}
+	if err := p.kernel.slots.need(slot*p.kernel.shards, p.kernel.shards); err != nil {
+		return nil, err
+	}
 	if p.peers != nil {
-		p.peers.begin(slot, w.owner())
+		if err := p.peers.begin(slot, w.owner()); err != nil {
+			return nil, err
+		}
 	}
 	p.mute(slot, wish.Of(p.level))
 	if wish.Of(p.level) == Sampled {
@@ -290,13 +295,17 @@ func (p *Probes) release(w *watched) error {
 	pool := p.kernel.maps[bpf.MeasureMapFreeCells]
 	for shard := range p.kernel.shards {
 		i := w.Slot*p.kernel.shards + shard
-		slot := &p.kernel.slots.vals[i]
-		p.kernel.cells.vals[i] = bpf.MeasureCell{}
+		slot := p.kernel.slots.at(i)
+		if err := p.kernel.cells.clear(i); err != nil {
+			return err
+		}
 		for nr, cell := range slot.Cells {
 			if cell == 0 {
 				continue
 			}
-			p.kernel.cells.vals[cell] = bpf.MeasureCell{}
+			if err := p.kernel.cells.clear(int(cell)); err != nil {
+				return err
+			}
 			slot.Cells[nr] = 0
 			if err := pool.Update(nil, cell, ebpf.UpdateAny); err != nil {
 				return fmt.Errorf("give back cell %d: %w", cell, err)
@@ -308,10 +317,14 @@ func (p *Probes) release(w *watched) error {
 		*slot = bpf.MeasureSlot{}
 	}
 	if p.network != nil {
-		p.network.totals.vals[w.Slot] = bpf.NetworkNetworkTotals{}
+		if err := p.network.totals.clear(w.Slot); err != nil {
+			return err
+		}
 	}
 	if p.peers != nil {
-		p.peers.slots.vals[w.Slot] = bpf.PeersContainerPeers{}
+		if err := p.peers.slots.clear(w.Slot); err != nil {
+			return err
+		}
 	}
 	p.table.bySlot[w.Slot] = nil
 	p.table.free = append(p.table.free, w.Slot)

@@ -206,12 +206,12 @@ func TestKernelSlotsAreReusedEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range p.kernel.slots.vals {
-		if s := p.kernel.slots.vals[i]; s.Execs != 0 || s.Cells != [syscallNumbers]uint32{} {
+		if s := p.kernel.slots.at(i); s.Execs != 0 || s.Cells != [syscallNumbers]uint32{} {
 			t.Errorf("slot %d is not empty after its last use", i)
 		}
 	}
 	for i := range p.kernel.cells.vals {
-		if c := p.kernel.cells.vals[i]; c.SumNs != 0 || c.Untimed != 0 {
+		if c := p.kernel.cells.at(i); c.SumNs != 0 || c.Untimed != 0 {
 			t.Errorf("cell %d is not empty after its last use", i)
 		}
 	}

@@ -92,12 +92,12 @@ func newTotals(w *watched) Totals {
 func (p *Probes) readInto(w *watched, t *Totals) {
 	for shard := range p.kernel.shards {
 		i := w.Slot*p.kernel.shards + shard
-		slot := &p.kernel.slots.vals[i]
+		slot := p.kernel.slots.at(i)
 		t.addSlot(slot)
-		t.addCell(SyscallOther, &p.kernel.cells.vals[i])
+		t.addCell(SyscallOther, p.kernel.cells.at(i))
 		for nr := range slot.Cells {
 			if cell := slot.Cells[nr]; cell != 0 {
-				t.addCell(nr, &p.kernel.cells.vals[cell])
+				t.addCell(nr, p.kernel.cells.at(int(cell)))
 			}
 		}
 	}

@@ -59,9 +59,10 @@ func ParseMaps(text string, detail func(m *Mapping, key, value string)) []Mappin
 
 // Fields of /proc/PID/stat as proc(5) numbers them.
 const (
-	statAfterName = 3
-	statStart     = 22
-	statStack     = 28
+	statAfterName   = 3
+	statStart       = 22
+	statStack       = 28
+	statEnvironment = 50 // its start, then its end
 )
 
 // StackStart is where the stack of a process's first thread begins, by /proc/PID/stat: another place after each exec, as
@@ -80,6 +81,13 @@ func Started(stat string) (time.Duration, bool) {
 		return 0, false
 	}
 	return time.Duration(v) * tick, true
+}
+
+// Environment is where the text of a process's environment lies, by /proc/PID/stat; false: text is not such a file.
+func Environment(stat string) (start, end uint64, ok bool) {
+	start, ok1 := statField(stat, statEnvironment)
+	end, ok2 := statField(stat, statEnvironment+1)
+	return start, end, ok1 && ok2 && start <= end
 }
 
 func statField(stat string, n int) (uint64, bool) {

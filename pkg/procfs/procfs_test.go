@@ -169,6 +169,9 @@ func FuzzParse(f *testing.F) {
 		if at, ok := Started(text); ok && at < 0 {
 			t.Errorf("started at %s", at)
 		}
+		if from, to, ok := Environment(text); ok && to < from {
+			t.Errorf("environment from %d to %d", from, to)
+		}
 		if path := Cgroup(text); strings.Contains(path, "\n") {
 			t.Errorf("cgroup %q", path)
 		}
