@@ -15,7 +15,6 @@ import (
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/shim"
 	"github.com/tritond/triton/pkg/triton"
-	"github.com/tritond/triton/pkg/volume"
 )
 
 // inside calls f with a view of a container's files, with all that it mounts of this machine if whole. One that does not run
@@ -134,28 +133,20 @@ func (n *Node) viewBinds(ctx context.Context, c *container) (binds []archive.Bin
 			}
 			closers = append(closers, func() error { return unmountImage(at) })
 			b.Source, b.Unmapped = filepath.Join(at, imageRoot), true
-			if m.Subpath != "" { // mounted: a descriptor leads to what the view's own namespace has another mount of
-				part, err := n.cfg.Volumes.Expose(b.Source, m.Subpath, user, i)
-				if err != nil {
-					return nil, used, err
-				}
-				closers = append(closers, part.Close)
-				b.Source = part.Path
-			}
 		case triton.MountVolume:
 			k := c.key.MountedVolume(&m)
 			if b.Source, err = n.useVolume(k, user); err != nil {
 				return nil, used, err
 			}
 			closers = append(closers, func() error { return n.cfg.Volumes.Release(k, user) })
-			if m.Subpath != "" {
-				part, err := volume.OpenSubpath(b.Source, m.Subpath)
-				if err != nil {
-					return nil, used, err
-				}
-				closers = append(closers, part.Close)
-				b.Source = part.Name()
+		}
+		if m.Subpath != "" { // mounted: a descriptor leads to a mount that the view's own namespace has only a copy of
+			part, err := n.cfg.Volumes.Expose(b.Source, m.Subpath, user, i)
+			if err != nil {
+				return nil, used, err
 			}
+			closers = append([]func() error{part.Close}, closers...) // before what it is a part of
+			b.Source = part.Path
 		}
 		binds = append(binds, b)
 	}
