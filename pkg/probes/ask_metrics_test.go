@@ -4,15 +4,20 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/bpf"
+	"github.com/tritond/triton/pkg/question"
 )
 
 // Requests and their bytes are those that the container is charged for all the time, by the device that the file is on.
@@ -157,5 +162,43 @@ func TestKernelQuestionsAboutTCP(t *testing.T) {
 	rows, _, _ = b.end(t, slow)
 	if c := rows["connect"]; len(rows) != 1 || c.Count != 1 || c.Ns < uint64(time.Second) || c.Ns > tookNs || c.Latency.Quantile(0.5) < time.Second {
 		t.Errorf("slow are %+v, the client took %d ns", rows, tookNs)
+	}
+}
+
+// The verifier takes the largest questions too, also on the oldest kernel: as many comparisons and alternatives as there may be,
+// of the longest texts, with histograms.
+func TestKernelTakesEveryProgramOfTheLargestQuestions(t *testing.T) {
+	const most = 50_000 // of the million that it would go through
+	for metric, object := range askObjects {
+		q := &question.Question{Metric: metric, By: []question.Dimension{{Field: question.Container}, {Field: question.Latency}}}
+		leaf := question.Leaf{Field: question.Latency, High: 5}
+		switch metric {
+		case question.Syscall:
+			q.By = append(q.By, question.Dimension{Field: question.Path})
+			leaf = question.Leaf{Field: question.Path, Text: strings.Repeat("x", question.PathMax)}
+		case question.TCP:
+			q.By = append(q.By, question.Dimension{Field: question.Remote})
+			leaf = question.Leaf{Field: question.Remote, Net: netip.MustParsePrefix("2001:db8::/99")}
+		}
+		for i := range question.LeavesMax {
+			q.Leaves = append(q.Leaves, leaf)
+			q.Clauses = append(q.Clauses, question.Clause{Must: 1 << i, Not: 1 << (question.LeavesMax - 1 - i)})
+		}
+		for _, p := range object.programs {
+			spec, err := object.load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec.Maps[bpf.AskSyscallsMapAsked].MaxEntries = 64
+			sizeAnswers(spec, q)
+			if err := setQuestion(spec, q); err != nil {
+				t.Fatal(err)
+			}
+			n, err := try(spec, p.names[0])
+			if err != nil || n > most {
+				t.Errorf("%s %s: %d instructions verified, %v\n%s", metric, p.names[0], n, err, verifierSays(err))
+			}
+			t.Logf("%s %s: %d instructions verified", metric, p.names[0], n)
+		}
 	}
 }
