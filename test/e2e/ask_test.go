@@ -110,6 +110,7 @@ func TestQuestions(t *testing.T) {
 	tritonOnly(t)
 	u := shared(t)
 	t.Run("are answered while somebody looks", func(t *testing.T) { answeredWhileSomebodyLooks(t, u) })
+	t.Run("tell peers by their names", func(t *testing.T) { tellPeersByTheirNames(t, u) })
 	t.Run("are refused clearly", func(t *testing.T) { refusedClearly(t, u) })
 }
 
@@ -146,6 +147,28 @@ func answeredWhileSomebodyLooks(t *testing.T, u *under) {
 	}
 	if sum.Count != each || sum.Timed != each || sum.Latency == nil || sum.Latency.Count() != each {
 		t.Errorf("counted %+v, want %d", sum, each)
+	}
+	a.leave()
+	leftOf(t, u)
+}
+
+// Whom a container connects to is told by name, if it is a container of the tenant's.
+func tellPeersByTheirNames(t *testing.T, u *under) {
+	server := u.detached(t, images.Busybox, "nc", "-lk", "-p", "4711", "-e", "cat")
+	address := u.inspect(t, server, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+	a := u.ask(t, "tcp", "-where", "event=connect && port=4711", "-by", "container,remote,port,latency")
+	a.next(t)
+	client := u.name(t)
+	u.ok(t, "run", "--name", client, images.Busybox, "sh", "-c", "for i in 1 2 3; do until echo hello | nc -w 5 "+address+" 4711; do sleep 0.1; done; done")
+	var sum question.Counted
+	for deadline := time.Now().Add(30 * time.Second); sum.Count < 3 && time.Now().Before(deadline); {
+		for _, row := range a.next(t).Rows {
+			equal(t, "key", row.Key["container"]+" "+row.Key["remote"]+" "+row.Key["port"], client+" "+server+" 4711")
+			sum.Add(row.Counted)
+		}
+	}
+	if sum.Count != 3 || sum.Timed != 3 || sum.Ns == 0 || sum.Latency == nil || sum.Latency.Quantile(1) > 5*time.Second {
+		t.Errorf("three connections are %+v", sum)
 	}
 	a.leave()
 	leftOf(t, u)
