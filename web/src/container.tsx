@@ -13,6 +13,7 @@ import { Events, Logs } from './lists'
 import { href, open, pausedAt, span, TABS, type Tab } from './route'
 import { Link, viewKeys } from './shell'
 import { connection, hello, newest, subscribe } from './socket'
+import { TraceTab } from './trace'
 import { VAL } from './wire'
 
 export function ContainerView({ id, tab }: { id: string; tab: Tab }) {
@@ -55,6 +56,7 @@ export function ContainerView({ id, tab }: { id: string; tab: Tab }) {
       <Tabs id={id} tab={tab} exec={hello.value?.exec ?? true} />
       <div class="panel" id="panel" role="tabpanel" aria-labelledby={'tab-' + tab}>
         {tab === 'syscalls' && <Calls detail={detail} />}
+        {tab === 'trace' && <TraceTab id={m.id} running={m.status === 'running'} />}
         {tab === 'events' && <Events id={id} />}
         {tab === 'logs' && <Logs id={id} readable={m.logs} />}
         {tab === 'profile' && <Flame id={m.id} running={m.status === 'running'} />}
@@ -138,7 +140,7 @@ function Spark({ seconds, end, col }: { seconds: Second[]; end: number; col: num
 
 function Tabs({ id, tab, exec }: { id: string; tab: Tab; exec: boolean }) {
   const box = useRef<HTMLDivElement>(null)
-  const names: Record<Tab, string> = { syscalls: 'System calls', events: 'Events', logs: 'Logs', profile: 'Profile', exec: 'Terminal' }
+  const names: Record<Tab, string> = { syscalls: 'System calls', trace: 'Trace', events: 'Events', logs: 'Logs', profile: 'Profile', exec: 'Terminal' }
   const shown = TABS.filter((t) => exec || t !== 'exec')
   const go = (t: Tab) => open(`/c/${id}/${t}`, true)
   return (

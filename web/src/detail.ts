@@ -105,7 +105,7 @@ export function toColumns(all: Second[], first: number, span: number): (Second |
   return columns
 }
 
-function sum(a: Counts, b: Counts): Counts {
+export function sum(a: Counts, b: Counts): Counts {
   if (a.schema !== b.schema) return a.schema > b.schema ? a : b
   const first = Math.min(a.first, b.first), n = new Uint32Array(Math.max(a.first + a.n.length, b.first + b.n.length) - first)
   for (const c of [a, b]) c.n.forEach((v, i) => (n[c.first + i - first]! += v))

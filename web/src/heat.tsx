@@ -13,8 +13,9 @@ const SCHEMA = 2
 export const ROWS = (HIGH - LOW) << SCHEMA
 const TICKS: [number, string][] = [[1e-6, '1 µs'], [1e-5, ''], [1e-4, '100 µs'], [1e-3, ''], [1e-2, '10 ms'], [1e-1, ''], [1, '1 s']]
 
-interface Slot { key: 'calls' | 'waits'; title: string; what: string }
-const SLOTS: Slot[] = [
+/** What a heatmap is of: a key of its own on the page, and what is counted. */
+export interface Slot { key: string; title: string; what: string }
+const SLOTS: (Slot & { key: 'calls' | 'waits' })[] = [
   { key: 'calls', title: 'System call latency', what: 'calls' },
   { key: 'waits', title: 'Run-queue latency', what: 'waits' },
 ]
@@ -38,13 +39,15 @@ export function HeatGroup({ seconds, end, span, running }: { seconds: Second[]; 
   })
   return (
     <section class="heats" aria-label="Latency over time" data-holes={holes}>
-      {SLOTS.map((s) => <Heatmap key={s.key} slot={s} columns={columns} last={last} known={known} running={running} />)}
+      {SLOTS.map((s) => <Heatmap key={s.key} slot={s} columns={columns.map((c) => c?.[s.key])} last={last} known={known} waiting={running ? 'waiting for the first second' : 'nothing was recorded in this time'} />)}
       {EMPTY.map((s) => <div key={s.title} class="heat empty"><h2>{s.title}</h2><p>{s.why}</p></div>)}
     </section>
   )
 }
 
-function Heatmap({ slot, columns, last, known, running }: { slot: Slot; columns: (Second | undefined)[]; last: number; known: number; running: boolean }) {
+/** A column is a second, the newest is second last; known is the first that could be recorded: later ones that are not there are
+ * hatched. While there is none, waiting is shown. */
+export function Heatmap({ slot, columns, last, known, waiting }: { slot: Slot; columns: (Counts | undefined)[]; last: number; known: number; waiting: string }) {
   const canvas = useRef<HTMLCanvasElement>(null)
   const width = useSignal(0)
   const asTable = param('table') === slot.key
@@ -55,9 +58,9 @@ function Heatmap({ slot, columns, last, known, running }: { slot: Slot; columns:
     watch.observe(el)
     return () => watch.disconnect()
   }, [asTable])
-  const most = highest(columns, slot.key)
+  const most = highest(columns)
   useEffect(() => {
-    if (canvas.current && width.value) draw(canvas.current, columns, slot.key, most, last, known)
+    if (canvas.current && width.value) draw(canvas.current, columns, most, last, known)
   })
   const newest = columns.findLast((c) => c)
   const h = hover.value
@@ -74,7 +77,7 @@ function Heatmap({ slot, columns, last, known, running }: { slot: Slot; columns:
     <figure class="heat" data-slot={slot.key} data-first={known} data-last={last}>
       <figcaption>
         <h2>{slot.title}</h2>
-        <span class="legend">p50 <b data-q="p50">{newest ? duration(quantile(newest[slot.key], 0.5)) : '–'}</b> p99 <b data-q="p99">{newest ? duration(quantile(newest[slot.key], 0.99)) : '–'}</b></span>
+        <span class="legend">p50 <b data-q="p50">{newest ? duration(quantile(newest, 0.5)) : '–'}</b> p99 <b data-q="p99">{newest ? duration(quantile(newest, 0.99)) : '–'}</b></span>
         <button type="button" aria-pressed={asTable} onClick={() => setParams({ table: asTable ? '' : slot.key })}>{asTable ? 'Map' : 'Table'}</button>
       </figcaption>
       {asTable ? <AsTable columns={columns} last={last} slot={slot} /> : (
@@ -84,7 +87,7 @@ function Heatmap({ slot, columns, last, known, running }: { slot: Slot; columns:
             onPointerMove={move} onPointerLeave={() => (hover.value = { x: -1, row: -1, slot: '' })} />
           {at >= 0 && <i class="cross" style={{ left: `calc(var(--axis) + (100% - var(--axis)) * ${(at + 0.5) / columns.length})` }} aria-hidden="true" />}
           {at >= 0 && h.slot === slot.key && <Tip second={second} slot={slot} row={h.row} time={(last - columns.length + 1 + at) * 1000} right={at > columns.length * 0.6} />}
-          {!newest && <p class="quiet over">{running ? 'waiting for the first second' : 'nothing was recorded in this time'}</p>}
+          {!newest && <p class="quiet over">{waiting}</p>}
           <div class="times" aria-hidden="true"><span>{clock((last - columns.length + 1) * 1000)}</span><span>{clock((last - columns.length / 2) * 1000)}</span><span>{clock(last * 1000)}</span></div>
         </div>
       )}
@@ -92,9 +95,9 @@ function Heatmap({ slot, columns, last, known, running }: { slot: Slot; columns:
   )
 }
 
-function Tip({ second, slot, row, time, right }: { second: Second | undefined; slot: Slot; row: number; time: number; right: boolean }) {
+function Tip({ second, slot, row, time, right }: { second: Counts | undefined; slot: Slot; row: number; time: number; right: boolean }) {
   const index = row + 1 + (LOW << SCHEMA) // native bucket whose lower bound is the row's
-  const n = second ? countIn(second[slot.key], index) : NaN
+  const n = second ? countIn(second, index) : NaN
   return (
     <div class={'tip' + (right ? ' left' : '')} role="presentation">
       <b>{clock(time)}</b>
@@ -110,11 +113,10 @@ function countIn(c: Counts, index: number): number {
   return (c.n[i] ?? 0) / (1 << shift)
 }
 
-function highest(columns: (Second | undefined)[], key: Slot['key']): number {
+function highest(columns: (Counts | undefined)[]): number {
   let most = 1
-  for (const c of columns) {
-    if (!c) continue
-    const h = c[key]
+  for (const h of columns) {
+    if (!h) continue
     for (const n of h.n) most = Math.max(most, n / (1 << (SCHEMA - h.schema)))
   }
   return most
@@ -133,7 +135,7 @@ function ramp(share: number): readonly [number, number, number] {
   return [a[0] + (b[0] - a[0]) * f, a[1] + (b[1] - a[1]) * f, a[2] + (b[2] - a[2]) * f]
 }
 
-function draw(canvas: HTMLCanvasElement, columns: (Second | undefined)[], key: Slot['key'], most: number, last: number, known: number): void {
+function draw(canvas: HTMLCanvasElement, columns: (Counts | undefined)[], most: number, last: number, known: number): void {
   const scale = devicePixelRatio || 1
   const w = Math.round(canvas.clientWidth * scale), h = Math.round(canvas.clientHeight * scale)
   if (canvas.width !== w || canvas.height !== h) {
@@ -143,7 +145,7 @@ function draw(canvas: HTMLCanvasElement, columns: (Second | undefined)[], key: S
   const g = canvas.getContext('2d')
   if (!g || !w || !h) return
   g.clearRect(0, 0, w, h)
-  const image = cells(columns, key, most)
+  const image = cells(columns, most)
   g.imageSmoothingEnabled = false
   g.drawImage(image, 0, 0, w, h)
   grid(g, w, h)
@@ -152,18 +154,18 @@ function draw(canvas: HTMLCanvasElement, columns: (Second | undefined)[], key: S
     // What was not recorded is hatched; before the first second nothing could be.
     if (!c && last - columns.length + 1 + x > known) hatch(g, x * step, step, h, scale)
   })
-  line(g, columns, key, w, h, scale)
+  line(g, columns, w, h, scale)
 }
 
 let scratch: OffscreenCanvas | undefined
-function cells(columns: (Second | undefined)[], key: Slot['key'], most: number): OffscreenCanvas {
+function cells(columns: (Counts | undefined)[], most: number): OffscreenCanvas {
   if (!scratch || scratch.width !== columns.length) scratch = new OffscreenCanvas(columns.length, ROWS)
   const g = scratch.getContext('2d')!
   const img = g.createImageData(columns.length, ROWS)
   const log = Math.log1p(most)
-  columns.forEach((c, x) => {
-    if (!c) return
-    const h = c[key], shift = SCHEMA - h.schema
+  columns.forEach((h, x) => {
+    if (!h) return
+    const shift = SCHEMA - h.schema
     for (let i = 0; i < h.n.length; i++) {
       const n = h.n[i]! / (1 << shift)
       if (!n) continue
@@ -211,14 +213,14 @@ function hatch(g: CanvasRenderingContext2D, x: number, width: number, h: number,
 }
 
 /** The p99 of each second. A hole in the data is a hole in the line. */
-function line(g: CanvasRenderingContext2D, columns: (Second | undefined)[], key: Slot['key'], w: number, h: number, scale: number): void {
+function line(g: CanvasRenderingContext2D, columns: (Counts | undefined)[], w: number, h: number, scale: number): void {
   g.strokeStyle = theme.value === 'dark' ? '#ff9d5c' : '#b3400a'
   g.lineWidth = 1.5 * scale
   g.beginPath()
   const step = w / columns.length
   let pen = false
   columns.forEach((c, x) => {
-    const v = c ? quantile(c[key], 0.99) : NaN
+    const v = c ? quantile(c, 0.99) : NaN
     if (Number.isNaN(v)) {
       pen = false
       return
@@ -233,24 +235,25 @@ function line(g: CanvasRenderingContext2D, columns: (Second | undefined)[], key:
 
 /** A heatmap in words, for those who do not see it. Told anew at most every ten seconds. */
 const said = new Map<string, { at: number; text: string }>()
-function summary(slot: Slot, columns: (Second | undefined)[], last: number): string {
+function summary(slot: Slot, columns: (Counts | undefined)[], last: number): string {
   const old = said.get(slot.key)
   if (old && last - old.at < 10 && last >= old.at) return old.text
-  const c = columns.findLast((x) => x)
-  const text = !c ? `${slot.title}: no data` : `${slot.title}, last ${columns.length} seconds. At ${clock(c.t)}: median ${duration(quantile(c[slot.key], 0.5))}, 99th percentile ${duration(quantile(c[slot.key], 0.99))}.`
+  const x = columns.findLastIndex((c) => c), c = columns[x]
+  const text = !c ? `${slot.title}: no data`
+    : `${slot.title}, last ${columns.length} seconds. At ${clock((last - columns.length + 1 + x) * 1000)}: median ${duration(quantile(c, 0.5))}, 99th percentile ${duration(quantile(c, 0.99))}.`
   said.set(slot.key, { at: last, text })
   return text
 }
 
-function AsTable({ columns, last, slot }: { columns: (Second | undefined)[]; last: number; slot: Slot }) {
+function AsTable({ columns, last, slot }: { columns: (Counts | undefined)[]; last: number; slot: Slot }) {
   const rows = columns.map((c, x) => ({ c, at: (last - columns.length + 1 + x) * 1000 })).reverse().slice(0, 60)
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={slot.title + ' as a table, scrollable'}>
       <table><thead><tr><th scope="col">Second</th><th scope="col">{slot.what}</th><th scope="col">p50 ≤</th><th scope="col">p99 ≤</th><th scope="col">longest ≤</th></tr></thead>
         <tbody>{rows.map(({ c, at }) => (
           <tr key={at}><th scope="row">{clock(at)}</th>{c ? <>
-            <td>{c[slot.key].n.reduce((a, n) => a + n, 0).toLocaleString('en-GB')}</td><td>{duration(quantile(c[slot.key], 0.5))}</td>
-            <td>{duration(quantile(c[slot.key], 0.99))}</td><td>{duration(quantile(c[slot.key], 1))}</td></> : <td colSpan={4}>no data</td>}</tr>
+            <td>{c.n.reduce((a, n) => a + n, 0).toLocaleString('en-GB')}</td><td>{duration(quantile(c, 0.5))}</td>
+            <td>{duration(quantile(c, 0.99))}</td><td>{duration(quantile(c, 1))}</td></> : <td colSpan={4}>no data</td>}</tr>
         ))}</tbody></table>
     </div>
   )

@@ -1,9 +1,9 @@
 // The URL holds the whole visible state; a history entry is made only for a change of view.
 import { computed, signal } from '@preact/signals'
 
-export type Tab = 'syscalls' | 'events' | 'logs' | 'profile' | 'exec'
-export const TABS: Tab[] = ['syscalls', 'events', 'logs', 'profile', 'exec']
-export type View = { name: 'containers' } | { name: 'container'; id: string; tab: Tab } | { name: 'crashes' } | { name: 'crash'; id: string } | { name: 'unknown' }
+export type Tab = 'syscalls' | 'trace' | 'events' | 'logs' | 'profile' | 'exec'
+export const TABS: Tab[] = ['syscalls', 'trace', 'events', 'logs', 'profile', 'exec']
+export type View = { name: 'containers' } | { name: 'container'; id: string; tab: Tab } | { name: 'crashes' } | { name: 'crash'; id: string } | { name: 'ask' } | { name: 'unknown' }
 
 interface Place { path: string; params: URLSearchParams }
 const here = (): Place => ({ path: location.pathname, params: new URLSearchParams(location.search) })
@@ -14,6 +14,7 @@ export const view = computed<View>(() => {
   if (first === undefined || (first === 'c' && id === undefined)) return { name: 'containers' }
   if (first === 'c' && id) return { name: 'container', id: decodeURIComponent(id), tab: TABS.find((t) => t === tab) ?? 'syscalls' }
   if (first === 'crashes') return id ? { name: 'crash', id: decodeURIComponent(id) } : { name: 'crashes' }
+  if (first === 'ask' && id === undefined) return { name: 'ask' }
   return { name: 'unknown' }
 })
 

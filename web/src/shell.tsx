@@ -2,6 +2,7 @@
 import { signal, useComputed, useSignal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
+import { AskView } from './ask'
 import { ContainerView } from './container'
 import { ContainersView } from './containers'
 import { CrashesView, CrashView } from './crashes'
@@ -10,7 +11,7 @@ import { ago, clock } from './format'
 import { drawn, second } from './frame'
 import { login, loginError } from './login'
 import { href, open, param, pausedAt, place, setParams, span, view } from './route'
-import { connect, connection, dropped, hello, newest, unmeasured } from './socket'
+import { connect, connection, dropped, hello, newest, unmeasured, unneeded } from './socket'
 import { theme, toggleTheme } from './theme'
 
 const helpOpen = signal(false)
@@ -28,6 +29,7 @@ export function Shell() {
         {signedOut ? <SignedOut />
           : v.name === 'containers' ? <ContainersView />
           : v.name === 'container' ? <ContainerView key={v.id} id={v.id} tab={v.tab} />
+          : v.name === 'ask' ? <AskView />
           : v.name === 'crashes' ? <CrashesView />
           : v.name === 'crash' ? <CrashView key={v.id} id={v.id} />
           : <div class="notice"><h1>No such page</h1><p><Link path="/c">Go to the containers</Link></p></div>}
@@ -56,6 +58,10 @@ function Rail() {
       <Link path="/c" current={view.value.name === 'containers' || view.value.name === 'container'}>
         <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><path d="M4 6h16M4 12h16M4 18h16" stroke="currentColor" stroke-width="2" stroke-linecap="round" /></svg>
         <span>Containers</span>
+      </Link>
+      <Link path="/ask" current={view.value.name === 'ask'}>
+        <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><path d="M4 20V9M9 20V4M14 20v-8M19 20v-4" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" /></svg>
+        <span>Ask</span>
       </Link>
       <Link path="/crashes" current={view.value.name === 'crashes' || view.value.name === 'crash'}>
         <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><path d="M13 2 5 13h6l-1 9 9-12h-6z" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" /></svg>
@@ -145,6 +151,7 @@ function Pill() {
     : c.kind === 'connecting' ? ['warn', 'connecting']
     : c.kind === 'signed-out' ? ['bad', 'signed out']
     : c.kind === 'hidden' ? ['warn', 'resting']
+    : unneeded() ? ['ok', 'connected']
     : Number.isNaN(age) ? ['warn', 'waiting for data']
     : age > 3 ? ['warn', `stale ${age.toFixed(0)} s`]
     : ['ok', `live ${Math.max(0, age).toFixed(1)} s`]
@@ -183,7 +190,7 @@ function SignedOut() {
 }
 
 const KEYS: [string, string][] = [
-  ['/', 'filter'], ['g c', 'containers'], ['g d', 'crashes and snapshots'], ['j  k', 'next, previous row'], ['Enter', 'open the row'], ['Space', 'pause, go live'],
+  ['/', 'filter'], ['g c', 'containers'], ['g a', 'ask a question'], ['g d', 'crashes and snapshots'], ['j  k', 'next, previous row'], ['Enter', 'open the row'], ['Space', 'pause, go live'],
   ['[  ]', 'earlier, later'], ['T', 'theme'], ['Esc', 'leave a field, close'], ['?', 'this page'],
 ]
 const GRAMMAR: [string, string][] = [
@@ -217,6 +224,7 @@ function useKeys(): void {
       const pair = before + e.key
       before = e.key === 'g' ? 'g' : ''
       if (pair === 'gc') open('/c')
+      else if (pair === 'ga') open('/ask')
       else if (pair === 'gd') open('/crashes')
       else if (e.key === '/') document.getElementById('filter')?.focus()
       else if (e.key === '?') helpOpen.value = true

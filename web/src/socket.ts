@@ -63,6 +63,9 @@ export function subscribe<T extends Topic>(topic: T, opt: { key?: string; q?: st
   }
 }
 
+/** Whether nothing on the page comes by the socket. */
+export const unneeded = (): boolean => subs.size === 0
+
 function ask(sub: Sub): void {
   sub.id = ++lastID
   const r: Request = { op: 'sub', id: sub.id, topic: sub.topic }

@@ -7,7 +7,10 @@ import { callRow, frameText, groupDumps, rates, type CrashGroup, type Dump } fro
 import { matches, parseFilter } from '../src/filter'
 import { boxes } from '../src/flame'
 import { bytes, duration, rate } from '../src/format'
+import { EXAMPLES, layOut, METRICS, Tally, type Answer } from '../src/question'
+import { Lines } from '../src/stream'
 import { Table } from '../src/table'
+import { Trace, tracePath, TRACE_LINES } from '../src/tracing'
 import { COL, decodeFrame, RESYNC, SNAPSHOT, type ContainerFrame, type EventFrame, type LogFrame, type Reply, type RowMeta, type TableFrame } from '../src/wire'
 
 const data = (name: string) => readFileSync(new URL('../../../pkg/dashboard/testdata/' + name, import.meta.url))
@@ -176,4 +179,66 @@ test('a recorded call says when before the dump it was, what came of it, and how
   assert.deepEqual(call({ duration: 2500 }), ['4.0 ms', 'read(3, 0x7f, 10)', '10', '2.50 µs'])
   assert.deepEqual(call({ result: -2, error: 'ENOENT', at: '2026-05-04T00:00:02Z' }), ['1000 ms', 'read(3, 0x7f, 10)', '-1 ENOENT', '–'])
   assert.equal(call({ inCall: true })[2], 'has not returned')
+})
+
+test('what questions can have is what the daemon understands', () => {
+  const file = readFileSync(new URL('../../../pkg/question/testdata/fields.json', import.meta.url), 'utf8')
+  const fields = JSON.parse(file) as Record<string, { where: string[]; by: string[] }>
+  assert.deepEqual(Object.keys(METRICS).sort(), Object.keys(fields).sort())
+  for (const [name, m] of Object.entries(METRICS)) {
+    const f = fields[name]!
+    assert.deepEqual(m.where.split(' ').map((w) => w.replace(':NAME', '')), f.where)
+    assert.deepEqual(m.by, f.by.filter((b) => b !== 'label')) // one is added by its name
+    for (const b of m.first.split(',')) assert.ok(f.by.includes(b), b)
+  }
+  for (const e of EXAMPLES) for (const b of e.by.split(',')) assert.ok(fields[e.metric]!.by.includes(b), e.title)
+})
+
+test('lines are whole, wherever they are cut', () => {
+  const lines = new Lines(), bytes = new TextEncoder().encode('{"a":"ü"}\n\n{"b":1}\n{"c"')
+  const got = Array.from(bytes, (_, i) => lines.push(bytes.slice(i, i + 1))).flat()
+  assert.deepEqual(got, ['{"a":"ü"}', '{"b":1}'])
+  assert.deepEqual(lines.push(new TextEncoder().encode(':2}\n')), ['{"c":2}'])
+})
+
+const answer = (at: number, rows: Answer['rows'], more: Partial<Answer> = {}): Answer =>
+  ({ at: new Date(at).toISOString(), seconds: 1, rows, containers: 2, price: { runs: 10, cpu: 0.01 }, ...more })
+
+test('answers add up by row, with histograms, the rest and what was lost', () => {
+  const t = new Tally('comm, errno,latency')
+  const h = (first: number, ...counts: number[]) => ({ schema: 2, first, counts })
+  t.apply(answer(1000, [
+    { key: { comm: 'a', errno: '0' }, count: 3, timed: 2, ns: 2000, bytes: 5, latency: h(-80, 2) }, { key: { comm: 'b', errno: 'EIO' }, count: 1, timed: 0, ns: 0 },
+  ]))
+  t.apply(answer(2000, [{ key: { comm: 'a', errno: '0' }, count: 1, timed: 1, ns: 7, latency: h(-78, 1) }], { rest: { count: 9, timed: 0, ns: 0 }, lost: 4, containers: 1 }))
+  const a = t.rows.get('["a","0"]')!
+  assert.deepEqual([a.count, a.timed, a.ns, a.bytes, [...a.latency!.n], a.latency!.first], [4, 3, 2007, 5, [2, 0, 1], -80])
+  assert.deepEqual([t.rows.size, t.rest.count, t.lost, t.containers, t.elapsed, t.rate('["a","0"]')], [2, 9, 4, 1, 2, 2])
+  assert.deepEqual([...t.seconds[1]!.all.n], [1])
+  assert.equal(t.seconds[0]!.rows.size, 1)
+})
+
+test('rows and seconds of answers are bounded, and nothing is left out of the sums', () => {
+  const t = new Tally('path')
+  for (let s = 0; s < 700; s++) t.apply(answer(s * 1000, Array.from({ length: 4 }, (_, i) => ({ key: { path: `${s}/${i}` }, count: 1, timed: 0, ns: 0 }))))
+  assert.equal(t.rows.size, 2000)
+  assert.equal(t.rest.count, 800)
+  assert.equal(t.seconds.length, 600)
+})
+
+test('an answer is a column, a late one two, and a lost second is a hole', () => {
+  const one = { schema: 2, first: 0, n: new Uint32Array([1]) }
+  const at = [1000, 2100, 3950, 5050, 9000].map((t) => ({ t, all: one, rows: new Map() }))
+  assert.deepEqual(layOut(at, 9, 9, (s) => s.all).map((c) => (c ? 1 : 0)), [1, 1, 1, 1, 1, 0, 0, 0, 1])
+})
+
+test('a trace keeps its last lines and tells what was lost', () => {
+  const t = new Trace()
+  for (let i = 0; i < TRACE_LINES + 10; i++) t.apply({ text: 'close(1)', tid: 1, comm: 'a' }, i)
+  t.apply({ lost: 3 }, 600)
+  t.apply({ lost: 4 }, 600)
+  assert.equal(t.lines.length, TRACE_LINES)
+  assert.deepEqual([t.lines.at(-1)!.e, t.lost, t.calls, t.rate(2009)], [{ lost: 7 }, 7, TRACE_LINES + 10, (TRACE_LINES + 1) / 2])
+  assert.equal(tracePath('a/b', { sys: 'open*, close', slower: '5ms', comm: '', errors: true, memory: true }),
+    '/triton/v1/containers/a%2Fb/trace?syscall=open*&syscall=close&slower=5ms&errors=true&memory=true')
 })

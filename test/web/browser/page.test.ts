@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import type { Browser, Page } from 'playwright-core'
 import { launch, tab, until, type Tab } from './chrome'
+import { questionTests } from './questions'
 
 const env = (name: string): string => process.env[name] ?? assert.fail(name + ' is not set')
 const link = env('PAGE_LINK'), control = env('PAGE_CONTROL'), fleet = env('PAGE_FLEET')
@@ -250,13 +251,15 @@ test('a snapshot is listed, and its page has threads, downloads and what the con
   await row(pace).waitFor()
 })
 
+questionTests({ base, page: () => page, pace: () => pace, docker, shot })
+
 test('no accessibility violation in either theme, with data', async () => {
   for (const theme of ['dark', 'light'] as const) {
     const t = await tab(browser, base, { theme })
     await t.context.addCookies(await main.context.cookies())
-    for (const path of ['/c', ...['syscalls', 'events', 'logs', 'exec'].map((x) => `/c/${pace.slice(0, 12)}/${x}`)]) {
+    for (const path of ['/c', ...['syscalls', 'trace', 'events', 'logs', 'exec'].map((x) => `/c/${pace.slice(0, 12)}/${x}`), '/ask', '/ask?m=syscall&by=comm,latency']) {
       await t.page.goto(base + path)
-      await t.page.waitForSelector(path === '/c' ? '.row[data-id]' : '.panel > :not([aria-busy])')
+      await t.page.waitForSelector(path === '/c' ? '.row[data-id]' : path === '/ask' ? '.examples' : path.startsWith('/ask') ? '.asked tbody tr' : '.panel > :not([aria-busy])')
       await accessible(t.page, `${path} ${theme}`)
       await shot(t.page, `real${path.replaceAll('/', '-').replace(pace.slice(0, 12), 'pace')}-${theme}`)
     }
