@@ -154,16 +154,16 @@ func answeredWhileSomebodyLooks(t *testing.T, u *under) {
 
 // Whom a container connects to is told by name, if it is a container of the tenant's.
 func tellPeersByTheirNames(t *testing.T, u *under) {
-	server := u.detached(t, images.Busybox, "nc", "-lk", "-p", "4711", "-e", "cat")
+	server := u.detached(t, images.Programs, "httpd80")
 	address := u.inspect(t, server, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
-	a := u.ask(t, "tcp", "-where", "event=connect && port=4711", "-by", "container,remote,port,latency")
-	a.next(t)
 	client := u.name(t)
-	u.ok(t, "run", "--name", client, images.Busybox, "sh", "-c", "for i in 1 2 3; do until echo hello | nc -w 5 "+address+" 4711; do sleep 0.1; done; done")
+	a := u.ask(t, "tcp", "-where", "container="+client+" && event=connect && port=80", "-by", "container,remote,port,latency")
+	a.next(t)
+	u.ok(t, "run", "--name", client, images.Busybox, "sh", "-c", "for i in 1 2 3; do until wget -q -O /dev/null http://"+address+"/; do sleep 0.1; done; done")
 	var sum question.Counted
 	for deadline := time.Now().Add(30 * time.Second); sum.Count < 3 && time.Now().Before(deadline); {
 		for _, row := range a.next(t).Rows {
-			equal(t, "key", row.Key["container"]+" "+row.Key["remote"]+" "+row.Key["port"], client+" "+server+" 4711")
+			equal(t, "key", row.Key["container"]+" "+row.Key["remote"]+" "+row.Key["port"], client+" "+server+" 80")
 			sum.Add(row.Counted)
 		}
 	}
