@@ -90,6 +90,9 @@ func (n *Node) removeLocked(ctx context.Context, c *container, how removal) erro
 	rec := c.rec
 	c.mu.Unlock()
 
+	if how.remains != nil && len(volumeNames(&rec.Spec)) > 0 {
+		how.remains() // who hears of the removal may remove the volumes: they are unmounted before
+	}
 	if err := n.removeRecord(ctx, c, &rec, how.volumes); err != nil {
 		c.mu.Lock()
 		c.removing = false

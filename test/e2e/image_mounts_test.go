@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/tritond/triton/test/images"
 )
@@ -29,7 +30,7 @@ func TestImageMountsOutliveTheDaemon(t *testing.T) {
 	}
 	equal(t, "layers of two containers and three mounts", layers(), "5")
 	u.ok(t, "rm", "gone")
-	equal(t, "layers after one container's end", layers(), "3")
+	eventually(t, 10*time.Second, "one container's layers are gone", func() bool { return layers() == "3" })
 	sees := func(when string) {
 		t.Helper()
 		u.ok(t, "exec", "shows", "test", "-x", "/img/bin/httpd80", "-a", "-x", "/bin2/httpd80")
@@ -50,5 +51,5 @@ func TestImageMountsOutliveTheDaemon(t *testing.T) {
 	to := filepath.Join(t.TempDir(), "stopped")
 	u.ok(t, "cp", "shows:/img/bin/httpd80", to)
 	u.ok(t, "rm", "-f", "shows")
-	equal(t, "layers after all", layers(), "0")
+	eventually(t, 10*time.Second, "all layers are gone", func() bool { return layers() == "0" })
 }
