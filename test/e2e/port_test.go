@@ -19,7 +19,7 @@ import (
 	"github.com/tritond/triton/test/images"
 )
 
-// freePorts finds count adjacent ports that nobody has, in the network namespace that holds the bridge.
+// freePorts finds count adjacent ports that nobody has by IPv4 or IPv6, in the network namespace that holds the bridge.
 func (u *under) freePorts(t *testing.T, count int) int {
 	t.Helper()
 	for range 100 {
@@ -28,12 +28,12 @@ func (u *under) freePorts(t *testing.T, count int) int {
 		first := 10000 + int(binary.BigEndian.Uint16(b))%20000 // below what the kernel gives to clients
 		err := u.inNet(t, func() error {
 			for port := first; port < first+count; port++ {
-				l, err := net.Listen("tcp4", fmt.Sprintf(":%d", port))
+				l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 				if err != nil {
 					return err
 				}
 				l.Close()
-				c, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", port))
+				c, err := net.ListenPacket("udp", fmt.Sprintf(":%d", port))
 				if err != nil {
 					return err
 				}
