@@ -10,6 +10,7 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 // A body file is a sequence of chunks: a header of 32 bytes, little endian (magic, size of the data that follow, address,
@@ -128,7 +129,8 @@ type Core struct {
 	layout layout
 	head   *Head // of the whole, not of what is presented
 	chunks []chunk
-	have   int // index of the chunk in buf, -1: none
+	have   int    // index of the chunk in buf, -1: none
+	mem    []byte // what buf and packed begin in: none of the garbage collector's, which keeps twice as much
 	buf    []byte
 	packed []byte
 	zstd   *zstd.Decoder // made for the first chunk that needs it
@@ -140,7 +142,13 @@ func openCore(h *Head, body *os.File) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Core{file: body, head: h, chunks: readChunks(body, st.Size(), h), have: -1}
+	mem, err := unix.Mmap(-1, 0, window+maxChunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil, fmt.Errorf("memory for a core: %w", err)
+	}
+	c := &Core{
+		file: body, head: h, chunks: readChunks(body, st.Size(), h), have: -1, mem: mem, buf: mem[:0:window], packed: mem[window:window:len(mem)],
+	}
 	runs := make([]Run, len(c.chunks))
 	for i, k := range c.chunks {
 		runs[i] = k.Run
@@ -155,7 +163,13 @@ func (c *Core) Close() error {
 	if c.zstd != nil {
 		c.zstd.Close()
 	}
-	return c.file.Close()
+	mem := c.mem
+	c.mem, c.buf, c.packed, c.have = nil, nil, nil, -1
+	err := c.file.Close()
+	if mem != nil {
+		err = errors.Join(err, unix.Munmap(mem))
+	}
+	return err
 }
 
 // ReadAt is for one goroutine at a time.

@@ -68,6 +68,13 @@ func (s *Store) weighed(r *Record) (kept, error) {
 
 // shelve makes a complete dump one that retention counts, and removes what there is no room for. It never removes r.
 func (s *Store) shelve(r *Record) error {
+	dir, err := s.path(r.Container.Tenant, r.ID)
+	if err != nil {
+		return err
+	}
+	if err := giveBack(dir, roomFiles); err != nil {
+		return err
+	}
 	k, err := s.weighed(r)
 	if err != nil {
 		return err
@@ -222,6 +229,46 @@ func (s *Store) insist(tenant triton.Tenant, write func() error) error {
 		return errors.Join(err, gone)
 	}
 	return write()
+}
+
+// A dump's record is written twice, and the second time there is twice of it for a moment. Neither may meet a volume that
+// the mini core has filled, so the room of both is set aside first.
+const (
+	roomFiles = 2
+	roomSize  = 64 << 10 // what most records take
+)
+
+func roomFile(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("room%d", i)) }
+
+// setAside takes the room of a dump's records from the volume; where that cannot be done ahead nothing is.
+func setAside(dir string) error {
+	for i := range roomFiles {
+		f, err := os.OpenFile(roomFile(dir, i), os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			return fmt.Errorf("room for a record: %w", err)
+		}
+		err = unix.Fallocate(int(f.Fd()), 0, 0, roomSize)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			err = nil
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("room for a record: %w", err)
+		}
+	}
+	return nil
+}
+
+// giveBack gives so many of what is left of it back to the volume.
+func giveBack(dir string, files int) error {
+	for i := 0; i < roomFiles && files > 0; i++ {
+		err := os.Remove(roomFile(dir, i))
+		if err == nil {
+			files--
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("room for a record: %w", err)
+		}
+	}
+	return nil
 }
 
 func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

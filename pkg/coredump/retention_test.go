@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -256,10 +257,11 @@ func TestCrashesAreReadBeforeTheyAreTooMany(t *testing.T) {
 	}
 }
 
-// TestKernelAFullVolumeTakesARecord: the reserve's room is for what explains most.
-func TestKernelAFullVolumeTakesARecord(t *testing.T) {
+// small mounts a volume of so many MiB.
+func small(t *testing.T, mib int) string {
+	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=40m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mib)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -267,6 +269,44 @@ func TestKernelAFullVolumeTakesARecord(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return dir
+}
+
+// TestKernelARecordIsWrittenTwiceOnAFullVolume: what fills it after a dump has begun takes nothing from its records.
+func TestKernelARecordIsWrittenTwiceOnAFullVolume(t *testing.T) {
+	dir := small(t, 8)
+	s, err := OpenStore(dir, DefaultKeep, 0, func() time.Time { return testTime })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Record{ID: "00000000000a", Container: triton.ContainerKey{Tenant: "acme", ID: "c"}, At: testTime}
+	at, err := s.begin(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, filepath.Join(dir, "full"))
+	r.Log = []string{strings.Repeat("x", roomSize/2)}
+	for _, body := range []string{BodyNone, BodyMini} {
+		r.Body = body
+		if err := s.save(r); err != nil {
+			t.Fatalf("the record of body %s: %v", body, err)
+		}
+	}
+	if err := s.shelve(r); err != nil {
+		t.Fatal(err)
+	}
+	back, err := s.load("acme", r.ID)
+	if err != nil || back.Body != BodyMini || len(back.Log[0]) != roomSize/2 {
+		t.Errorf("%+v, %v", back, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(at, "room*")); err != nil || len(left) > 0 {
+		t.Errorf("left are %q, %v", left, err)
+	}
+}
+
+// TestKernelAFullVolumeTakesARecord: the reserve's room is for what explains most.
+func TestKernelAFullVolumeTakesARecord(t *testing.T) {
+	dir := small(t, 40)
 	s, err := OpenStore(dir, Keep{Age: time.Hour, Bytes: 1 << 40, Dumps: 99, PerPlace: 9}, 0, func() time.Time { return testTime })
 	if err != nil {
 		t.Fatal(err)

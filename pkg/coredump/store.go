@@ -100,7 +100,7 @@ func noSuchDump(id string) error {
 	return fmt.Errorf("no such dump: %s: %w", id, errdefs.ErrNotFound)
 }
 
-// begin makes the directory of a new dump.
+// begin makes the directory of a new dump, with room for its records.
 func (s *Store) begin(r *Record) (string, error) {
 	dir, err := s.path(r.Container.Tenant, r.ID)
 	if err != nil {
@@ -112,8 +112,14 @@ func (s *Store) begin(r *Record) (string, error) {
 		}
 		return os.Mkdir(dir, 0o700)
 	})
+	if err == nil {
+		err = s.insist(r.Container.Tenant, func() error { return setAside(dir) })
+		if full(err) { // a short record finds its place perhaps
+			err = giveBack(dir, roomFiles)
+		}
+	}
 	if err != nil {
-		return "", fmt.Errorf("new dump: %w", err)
+		return "", errors.Join(fmt.Errorf("new dump: %w", err), os.RemoveAll(dir))
 	}
 	return dir, nil
 }
@@ -127,6 +133,9 @@ func (s *Store) save(r *Record) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode dump record: %w", err)
+	}
+	if err := giveBack(dir, 1); err != nil {
+		return err
 	}
 	return s.insist(r.Container.Tenant, func() error {
 		return durable.WriteFile(filepath.Join(dir, recordFile), func(w io.Writer) error {

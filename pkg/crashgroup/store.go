@@ -61,14 +61,7 @@ func (s short) at(now time.Time) State {
 // Open makes dir if need be, removes what a kill left, and reads what there is. Of a tenant at most keep groups stay.
 // damaged counts files that could not be read; they stay.
 func Open(dir string, keep int, now func() time.Time) (s *Store, damaged int, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, 0, fmt.Errorf("crash groups: %w", err)
-	}
-	half, err := filepath.Glob(filepath.Join(dir, "*", "*.tmp"))
-	for _, path := range half {
-		err = errors.Join(err, durable.Remove(path))
-	}
-	if err != nil {
+	if err := durable.OpenTree(dir); err != nil {
 		return nil, 0, fmt.Errorf("crash groups: %w", err)
 	}
 	s = &Store{dir: dir, keep: keep, now: now, known: map[triton.Tenant]map[string]short{}}

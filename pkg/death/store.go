@@ -48,14 +48,7 @@ type Store struct {
 
 // OpenStore makes dir if need be, and removes what a kill left.
 func OpenStore(dir string, keep Keep, now func() time.Time) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("death records: %w", err)
-	}
-	half, err := filepath.Glob(filepath.Join(dir, "*", "*.tmp"))
-	for _, path := range half {
-		err = errors.Join(err, durable.Remove(path))
-	}
-	if err != nil {
+	if err := durable.OpenTree(dir); err != nil {
 		return nil, fmt.Errorf("death records: %w", err)
 	}
 	return &Store{dir: dir, keep: keep, now: now}, nil

@@ -28,6 +28,18 @@ func WriteFile(path string, write func(io.Writer) error) error {
 	return nil
 }
 
+// OpenTree makes dir if need be, whose files WriteFile wrote into folders of it, and removes what a kill left of them.
+func OpenTree(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	half, err := filepath.Glob(filepath.Join(dir, "*", "*.tmp"))
+	for _, path := range half {
+		err = errors.Join(err, Remove(path))
+	}
+	return err
+}
+
 // Remove deletes a file; one that is not there is no error.
 func Remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -37,3 +37,26 @@ func TestFailedWriteLeavesTheOldFile(t *testing.T) {
 		t.Errorf("file has %q, %v", b, err)
 	}
 }
+
+func TestOpenTreeRemovesHalfOfAFile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tree")
+	if err := OpenTree(dir); err != nil {
+		t.Fatal(err)
+	}
+	whole, half := filepath.Join(dir, "acme", "a.json"), filepath.Join(dir, "acme", "b.json.tmp")
+	if err := os.Mkdir(filepath.Dir(whole), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{whole, half} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := OpenTree(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil || len(left) != 1 || left[0] != whole {
+		t.Errorf("left are %q, %v", left, err)
+	}
+}
