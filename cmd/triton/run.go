@@ -176,15 +176,13 @@ func showLogin(ctx context.Context, c *client, out io.Writer) error {
 	return nil
 }
 
+// showProbes prints what is measured and what that costs.
 func showProbes(ctx context.Context, c *client, out io.Writer) error {
 	var p wire.Probes
 	if err := c.get(ctx, wire.Prefix+"probes", &p); err != nil {
 		return err
 	}
-	if p.Share > 0 && p.Share < 1 {
-		fmt.Fprintf(out, "system calls are counted in %.0f%% of the time, and their numbers estimated\n", 100*p.Share)
-	}
-	fmt.Fprintf(out, "level %s, price %.2f%% of the machine (system calls slowed: %.2f%% of one CPU)\n", p.Level, 100*p.Price, 100*p.Tax)
+	printLevel(out, &p, time.Now())
 	for _, c := range p.Programs {
 		fmt.Fprintf(out, "program %s: %.0f runs a second, %.3f%% of one CPU\n", c.Program, c.Runs, 100*c.CPU)
 	}

@@ -50,6 +50,7 @@ type config struct {
 	PyroscopeURL string
 	Pyroscope    string
 	Probes       string
+	ProbesBudget percentage
 	Promises     string
 	Labels       hostList
 	CorePattern  string
@@ -106,6 +107,22 @@ func (d *span) Set(s string) error {
 	return nil
 }
 
+// percentage is a part of something, 0 to 100.
+type percentage float64
+
+// String is the number in decimal, without a sign.
+func (p *percentage) String() string { return strconv.FormatFloat(float64(*p), 'g', -1, 64) }
+
+// Set reads a number.
+func (p *percentage) Set(s string) error {
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(v >= 0 && v <= 100) { // NaN is neither
+		return errors.New("must be a number from 0 to 100")
+	}
+	*p = percentage(v)
+	return nil
+}
+
 // bounded is a number that must be within bounds.
 type bounded struct{ n, least, most int }
 
@@ -121,6 +138,9 @@ func (b *bounded) Set(s string) error {
 	b.n = v
 	return nil
 }
+
+// probesAuto is the value of --probes with which the level steps by itself.
+const probesAuto = "auto"
 
 // Values of --core-pattern.
 const (
@@ -148,6 +168,8 @@ const (
 	defaultRemotes, mostRemotes = 16384, 1 << 20
 	// defaultRemotesEach leaves room for others where one container talks to everybody.
 	defaultRemotesEach = 1024
+	// defaultProbesBudget is what a service at full load may lose to observation.
+	defaultProbesBudget = 3
 )
 
 // flags declares every flag on fs.
@@ -156,6 +178,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	c.MaxContainers = bounded{defaultMaxContainers, 1, mostContainers}
 	c.RecorderThreads = bounded{defaultRecorderThreads, 0, probes.RecorderThreadsMax}
 	c.Remotes, c.RemotesEach = bounded{defaultRemotes, 0, mostRemotes}, bounded{defaultRemotesEach, 1, mostRemotes}
+	c.ProbesBudget = defaultProbesBudget
 	c.CoreQuota, c.CoreKeep, c.CoreMaxHold = defaultCoreQuota, defaultCoreKeep, defaultCoreMaxHold
 	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
@@ -177,8 +200,10 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"serve latency and bytes of block I/O by device and direction on /metrics: ten series more for each of both that a container uses")
 	fs.BoolVar(&c.Network, "metrics-network", false,
 		"count times to connect, round trips, failed connects, resets and dropped packets, and serve them on /metrics: some 30 series more per container")
-	fs.StringVar(&c.Probes, "probes", string(probes.Detail),
-		"what is measured of containers: detail (all), sampled (system calls 1 s of every 10), counters (no system calls), off (no run queue either)")
+	fs.StringVar(&c.Probes, "probes", probesAuto,
+		"what is measured of containers: detail (all), sampled (system calls 1 s of every 10), counters (no system calls), off (no run queue either), "+
+			"auto: the first of detail, sampled and counters that --probes-budget pays for")
+	fs.Var(&c.ProbesBudget, "probes-budget", "what observation may cost before --probes auto steps down, in per cent of the time in which processors are busy")
 	fs.StringVar(&c.Promises, "promises", string(placement.PromiseReservations),
 		"what is refused where this machine cannot keep it: reservations (--memory-reservation, label triton.cpu.min), limits too, or none")
 	fs.Var(&c.Labels, "label", "KEY=VALUE that tells of this machine, for constraints and docker info; repeatable")
@@ -198,7 +223,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.Var(&c.MaxContainers, "max-containers",
 		"containers that may run at a time, at most 4096; each takes 15 KiB of kernel memory per CPU of up to four, from the start on")
 	fs.Var(&c.RecorderThreads, "recorder-threads",
-		"threads whose last 64 system calls are kept, at --probes detail; each takes 5.1 KiB of kernel memory, from the start on; 0: none")
+		"threads whose last 64 system calls are kept, at level detail; each takes 5.1 KiB of kernel memory, from the start on; 0: none")
 	fs.Var(&c.Remotes, "remotes",
 		"remotes (address and port) that are counted, of all containers together, and open connections; 0: none are")
 	fs.Var(&c.RemotesEach, "remotes-each", "remotes that are counted of one container; what finds no room is added up as its rest")
@@ -354,8 +379,8 @@ func (c *config) validate() error {
 			bad("pyroscope", "%q: %w", c.Pyroscope, err)
 		}
 	}
-	if probes.Level(c.Probes).Validate() != nil {
-		bad("probes", "%q: must be detail, sampled, counters or off", c.Probes)
+	if c.Probes != probesAuto && probes.Level(c.Probes).Validate() != nil {
+		bad("probes", "%q: must be auto, detail, sampled, counters or off", c.Probes)
 	}
 	if c.PerPeer && c.Remotes.n == 0 {
 		bad("metrics-per-peer", "needs --remotes other than 0")
@@ -374,6 +399,14 @@ func (c *config) validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// probesLevel is how the probes take --probes and --probes-budget.
+func (c *config) probesLevel() (probes.Level, probes.Budget) {
+	if c.Probes == probesAuto {
+		return "", probes.Budget{Auto: true, Share: float64(c.ProbesBudget) / 100}
+	}
+	return probes.Level(c.Probes), probes.Budget{}
 }
 
 // machineLabel reads KEY=VALUE; a constraint must be able to name KEY.

@@ -22,6 +22,7 @@ var badValues = map[string][][2]string{
 	"promises":            {{"all", `--promises "all"`}, {"", "--promises"}},
 	"label":               {{"x", "KEY=VALUE"}, {"=x", "KEY=VALUE"}, {"node=x", "KEY=VALUE"}, {"a b=c", "KEY=VALUE"}},
 	"probes":              {{"loud", `--probes "loud"`}, {"", "--probes"}},
+	"probes-budget":       {{"-1", "probes-budget"}, {"100.1", "0 to 100"}, {"NaN", "probes-budget"}, {"3%", "probes-budget"}, {"", "probes-budget"}},
 	"run-root":            {{"/" + strings.Repeat("x", 100), "--run-root /"}},
 	"H":                   {{"ftp://x", `-H "ftp://x"`}, {"tcp://127.0.0.1", "-H"}, {"tcp://127.0.0.1:0", "-H"}, {"tcp://h:70000", "-H"}, {"unix://x", "-H"}, {"tcp://a@h:1", "-H"}, {"tcp://h:1/x", "-H"}},
 	"http":                {{"nonsense", `--http "nonsense"`}, {"127.0.0.1:http", "--http"}, {"127.0.0.1:99999", "--http"}},

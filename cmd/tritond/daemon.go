@@ -170,9 +170,10 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		return err
 	})
 	g.Go(func() (err error) {
+		level, budget := cfg.probesLevel()
 		d.probes, err = probes.Open(ctx, probes.Config{
 			Peers: cfg.Remotes.n, PeersPerContainer: cfg.RemotesEach.n, Network: cfg.Network, PinDir: d.roots.pinDir, MaxContainers: cfg.MaxContainers.n,
-			RecorderThreads: cfg.RecorderThreads.n, Level: probes.Level(cfg.Probes), Log: log.With("part", "probes"),
+			RecorderThreads: cfg.RecorderThreads.n, Level: level, Budget: budget, Log: log.With("part", "probes"),
 		})
 		return err
 	})

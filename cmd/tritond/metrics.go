@@ -74,16 +74,27 @@ var (
 	probeShareDesc = prometheus.NewDesc("triton_probes_sampled_ratio",
 		"Share of the time in which system calls are counted at that level: 1 all, 0 none; between, their numbers are estimates.", nil, nil)
 	probePriceDesc = prometheus.NewDesc("triton_probes_price_ratio", "What all programs cost, the tax included, of the machine.", nil, nil)
+	probeBusyDesc  = prometheus.NewDesc("triton_probes_busy_price_ratio",
+		"The same of the time in which CPUs were busy, of one CPU at least: what the budget bounds.", nil, nil)
+	probeBudgetDesc = prometheus.NewDesc("triton_probes_budget_ratio",
+		"What that may be before the level steps down by itself; no series where the level is fixed.", nil, nil)
+	probeEstimateDesc = prometheus.NewDesc("triton_probes_estimated_price_ratio",
+		"What a level would cost now, as the budget has it: an estimate from the system calls that were seen.", []string{"level"}, nil)
+	probeStepsDesc    = prometheus.NewDesc("triton_probes_steps_total", "How often the level changed by itself.", nil, nil)
+	probeLastStepDesc = prometheus.NewDesc("triton_probes_last_step_timestamp_seconds", "When it did so last, in seconds since 1970; 0: never.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m probeMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{programCPUDesc, programRunsDesc, probeTaxDesc, probePriceDesc, probeLevelDesc, probeShareDesc} {
+	for _, d := range []*prometheus.Desc{
+		programCPUDesc, programRunsDesc, probeTaxDesc, probePriceDesc, probeLevelDesc, probeShareDesc, probeBusyDesc, probeBudgetDesc,
+		probeEstimateDesc, probeStepsDesc, probeLastStepDesc,
+	} {
 		ch <- d
 	}
 }
 
-// Collect implements prometheus.Collector. Before the first window there is the level alone.
+// Collect implements prometheus.Collector. Before the first window there is the level alone, and the budget.
 func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
@@ -91,6 +102,18 @@ func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
 	level := m.probes.Level()
 	gauge(probeLevelDesc, 1, string(level))
 	gauge(probeShareDesc, m.probes.CountedShare(level))
+	if s, ok := m.probes.Stepping(); ok {
+		gauge(probeBudgetDesc, s.Share)
+		ch <- prometheus.MustNewConstMetric(probeStepsDesc, prometheus.CounterValue, float64(s.Steps))
+		var last float64
+		if !s.Last.At.IsZero() {
+			last = float64(s.Last.At.UnixMilli()) / 1e3
+		}
+		gauge(probeLastStepDesc, last)
+		for l, price := range s.Estimates {
+			gauge(probeEstimateDesc, price, string(l))
+		}
+	}
 	c := m.probes.Cost()
 	if c.At.IsZero() {
 		return
@@ -101,6 +124,7 @@ func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(probeTaxDesc, c.Tax)
 	gauge(probePriceDesc, c.Price)
+	gauge(probeBusyDesc, c.Burden)
 }
 
 // coreMetrics tells what became of crashes.

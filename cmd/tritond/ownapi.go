@@ -3,6 +3,7 @@ package main
 import (
 	goruntime "runtime"
 
+	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/tritonapi"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
@@ -23,13 +24,29 @@ func (d *daemon) probesView() wire.Probes {
 	cost := d.probes.Cost()
 	v := wire.Probes{
 		Missing: []wire.Missing{}, Drops: d.probes.Drops(), Level: string(d.probes.Level()), Share: d.probes.CountedShare(d.probes.Level()),
-		Price: cost.Price, Tax: cost.Tax, Programs: []wire.Program{},
+		Price: cost.Price, Burden: cost.Burden, Tax: cost.Tax, Programs: []wire.Program{},
+	}
+	if s, ok := d.probes.Stepping(); ok {
+		v.Stepping = steppingView(s)
 	}
 	for _, c := range cost.Programs {
 		v.Programs = append(v.Programs, wire.Program(c))
 	}
 	for _, m := range d.probes.Missing() {
 		v.Missing = append(v.Missing, wire.Missing{Program: m.Program, Reason: m.Reason.Error()})
+	}
+	return v
+}
+
+func steppingView(s probes.Stepping) *wire.Stepping {
+	v := &wire.Stepping{Budget: s.Share, Steps: s.Steps, Hold: s.Hold.Seconds(), Estimates: map[string]float64{}}
+	for l, price := range s.Estimates {
+		v.Estimates[string(l)] = price
+	}
+	if s.Steps > 0 {
+		v.Last = &wire.Step{
+			At: s.Last.At, From: string(s.Last.From), To: string(s.Last.To), Price: s.Last.Price, Estimate: s.Last.Estimate, Why: s.Last.Why,
+		}
 	}
 	return v
 }

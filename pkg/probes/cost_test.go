@@ -17,20 +17,72 @@ import (
 )
 
 func TestCostIsAShareOfTheMachineWithTheTaxOfThePair(t *testing.T) {
+	const half = 500 * time.Millisecond
 	exit, signals, fresh, trace, other := new(ebpf.Program), new(ebpf.Program), new(ebpf.Program), new(ebpf.Program), new(ebpf.Program)
 	before := map[*ebpf.Program]programStat{exit: {"sys_exit", 1000, time.Second}, signals: {"signals", 5, time.Second}, trace: {"trace_exit", 10, 0}}
 	after := map[*ebpf.Program]programStat{
 		exit: {"sys_exit", 101000, time.Second + 20*time.Millisecond}, signals: {"signals", 5, time.Second}, fresh: {"new", 0, 0},
 		trace: {"trace_exit", 100010, 10 * time.Millisecond}, other: {"trace_exit", 50000, 10 * time.Millisecond},
 	}
+	w := costWindowed{cpus: 4, busy: 2, pair: pairOn}
+	w.compare(before, after, half)
+	var pair pairCost
+	pair.take(w, Detail)
 	want := Cost{
 		Programs: []ProgramCost{
 			{Program: "new"}, {Program: "signals"}, {Program: "sys_exit", Runs: 200_000, CPU: 0.04}, {Program: "trace_exit", Runs: 300_000, CPU: 0.04},
 		},
-		Tax: 200_000 * 130e-9, Price: (0.08 + 0.026) / 2, // the tax once, whoever's programs are attached
+		Attached: 1, Tax: 200_000 * 130e-9, Price: (0.08 + 0.026) / 4, Burden: (0.08 + 0.026) / 2, // the tax once, whoever's programs are attached
 	}
-	if diff := cmp.Diff(want, costOf(before, after, 500*time.Millisecond, 2), cmpopts.EquateApprox(0, 1e-9)); diff != "" {
+	approx := cmpopts.EquateApprox(0, 1e-9)
+	if diff := cmp.Diff(want, pair.cost(w, 1), approx); diff != "" {
 		t.Error(diff)
+	}
+
+	// Between two windows of samples the pair does not run; what it cost in the last one counts for its share of the time.
+	after = map[*ebpf.Program]programStat{exit: before[exit], signals: {"signals", 15, time.Second + 10*time.Millisecond}}
+	w = costWindowed{cpus: 4, busy: 1, pair: pairOff}
+	w.compare(before, after, half)
+	want = Cost{
+		Programs: []ProgramCost{{Program: "signals", Runs: 20, CPU: 0.02}, {Program: "sys_exit", Runs: 20_000, CPU: 0.004}},
+		Attached: 0.1, Tax: 0.0026, Price: 0.0266 / 4, Burden: 0.0266,
+	}
+	if diff := cmp.Diff(want, pair.cost(w, 0.1), approx); diff != "" {
+		t.Error(diff)
+	}
+	if base, full := pair.base(w), pair.full(w); math.Abs(base-0.02) > 1e-9 || math.Abs(full-0.04-0.026) > 1e-9 {
+		t.Errorf("without the pair %v, it adds %v", base, full)
+	}
+	// What a trace slows already, the pair does not slow again.
+	w.traced = 150_000
+	if base, full := pair.base(w), pair.full(w); math.Abs(base-0.02-0.0195) > 1e-9 || math.Abs(full-0.04-0.0065) > 1e-9 {
+		t.Errorf("beside a trace: without the pair %v, it adds %v", base, full)
+	}
+}
+
+// Where calls are not counted the programs do little: what counting them costs is known from before, not from then.
+func TestWhatCountingCostsIsRememberedWhileNothingIsCounted(t *testing.T) {
+	window := func(runs, cpu float64) costWindowed {
+		return costWindowed{programs: map[string]ProgramCost{"sys_exit": {Program: "sys_exit", Runs: runs, CPU: cpu}}}
+	}
+	var c pairCost
+	for _, step := range []struct {
+		runs, cpu float64
+		level     Level
+		full      float64
+	}{
+		{0, 0, Detail, 0},
+		{1e6, 0.3, Detail, 0.3 + 0.13},
+		{1e6, 0.1, Counters, 0.3 + 0.13}, // counted would be the 0.3
+		{1e5, 0.01, Counters, 0.03 + 0.013},
+		{1e5, 0.02, Sampled, 0.02 + 0.013},
+		{1e5, 0.04, Counters, 0.04 + 0.013}, // more than ever
+		{0, 0, Counters, 0},
+	} {
+		c.take(window(step.runs, step.cpu), step.level)
+		if got := c.full(window(step.runs, step.cpu)); math.Abs(got-step.full) > 1e-9 {
+			t.Errorf("%+v: %v", step, got)
+		}
 	}
 }
 

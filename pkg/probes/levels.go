@@ -98,10 +98,18 @@ var waitPrograms = []string{bpf.MeasureProgSchedSwitch}
 var hotPrograms = slices.Concat(callPrograms, waitPrograms)
 
 // attachedHooks are the links of what is attached; nil: it is not.
-type attachedHooks struct{ calls, waits []link.Link }
+type attachedHooks struct {
+	calls, waits []link.Link
+	turns        int // how often calls was attached or detached: odd while it is attached
+}
 
 // needed is what all containers and one of the given level more need. The caller holds mu.
 func (p *Probes) needed(more ...Level) hookSet {
+	return p.wanted(more...).and(hookSet{calls: p.looking})
+}
+
+// wanted is needed without what the look for a better level needs.
+func (p *Probes) wanted(more ...Level) hookSet {
 	var h hookSet
 	for _, l := range more {
 		h = h.and(l.needs(p.window.open))
@@ -126,6 +134,7 @@ func (p *Probes) attach(h hookSet) error {
 			return err
 		}
 		p.hot.calls = ls
+		p.hot.turns++
 	}
 	if h.waits && p.hot.waits == nil {
 		if err := p.kernel.advance(bpf.MeasureVarArming); err != nil {
@@ -146,9 +155,10 @@ func (p *Probes) attach(h hookSet) error {
 // detach detaches what is not needed. The caller holds mu.
 func (p *Probes) detach(h hookSet) error {
 	var errs []error
-	if !h.calls {
+	if !h.calls && p.hot.calls != nil {
 		errs = append(errs, closeLinks(p.hot.calls))
 		p.hot.calls = nil
+		p.hot.turns++
 	}
 	if !h.waits {
 		errs = append(errs, closeLinks(p.hot.waits))
@@ -212,7 +222,15 @@ func (p *Probes) Level() Level {
 	return p.level
 }
 
-// SetLevel changes the machine's level while everything runs. Numbers keep what was counted before.
+// pairTurn counts how often the pair of system call hooks was attached or detached: odd while it is attached.
+func (p *Probes) pairTurn() int {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.hot.turns
+}
+
+// SetLevel changes the machine's level while everything runs. Numbers keep what was counted before. Where the level steps by
+// itself it is errdefs.ErrFailedPrecondition.
 func (p *Probes) SetLevel(l Level) error {
 	if err := l.Validate(); err != nil {
 		return err
@@ -222,6 +240,14 @@ func (p *Probes) SetLevel(l Level) error {
 	if p.closed {
 		return fmt.Errorf("set level: probes are closed: %w", errdefs.ErrFailedPrecondition)
 	}
+	if p.stepper != nil {
+		return fmt.Errorf("set level: it steps by itself: %w", errdefs.ErrFailedPrecondition)
+	}
+	return p.setLevel(l)
+}
+
+// setLevel is SetLevel of a caller that holds mu.
+func (p *Probes) setLevel(l Level) error {
 	old := p.level
 	return p.change(func() { p.level = l }, func() { p.level = old })
 }

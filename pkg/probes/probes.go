@@ -33,6 +33,10 @@ type Config struct {
 	MaxExits int
 	// Level is the machine's at first; "": Detail. SetLevel changes it.
 	Level Level
+	// Budget lets the machine's level step by itself; Level is none then.
+	Budget Budget
+	// Stepped is told of each such step; nil: nobody is. It may call Probes.
+	Stepped func(Step)
 	// Window is how long the system call hooks are on in each Period for containers at level Sampled; 0: 1 s of every 10 s.
 	// What a container did before its first window is not counted, and calls that last longer than a window are not timed.
 	Window, Period time.Duration
@@ -50,7 +54,8 @@ type Config struct {
 	Linger time.Duration
 	Log    *slog.Logger
 
-	noDelays bool // who delays whom is not told, for the benchmark of what that costs
+	noDelays  bool          // who delays whom is not told, for the benchmark of what that costs
+	costEvery time.Duration // between two windows in which the programs' cost is measured; 0: the constant
 }
 
 // shardsMax bounds the copies of each slot. More than that cost memory and save little: two CPUs that meet in a cell
@@ -65,7 +70,10 @@ func (c Config) withDefaults() Config {
 	c.CellsPerContainer = defaultTo(c.CellsPerContainer, 32)
 	c.MaxExits = defaultTo(c.MaxExits, 8192)
 	c.Linger = defaultTo(c.Linger, 5*time.Second)
-	c.Level = defaultTo(c.Level, Detail)
+	if !c.Budget.Auto {
+		c.Level = defaultTo(c.Level, Detail)
+	}
+	c.costEvery = defaultTo(c.costEvery, costEvery)
 	c.PeersPerContainer = defaultTo(c.PeersPerContainer, 1024)
 	c.Window, c.Period = defaultTo(c.Window, time.Second), defaultTo(c.Period, 10*time.Second)
 	if c.Log == nil {
@@ -109,6 +117,12 @@ func (c Config) Validate() error {
 	if c.Level != "" {
 		errs = append(errs, c.Level.Validate())
 	}
+	if c.Budget.Auto && c.Level != "" {
+		errs = append(errs, fmt.Errorf("level %s: must not be set where it steps by itself", c.Level))
+	}
+	if c.Budget.Share < 0 || c.Budget.Share > 1 {
+		errs = append(errs, fmt.Errorf("budget %v: must be 0 to 1", c.Budget.Share))
+	}
 	if c.Window <= 0 || c.Period <= c.Window {
 		errs = append(errs, fmt.Errorf("windows of %v every %v: must be shorter than that", c.Window, c.Period))
 	}
@@ -133,19 +147,24 @@ type Probes struct {
 	// ringsMu is held while the rings of the flight recorder are read; taken after mu.
 	ringsMu sync.Mutex
 
-	mu     sync.RWMutex
-	closed bool
-	level  Level
-	window window
-	hot    attachedHooks
-	idle   time.Time // since when nothing is watched; zero: something is
-	table  slotTable
-	traces quota
+	mu      sync.RWMutex
+	closed  bool
+	level   Level
+	stepper *stepper // nil: the level does not step by itself
+	looking bool     // the pair is attached to learn what it costs
+	looks   int      // windows since one in which it was
+	pairs   pairCost
+	window  window
+	hot     attachedHooks
+	idle    time.Time // since when nothing is watched; zero: something is
+	table   slotTable
+	traces  quota
 	// tracing are those whose programs are attached.
 	tracing   map[*trace]struct{}
 	questions questions
 
 	events eventHub
+	opened chan struct{}        // of one: a window of samples was opened
 	cost   atomic.Pointer[Cost] // of the last window; nil: none yet
 }
 
@@ -195,9 +214,13 @@ func Open(ctx context.Context, cfg Config) (*Probes, error) {
 	}
 	p := &Probes{
 		cfg: cfg, log: cfg.Log, exits: exits, kernel: kernel, peers: peers, network: network,
-		level: cfg.Level, idle: time.Now(), table: newSlotTable(cfg.MaxContainers),
+		level: cfg.Level, idle: time.Now(), table: newSlotTable(cfg.MaxContainers), opened: make(chan struct{}, 1),
 		traces:    quota{what: "traces", all: TracesMax, each: tracesPerTenant},
 		questions: questions{quota: quota{what: "questions", all: QuestionsMax, each: questionsPerTenant}},
+	}
+	if cfg.Budget.Auto {
+		p.stepper = newStepper(cfg.Budget, p.CountedShare(Sampled), cfg.lookShare(), holdWindows*cfg.costEvery)
+		p.level = p.stepper.level
 	}
 	return p, nil
 }
@@ -255,7 +278,7 @@ func (p *Probes) Missing() []MissingProgram {
 	missing := slices.Clone(p.kernel.missing)
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	have := p.level.needs(true).and(p.needed())
+	have := p.level.needs(true).and(p.wanted())
 	for _, g := range []struct {
 		have  bool
 		names []string

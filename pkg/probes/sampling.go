@@ -73,6 +73,10 @@ func (p *Probes) openWindow(now time.Time) error {
 			p.mute(w.Slot, Sampled)
 		}
 	}
+	select {
+	case p.opened <- struct{}{}:
+	default:
+	}
 	return p.kernel.advance(bpf.MeasureVarEpoch)
 }
 

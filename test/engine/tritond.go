@@ -66,10 +66,12 @@ func NewTritond(bin string, extra ...string) (*Tritond, error) {
 	return d, d.writeOwner()
 }
 
-// Start starts the daemon and waits until it serves.
+// Start starts the daemon and waits until it serves. Every system call is counted, however busy the machine is, unless Extra has
+// another --probes.
 func (d *Tritond) Start(ctx context.Context) error {
 	args := append([]string{filepath.Join(d.Bin, "tritond"), "--data-root", d.DataRoot, "--run-root", d.RunRoot,
-		"--instance", d.Instance, "-H", d.Host, "--http", d.HTTP, "--bridge-subnet", d.Subnet, "--log-level", d.LogLevel, "--core-pattern", "keep"}, d.Extra...)
+		"--instance", d.Instance, "-H", d.Host, "--http", d.HTTP, "--bridge-subnet", d.Subnet, "--log-level", d.LogLevel, "--core-pattern", "keep",
+		"--probes", "detail"}, d.Extra...)
 	args = append(slices.Clone(d.Within), args...)
 	p, err := start(d.Account.Wrap(args), d.LogPath(), nil)
 	if err != nil {

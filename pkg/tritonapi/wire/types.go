@@ -64,12 +64,39 @@ type Probes struct {
 	// Share is the part of the time in which system calls are counted at that level: 1 all, 0 none; between, their numbers are
 	// estimates.
 	Share float64 `json:"share"`
+	// Stepping tells of a level that changes by itself; absent where it is fixed.
+	Stepping *Stepping `json:"stepping,omitempty"`
 	// Price is what the programs cost as a share of the machine, Tax included, in the last window; 0 before the first.
 	Price float64 `json:"price"`
+	// Burden is the same as a share of the time in which CPUs were busy, of one CPU at least: what a budget bounds.
+	Burden float64 `json:"burden"`
 	// Tax is what the hooks of system calls cost every process beside that, of one CPU: an estimate.
 	Tax float64 `json:"tax"`
 	// Programs are those that run, in order of name.
 	Programs []Program `json:"programs"`
+}
+
+// Stepping is what the machine's level does by itself. Prices are shares as in Probes.Burden.
+type Stepping struct {
+	Budget float64 `json:"budget"`
+	// Steps counts changes since the daemon started; Last is the last one, absent before the first.
+	Steps uint64 `json:"steps"`
+	Last  *Step  `json:"last,omitempty"`
+	// Estimates are what each level would cost now, by level; empty while nothing tells.
+	Estimates map[string]float64 `json:"estimates"`
+	// Hold is for how many seconds a better level must be affordable until it is taken.
+	Hold float64 `json:"hold"`
+}
+
+// Step is one change of level.
+type Step struct {
+	At   time.Time `json:"at"`
+	From string    `json:"from"`
+	To   string    `json:"to"`
+	// Price is what From cost, Estimate what To was expected to.
+	Price    float64 `json:"price"`
+	Estimate float64 `json:"estimate"`
+	Why      string  `json:"why"`
 }
 
 // Program is what one cost in the last window.
@@ -79,7 +106,7 @@ type Program struct {
 	CPU     float64 `json:"cpu"`  // of one CPU
 }
 
-// Missing is one program that does not run, and why: this kernel refused it, or --probes leaves it out.
+// Missing is one program that does not run, and why: this kernel refused it, or the level leaves it out.
 type Missing struct {
 	Program string `json:"program"`
 	Reason  string `json:"reason"`
