@@ -173,7 +173,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		level, budget := cfg.probesLevel()
 		d.probes, err = probes.Open(ctx, probes.Config{
 			Peers: cfg.Remotes.n, PeersPerContainer: cfg.RemotesEach.n, Network: cfg.Network, PinDir: d.roots.pinDir, MaxContainers: cfg.MaxContainers.n,
-			RecorderThreads: cfg.RecorderThreads.n, Level: level, Budget: budget, Log: log.With("part", "probes"),
+			RecorderThreads: cfg.RecorderThreads.n, Level: level, Budget: budget, Stepped: d.levelStepped, Log: log.With("part", "probes"),
 		})
 		return err
 	})

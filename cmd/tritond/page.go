@@ -9,6 +9,7 @@ import (
 
 	"github.com/tritond/triton/pkg/dashboard"
 	"github.com/tritond/triton/pkg/node"
+	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/web"
 )
@@ -22,7 +23,7 @@ func (d *daemon) servePage(mux *http.ServeMux) error {
 	d.page = dashboard.New(dashboard.Config{
 		Version: version, Boot: fmt.Sprintf("%s-%d", d.cfg.Instance, d.roots.generation), Node: d.static.Name,
 		Containers: d.node, Telemetry: d.telemetry, Events: d.journal, Terminals: terminals{d.node},
-		Caller: d.viewer, Missing: d.missingProbes, Log: d.log.With("part", "page"),
+		Caller: d.viewer, Missing: d.missingProbes, Level: d.pageLevel, Log: d.log.With("part", "page"),
 	})
 	if err := d.telemetry.Register(pageMetrics(d.page)...); err != nil {
 		return err
@@ -32,6 +33,22 @@ func (d *daemon) servePage(mux *http.ServeMux) error {
 	mux.Handle(dashboard.TerminalPath, sockets)
 	mux.Handle("/", files)
 	return nil
+}
+
+// pageLevel is what the page says of the level.
+func (d *daemon) pageLevel() dashboard.Level {
+	l := dashboard.Level{Level: string(d.probes.Level())}
+	if s, ok := d.probes.Stepping(); ok && s.Steps > 0 {
+		l.Why, l.AtMs = s.Last.Why, s.Last.At.UnixMilli()
+	}
+	return l
+}
+
+// levelStepped is told when the level changed by itself. The page is there before the probes run.
+func (d *daemon) levelStepped(probes.Step) {
+	if d.page != nil {
+		d.page.LevelChanged()
+	}
 }
 
 // viewer is whom the middleware found, as long as the login is good: an open socket asks again.

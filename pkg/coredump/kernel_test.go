@@ -100,7 +100,7 @@ func newTried(t *testing.T, form string) *tried {
 		},
 		Log:        func(context.Context, triton.ContainerKey, int) ([]string, error) { return nil, nil },
 		LastMinute: func(triton.ContainerKey) []triton.Sample { return nil },
-		LastCalls:  func(triton.ContainerKey, int) []triton.Recording { return nil },
+		LastCalls:  func(triton.ContainerKey, int) ([]triton.Recording, error) { return nil, nil },
 		Saved:      func(r Record) { p.saved <- r },
 		Quota:      1 << 30, MaxHold: time.Minute, Keep: keep, Logger: log,
 		Now: func() time.Time {

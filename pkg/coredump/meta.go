@@ -20,10 +20,15 @@ const (
 	recordedThreads = 32
 )
 
-// lastCalls are those of a record's process by thread, by the threads' ids in the daemon's namespace.
+// lastCalls are those of a record's process by thread, by the threads' ids in the daemon's namespace. Why there are none is noted
+// in r.Missing.
 func (s *Service) lastCalls(r *Record) map[int][]triton.Call {
 	calls := map[int][]triton.Call{}
-	for _, thread := range s.cfg.LastCalls(r.Container, r.Pid) {
+	recorded, err := s.cfg.LastCalls(r.Container, r.Pid)
+	if err != nil {
+		r.Missing = append(r.Missing, err.Error())
+	}
+	for _, thread := range recorded {
 		if thread.Ended.IsZero() || calls[thread.Tid] == nil { // not those of an earlier thread with that id
 			calls[thread.Tid] = thread.Calls
 		}

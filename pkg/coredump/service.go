@@ -44,8 +44,8 @@ type Config struct {
 	// Log returns the last lines of a container's output, oldest first.
 	Log func(ctx context.Context, key triton.ContainerKey, lines int) ([]string, error)
 	// LastCalls returns what the threads of a container's process, by its id in the daemon's namespace, asked of the kernel
-	// last; none where that is not recorded.
-	LastCalls func(key triton.ContainerKey, pid int) []triton.Recording
+	// last; the error says why that is not recorded.
+	LastCalls func(key triton.ContainerKey, pid int) ([]triton.Recording, error)
 	// LastMinute returns the telemetry of a container's last minute, oldest first.
 	LastMinute func(key triton.ContainerKey) []triton.Sample
 	// Saved is told of each dump when it is complete, before the process is let go.

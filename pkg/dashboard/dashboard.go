@@ -81,8 +81,10 @@ type Config struct {
 	Recheck time.Duration
 	// Missing gives the programs that do not run here; nil: none.
 	Missing func() []string
-	Log     *slog.Logger
-	Now     func() time.Time
+	// Level tells how much is measured; nil: the page does not say. Call Hub.LevelChanged when it has changed.
+	Level func() Level
+	Log   *slog.Logger
+	Now   func() time.Time
 }
 
 // Handler serves the websocket and the terminals.

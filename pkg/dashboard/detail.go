@@ -82,6 +82,11 @@ func (d *detail) tick(ctx context.Context, publish func(func() body)) (gone bool
 		if ok && !gone && (!d.seen || sample.Time.Sub(d.prev.Time) >= d.res-time.Second/2) {
 			d.add(sample, f)
 		}
+		if ok && d.meta.Level != sample.Level {
+			d.meta.Level = sample.Level
+			meta := d.meta
+			f.Meta = &meta
+		}
 		if f.Meta == nil && !f.Removed && len(f.Columns) == 0 && f.Calls == nil {
 			return nil
 		}
@@ -119,6 +124,7 @@ func (d *detail) describe(c *triton.Container, f *ContainerFrame) {
 	if c.State.Run != d.start {
 		d.start, d.seen, d.calls = c.State.Run, false, nil
 	}
+	meta.Level = d.meta.Level
 	if !d.listed || !sameMeta(&d.meta.RowMeta, &meta.RowMeta) || d.meta.Pid != meta.Pid || d.meta.Address != meta.Address {
 		f.Meta = &meta
 	}
@@ -161,6 +167,7 @@ func (d *detail) add(s telemetry.Sample, f *ContainerFrame) {
 		d.calls = append(d.calls[:0:0], d.calls[1:]...)
 	}
 	d.table = callsBetween(&d.calls[0], &d.calls[len(d.calls)-1])
+	d.table.Estimated, d.table.Guessed = s.CallsEstimated, s.CallsGuessed
 	tick := *d.table
 	tick.Names = d.name(d.table)
 	f.Calls = &tick
@@ -211,7 +218,7 @@ func columnOf(a, b *telemetry.Sample, calls, waits triton.Histogram) HeatColumn 
 	vals[valExecs] = rate(float64(a.Execs), float64(b.Execs), wall)
 	vals[valForks] = rate(float64(a.Forks), float64(b.Forks), wall)
 	vals[valDropped] = rate(lost(a), lost(b), wall)
-	return HeatColumn{TimeMs: b.Time.UnixMilli(), Vals: packFloats(vals), Calls: packHeat(calls), Waits: packHeat(waits)}
+	return HeatColumn{TimeMs: b.Time.UnixMilli(), Vals: packFloats(vals), Calls: packHeat(calls), Waits: packHeat(waits), Estimated: b.CallsEstimated}
 }
 
 // callsBetween is the table of system calls between two samples. The total is since the watch began.
@@ -221,7 +228,7 @@ func callsBetween(a, b *telemetry.Sample) *CallTable {
 		before[c.Nr] = c
 	}
 	seconds := b.Time.Sub(a.Time).Seconds()
-	t := &CallTable{Seconds: seconds}
+	t := &CallTable{Seconds: seconds, Nr: []byte{}, Total: []byte{}} // not nil: the page reads bytes, also where there are none
 	var rates, errs, p50, p99 []float32
 	calls := slices.Clone(b.PerSyscall)
 	slices.SortFunc(calls, func(x, y telemetry.SyscallSample) int { return x.Nr - y.Nr })

@@ -32,6 +32,8 @@ type fleet struct {
 	logs    []string
 	readers int // of telemetry, events and logs
 	callers map[string]Caller
+	level   string // of all containers
+	machine Level
 }
 
 func newFleet() *fleet {
@@ -72,11 +74,16 @@ func (f *fleet) pass(n int) {
 	at := time.Unix(1_700_000_000+int64(n), 0)
 	for _, c := range f.list {
 		f.samples[c.Key] = telemetry.Sample{
-			Time: at, Usage: triton.Usage{Time: at, CPUTotal: time.Duration(n) * time.Second / 2, MemoryWorkingSet: uint64(n) << 20},
+			Time: at, Level: f.level, NoCalls: f.level == "counters", CallsEstimated: f.level == "sampled",
+			Usage:      triton.Usage{Time: at, CPUTotal: time.Duration(n) * time.Second / 2, MemoryWorkingSet: uint64(n) << 20},
 			Counters:   telemetry.Counters{Syscalls: uint64(n)},
 			Durations:  triton.Histogram{Schema: 2, First: -96, Counts: []uint64{uint64(n), 0}},
 			RunQueue:   triton.Histogram{Schema: 2, First: -96, Counts: []uint64{0, uint64(n)}},
 			PerSyscall: []telemetry.SyscallSample{{Nr: 0, Count: uint64(n), Durations: triton.Histogram{First: -24, Counts: []uint64{uint64(n)}}}},
+		}
+		if s := f.samples[c.Key]; s.CallsEstimated {
+			s.CallsGuessed = 0.9
+			f.samples[c.Key] = s
 		}
 	}
 	close(f.passed)
@@ -222,7 +229,12 @@ func (f *fleet) start(t *testing.T) (*Hub, string) {
 			}
 			return Caller{}, errors.New("who are you?")
 		},
-		Recheck: 50 * time.Millisecond,
+		Recheck: 50 * time.Millisecond, Missing: func() []string { return []string{"x"} },
+		Level: func() Level {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.machine
+		},
 	})
 	s := httptest.NewServer(h.Handler())
 	t.Cleanup(func() {

@@ -88,7 +88,30 @@ func (h *Hub) hello(who Caller) *Hello {
 	if h.cfg.Missing != nil {
 		hello.Missing = h.cfg.Missing()
 	}
+	hello.Level = h.level()
 	return hello
+}
+
+// level is nil where nobody tells.
+func (h *Hub) level() *Level {
+	if h.cfg.Level == nil {
+		return nil
+	}
+	l := h.cfg.Level()
+	if h.cfg.Missing != nil {
+		l.Missing = h.cfg.Missing()
+	}
+	return &l
+}
+
+// LevelChanged tells every page how much is measured now.
+func (h *Hub) LevelChanged() {
+	l := h.level()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.clients {
+		c.reply(Reply{Op: "level", Level: l})
+	}
 }
 
 func (h *Hub) addClient(c *client) bool {

@@ -111,7 +111,7 @@ func (t *table) relist(list []triton.Container, f *TableFrame) {
 		there[c.Key.ID] = true
 		meta := metaOf(c)
 		if r := t.rows[c.Key.ID]; r != nil {
-			meta.Row = r.meta.Row
+			meta.Row, meta.Level = r.meta.Row, r.meta.Level
 			if !sameMeta(&r.meta, &meta) {
 				r.meta = meta
 				f.Meta = append(f.Meta, meta)
@@ -119,6 +119,7 @@ func (t *table) relist(list []triton.Container, f *TableFrame) {
 			continue
 		}
 		if r := t.hidden[c.Key.ID]; r != nil {
+			meta.Level = r.meta.Level
 			r.meta = meta
 			continue
 		}
@@ -145,8 +146,12 @@ func (t *table) release(r *row, f *TableFrame) {
 func (t *table) measure(f *TableFrame) {
 	changed := map[uint32]*row{}
 	for id, r := range t.rows {
+		level := r.meta.Level
 		if r.read(t.cfg.Telemetry) {
 			changed[r.meta.Row] = r
+		}
+		if r.meta.Level != level {
+			f.Meta = append(slices.DeleteFunc(f.Meta, func(m RowMeta) bool { return m.Row == r.meta.Row }), r.meta)
 		}
 		if !t.filter.Match(&r.meta, r.vals[:]) {
 			delete(t.rows, id)
@@ -238,6 +243,9 @@ func (r *row) read(from Telemetry) bool {
 		r.remember(unknownCPU)
 	}
 	r.filled = false
+	if ok {
+		r.meta.Level = s.Level
+	}
 	for i, v := range r.vals {
 		if math.Float32bits(v) != math.Float32bits(before[i]) {
 			return true
@@ -298,8 +306,11 @@ func scalarsOf(a, b *telemetry.Sample, waits triton.Histogram) (vals [tableCols]
 	vals[colThrottled] = rate(float64(a.Usage.CPUThrottledTime), float64(b.Usage.CPUThrottledTime), used*1e9)
 	vals[colMemory] = float32(b.Usage.MemoryWorkingSet)
 	vals[colWait50], vals[colWait99] = quantile(waits, 0.5), quantile(waits, 0.99)
-	vals[colSyscalls] = rate(float64(a.Syscalls), float64(b.Syscalls), wall)
-	vals[colErrors] = rate(float64(a.SyscallErrors), float64(b.SyscallErrors), wall)
+	vals[colSyscalls], vals[colErrors] = nan32, nan32
+	if !b.NoCalls {
+		vals[colSyscalls] = rate(float64(a.Syscalls), float64(b.Syscalls), wall)
+		vals[colErrors] = rate(float64(a.SyscallErrors), float64(b.SyscallErrors), wall)
+	}
 	vals[colPids] = float32(b.Usage.Pids)
 	return vals
 }

@@ -38,7 +38,7 @@ type Request struct {
 
 // Reply is a JSON text frame from the server.
 type Reply struct {
-	// Op is hello, ok, err, end or dropped.
+	// Op is hello, ok, err, end, dropped or level.
 	Op string `json:"op"`
 	// ID is the subscription that is answered.
 	ID uint32 `json:"id,omitempty"`
@@ -53,6 +53,9 @@ type Reply struct {
 	// Code is, with err, invalid, not_found, limit, unsupported or internal.
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
+
+	// Level comes with level, whenever it changes by itself.
+	Level *Level `json:"level,omitempty"`
 
 	// Dropped is how many frames the client lost because it was too slow; a snapshot follows.
 	Dropped uint64 `json:"dropped,omitempty"`
@@ -69,6 +72,18 @@ type Hello struct {
 	Caller   string        `json:"caller"`
 	Exec     bool          `json:"exec"`
 	// Missing are the probes that do not run here: the page says what it has no numbers of.
+	Missing []string `json:"missing,omitempty"`
+	// Level is absent where nobody tells.
+	Level *Level `json:"level,omitempty"`
+}
+
+// Level is how much is measured of containers of which nothing else is wanted.
+type Level struct {
+	Level string `json:"level"`
+	// Why is the reason of the last change that nobody asked for, and AtMs its time; "" and 0: there was none.
+	Why  string `json:"why,omitempty"`
+	AtMs int64  `json:"at,omitempty"`
+	// Missing is as in Hello, at this level.
 	Missing []string `json:"missing,omitempty"`
 }
 
@@ -146,19 +161,21 @@ func (m *RowMetas) DecodeMsgpack(dec *msgpack.Decoder) error {
 
 // RowMeta is what is fixed of a row, or changes rarely.
 type RowMeta struct {
-	Row       uint32            `json:"r" msgpack:"r"`
-	ID        string            `json:"id" msgpack:"id"`
-	Name      string            `json:"name" msgpack:"name"`
-	Image     string            `json:"image" msgpack:"image"`
-	Status    string            `json:"status" msgpack:"status"`
-	Restarts  int               `json:"restarts" msgpack:"restarts"`
-	ExitCode  int               `json:"exit" msgpack:"exit"`
-	OOM       bool              `json:"oom" msgpack:"oom"`
-	StartedMs int64             `json:"started" msgpack:"started"` // 0: never
-	EndedMs   int64             `json:"ended" msgpack:"ended"`     // 0: runs, or never ran
-	CPULimit  float64           `json:"cpus" msgpack:"cpus"`       // cores; 0: none
-	MemLimit  int64             `json:"mem" msgpack:"mem"`         // bytes; 0: none
-	Labels    map[string]string `json:"labels,omitempty" msgpack:"labels,omitempty"`
+	Row       uint32  `json:"r" msgpack:"r"`
+	ID        string  `json:"id" msgpack:"id"`
+	Name      string  `json:"name" msgpack:"name"`
+	Image     string  `json:"image" msgpack:"image"`
+	Status    string  `json:"status" msgpack:"status"`
+	Restarts  int     `json:"restarts" msgpack:"restarts"`
+	ExitCode  int     `json:"exit" msgpack:"exit"`
+	OOM       bool    `json:"oom" msgpack:"oom"`
+	StartedMs int64   `json:"started" msgpack:"started"` // 0: never
+	EndedMs   int64   `json:"ended" msgpack:"ended"`     // 0: runs, or never ran
+	CPULimit  float64 `json:"cpus" msgpack:"cpus"`       // cores; 0: none
+	MemLimit  int64   `json:"mem" msgpack:"mem"`         // bytes; 0: none
+	// Level is how much is measured of it, as of the last sample: detail, sampled, counters or off; "": not known yet.
+	Level  string            `json:"level,omitempty" msgpack:"level,omitempty"`
+	Labels map[string]string `json:"labels,omitempty" msgpack:"labels,omitempty"`
 }
 
 // The scalars of a container frame are the table's columns and, after them, these.
@@ -200,6 +217,8 @@ type HeatColumn struct {
 	Vals   []byte `msgpack:"v"` // float32 each, see the constants
 	Calls  Heat   `msgpack:"a"` // durations of system calls
 	Waits  Heat   `msgpack:"q"` // waits for a CPU
+	// Estimated: Calls and what counts them in Vals are estimates.
+	Estimated bool `msgpack:"e,omitempty"`
 }
 
 // Heat is the part of a histogram that is not empty: Counts is uint32 each, the first of native bucket First at Schema.
@@ -213,12 +232,16 @@ type Heat struct {
 type CallTable struct {
 	// Seconds is the time that rates and quantiles are taken over.
 	Seconds float64 `msgpack:"w"`
-	Nr      []byte  `msgpack:"n"` // uint16
-	Rate    []byte  `msgpack:"r"` // float32 calls per second
-	Errors  []byte  `msgpack:"e"` // float32 per second
-	P50     []byte  `msgpack:"p50"`
-	P99     []byte  `msgpack:"p99"`   // float32 seconds, upper bound of the bucket; NaN: none returned
-	Total   []byte  `msgpack:"total"` // float64 calls since the watch began
+	// Estimated: rates and quantiles are estimates. Guessed is the share of all the time in which calls were not counted, so that the
+	// totals are.
+	Estimated bool    `msgpack:"g,omitempty"`
+	Guessed   float64 `msgpack:"u,omitempty"`
+	Nr        []byte  `msgpack:"n"` // uint16
+	Rate      []byte  `msgpack:"r"` // float32 calls per second
+	Errors    []byte  `msgpack:"e"` // float32 per second
+	P50       []byte  `msgpack:"p50"`
+	P99       []byte  `msgpack:"p99"`   // float32 seconds, upper bound of the bucket; NaN: none returned
+	Total     []byte  `msgpack:"total"` // float64 calls since the watch began
 	// Names has, by number, those that no frame before named; a snapshot names all.
 	Names map[string]string `msgpack:"names,omitempty"`
 }

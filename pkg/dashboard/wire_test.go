@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write the golden messages")
 func sampleMeta(row uint32, name string) RowMeta {
 	return RowMeta{
 		Row: row, ID: "0f" + name, Name: name, Image: "registry/app:2", Status: "running", Restarts: 2, ExitCode: 137, OOM: true,
-		StartedMs: 1700000000123, CPULimit: 1.5, MemLimit: 64 << 20, Labels: map[string]string{"team": "edge", "a": "ä<b>"},
+		StartedMs: 1700000000123, CPULimit: 1.5, MemLimit: 64 << 20, Level: "sampled", Labels: map[string]string{"team": "edge", "a": "ä<b>"},
 	}
 }
 
@@ -34,13 +34,14 @@ func goldenFrames() map[string]body {
 	}
 	column := HeatColumn{
 		TimeMs: 1700000001000, Vals: packFloats([]float32{0.5, 0, 1 << 20, nan32, 0.25, 1000, 3, 2, 0, 1, 0}),
-		Calls: packHeat(hist(-96, 0, 0, 7, 0, 1<<40, 0)), Waits: packHeat(hist(-96)),
+		Calls: packHeat(hist(-96, 0, 0, 7, 0, 1<<40, 0)), Waits: packHeat(hist(-96)), Estimated: true,
 	}
 	calls := callsBetween(
 		&telemetry.Sample{Time: time.Unix(100, 0), PerSyscall: []telemetry.SyscallSample{{Nr: 0, Count: 10, Errors: 1, Durations: triton.Histogram{First: -24, Counts: []uint64{0, 10, 0}}}}},
 		&telemetry.Sample{Time: time.Unix(105, 0), PerSyscall: []telemetry.SyscallSample{
 			{Nr: 0, Count: 60, Errors: 6, Durations: triton.Histogram{First: -24, Counts: []uint64{0, 59, 1}}}, {Nr: 231, Count: 1},
 		}})
+	calls.Estimated, calls.Guessed = true, 0.75
 	calls.Names = map[string]string{"0": "read", "231": "exit_group"}
 	table := &TableFrame{Meta: RowMetas{sampleMeta(0, "web"), sampleMeta(70000, "db")}, History: []byte{1, 0, 255, 255}}
 	rows := map[uint32]*row{0: {vals: [tableCols]float32{0.5, 0.25, 1 << 20, nan32, 0.004, 12345, 0.5, 7}}, 70000: {}}
@@ -79,7 +80,8 @@ func TestWireMatchesGoldenMessages(t *testing.T) {
 		golden(t, name+".json", append(text, '\n'))
 	}
 	for name, r := range map[string]Reply{
-		"hello":   {Op: "hello", Hello: &Hello{Protocol: 1, Version: "v", Boot: "b", Node: "n", Now: 1, Tenant: "t", Caller: "me", Exec: true, Missing: []string{"block_rq_issue"}}},
+		"hello":   {Op: "hello", Hello: &Hello{Protocol: 1, Version: "v", Boot: "b", Node: "n", Now: 1, Tenant: "t", Caller: "me", Exec: true, Missing: []string{"block_rq_issue"}, Level: &Level{Level: "detail"}}},
+		"level":   {Op: "level", Level: &Level{Level: "sampled", Why: "detail costs 4 %, more than the budget of 3 %", AtMs: 1700000000004, Missing: []string{"sys_exit"}}},
 		"ok":      {Op: "ok", ID: 3, Group: 7, Resumed: true},
 		"err":     {Op: "err", ID: 3, Code: "not_found", Message: "no such container: x"},
 		"dropped": {Op: "dropped", ID: 3, Dropped: 12},

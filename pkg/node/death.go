@@ -62,6 +62,7 @@ func (n *Node) recordDeath(ctx context.Context, c *container, exit triton.ExitRe
 		missing(err)
 	}
 	r.Threads = last.threads
+	missing(last.none)
 	for _, sample := range last.samples {
 		r.Telemetry = append(r.Telemetry, sampleInShort(sample))
 	}

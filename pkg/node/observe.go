@@ -219,6 +219,7 @@ func sampleOf(u triton.Usage, t probes.Totals) telemetry.Sample {
 			Dropped:    telemetry.Dropped{Ring: t.Dropped.Ring, Cells: t.Dropped.Cells, Storage: t.Dropped.Storage},
 		},
 		NoCalls: t.Counted == 0 || t.Level == probes.Counters || t.Level == probes.Off, NoWaits: t.Level == probes.Off, CallsGuessed: 1 - t.Counted,
+		Level: string(t.Level), CallsEstimated: t.Level == probes.Sampled,
 		PerSyscall: make([]telemetry.SyscallSample, 0, len(t.Syscalls)),
 	}
 	for _, nr := range t.Numbers() {

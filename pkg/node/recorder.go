@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/containerd/errdefs"
@@ -60,26 +61,29 @@ func youngest(all []triton.Recording, n int) ([]triton.Recording, int) {
 type lastMinute struct {
 	samples []telemetry.Sample
 	threads []triton.Recording
+	none    error // why there are no threads
 }
 
 // lastMinute reads it; call it while the container is still watched. Without a flight recorder there are no threads.
 func (n *Node) lastMinute(c *container) lastMinute {
 	last := lastMinute{samples: n.cfg.Telemetry.Newest(c.key, deathSeconds)}
-	last.threads, _ = youngest(n.recordings(c.key), death.MaxThreads)
+	all, err := n.cfg.Probes.Recordings(c.key)
+	last.threads, _ = youngest(all, death.MaxThreads)
+	last.none = noCalls(err)
 	return last
 }
 
-// recordings reads the flight recorder for a record that does without if there is none.
-func (n *Node) recordings(key triton.ContainerKey) []triton.Recording {
-	all, err := n.cfg.Probes.Recordings(key)
-	if err != nil && !errdefs.IsFailedPrecondition(err) {
-		n.log.Error("flight recorder not read", "container", key, "err", err)
+// noCalls is why a record has no last system calls, for people.
+func noCalls(err error) error {
+	if err == nil {
+		return nil
 	}
-	return all
+	return fmt.Errorf("last system calls: %w", err)
 }
 
 // LastCalls returns what the threads of a container's process asked of the kernel last; pid is its id in the daemon's
-// namespace. Without a flight recorder there are none.
-func (n *Node) LastCalls(key triton.ContainerKey, pid int) []triton.Recording {
-	return slices.DeleteFunc(n.recordings(key), func(r triton.Recording) bool { return r.Pid != pid })
+// namespace. The error says why nothing is recorded.
+func (n *Node) LastCalls(key triton.ContainerKey, pid int) ([]triton.Recording, error) {
+	all, err := n.cfg.Probes.Recordings(key)
+	return slices.DeleteFunc(all, func(r triton.Recording) bool { return r.Pid != pid }), noCalls(err)
 }

@@ -19,8 +19,13 @@ type Sample struct {
 	Limits  Limits
 	Detail  triton.UsageDetail
 
-	// NoCalls and NoWaits: system calls or waits for a CPU are not counted now, though they may have been.
+	// Level is how much is measured of the container now, in the words of the probes; windows do not keep it.
+	Level string
+	// NoCalls and NoWaits: system calls or waits for a CPU are not counted now, though they may have been. Windows do not keep
+	// the latter.
 	NoCalls, NoWaits bool
+	// CallsEstimated: what the system calls are now is an estimate, made of windows in which they are counted.
+	CallsEstimated bool
 	// CallsGuessed is the share of the time that the numbers of system calls are of in which they were not counted: that time
 	// is taken to have been like the rest.
 	CallsGuessed float64

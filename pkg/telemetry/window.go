@@ -28,6 +28,8 @@ type scalars struct {
 	counters Counters
 	network  triton.NetworkUsage
 	block    triton.BlockUsage
+
+	noCalls, callsEstimated bool
 }
 
 // second is a sample with what each histogram gained since the one before.
@@ -52,7 +54,10 @@ func newWindow() *window {
 
 // add takes a sample. Samples come in order of time.
 func (w *window) add(s Sample) {
-	sc := scalars{atNs: s.Time.UnixNano(), usage: s.Usage, counters: s.Counters, network: s.Network, block: s.Block}
+	sc := scalars{
+		atNs: s.Time.UnixNano(), usage: s.Usage, counters: s.Counters, network: s.Network, block: s.Block,
+		noCalls: s.NoCalls, callsEstimated: s.CallsEstimated,
+	}
 	next := second{scalars: sc}
 	if w.seen { // the first has nothing to compare with
 		next.durations = heatOf(s.Durations.Sub(w.last.Durations))
@@ -124,7 +129,10 @@ func (sc *scalars) cpu() CPUReading {
 func (sc *scalars) at() time.Time { return time.Unix(0, sc.atNs) }
 
 func (sc *scalars) sample() Sample {
-	return Sample{Time: sc.at(), Usage: sc.usage, Counters: sc.counters, Network: sc.network, Block: sc.block}
+	return Sample{
+		Time: sc.at(), Usage: sc.usage, Counters: sc.counters, Network: sc.network, Block: sc.block,
+		NoCalls: sc.noCalls, CallsEstimated: sc.callsEstimated,
+	}
 }
 
 // heatOf coarsens a histogram to the window's buckets. Counts beyond 2^32 in a second stay at the limit.

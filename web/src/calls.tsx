@@ -1,5 +1,5 @@
 import { type CallRow, type Detail } from './detail'
-import { duration, percent, rate } from './format'
+import { about, duration, percent, rate } from './format'
 import { drawn } from './frame'
 import { param, setParams } from './route'
 
@@ -24,12 +24,16 @@ export function Calls({ detail }: { detail: Detail }) {
     if (last(x) !== last(y)) return last(x) ? 1 : -1
     return (x < y ? -sign : x > y ? sign : 0) || b.total - a.total
   })
-  if (!rows.length) return <p class="quiet">No system call was seen yet.</p>
+  const level = detail.meta?.level
+  const uncounted = level === 'counters' || level === 'off'
+  if (!rows.length) return <p class="quiet">{uncounted ? `System calls are not counted at level ${level}.` : 'No system call was seen yet.'}</p>
   const most = Math.max(...rows.map((c) => c.rate || 0))
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label="System calls, scrollable">
       <table class="calls">
-        <caption>{detail.callSeconds ? `Rates and quantiles of the last ${Math.round(detail.callSeconds)} s` : 'Rates come with the second sample'}; quantiles are upper bounds of power-of-two buckets.</caption>
+        <caption>{detail.callSeconds ? `Rates and quantiles of the last ${Math.round(detail.callSeconds)} s` : 'Rates come with the second sample'}; quantiles are upper bounds of power-of-two buckets.
+          {detail.totalsGuessed > 0 && ` ~ is an estimate: calls were counted in ${percent(1 - detail.totalsGuessed)} of the time.`}
+          {uncounted && ` Not counted now: the container is at level ${level}.`}</caption>
         <thead><tr>{COLUMNS.map((c) => (
           <th key={c.key} scope="col" aria-sort={column === c ? (sign < 0 ? 'descending' : 'ascending') : 'none'}>
             <button type="button" onClick={() => {
@@ -41,7 +45,7 @@ export function Calls({ detail }: { detail: Detail }) {
         <tbody>{rows.map((c) => (
           <tr key={c.nr} data-call={c.name} class={c.rate ? '' : 'idle'}>
             <th scope="row"><i class="bar" style={{ width: (most ? 100 * (c.rate || 0) / most : 0).toFixed(1) + '%' }} aria-hidden="true" />{c.name}</th>
-            {COLUMNS.slice(1).map((col) => <td key={col.key} data-col={col.key} class={(col.key === 'errors' || col.key === 'share') && c.errors > 0 ? 'alarm' : ''}>{col.text(c)}</td>)}
+            {COLUMNS.slice(1).map((col) => <td key={col.key} data-col={col.key} class={(col.key === 'errors' || col.key === 'share') && c.errors > 0 ? 'alarm' : ''}>{about(col.text(c), col.key === 'total' ? detail.totalsGuessed > 0 : detail.callsGuessed)}</td>)}
           </tr>
         ))}</tbody>
       </table>

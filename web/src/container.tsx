@@ -5,7 +5,7 @@ import { useEffect, useMemo, useRef } from 'preact/hooks'
 import { Calls } from './calls'
 import { Lifetime } from './containers'
 import { Detail, type Second } from './detail'
-import { bytes, cores, DASH, duration, percent, rate, whole } from './format'
+import { about, bytes, cores, DASH, duration, percent, rate, whole } from './format'
 import { drawn, redraw } from './frame'
 import { Flame } from './flame'
 import { HeatGroup } from './heat'
@@ -47,6 +47,7 @@ export function ContainerView({ id, tab }: { id: string; tab: Tab }) {
         <span class="facts">
           <span><Lifetime m={m} /></span><span>{m.image}</span><span class="mono">{m.id.slice(0, 12)}</span>
           {m.address && <span class="mono">{m.address.split('/')[0]}</span>}{m.pid > 0 && <span>pid {m.pid}</span>}
+          {m.level && m.level !== 'detail' && <span class="level" title={LEVELS[m.level]}>measured: {m.level}</span>}
           {m.restarts > 0 && <span class="alarm">{m.restarts} restarts</span>}<span class="mono cmd" title={m.cmd}>{m.cmd}</span>
         </span>
       </div>
@@ -73,13 +74,19 @@ function axisEnd(d: Detail): number {
   return Math.max(last, d.gone ? last : now)
 }
 
-const TILES: { title: string; col: number; format: (v: number) => string; limit?: (d: Detail) => string }[] = [
+const LEVELS: Record<string, string> = {
+  sampled: 'System calls are counted one second of every ten: numbers with ~ are estimates. The flight recorder is empty.',
+  counters: 'System calls are not counted. The flight recorder is empty.',
+  off: 'System calls and waits for a CPU are not counted. The flight recorder is empty.',
+}
+
+const TILES: { title: string; col: number; format: (v: number) => string; limit?: (d: Detail) => string; calls?: boolean }[] = [
   { title: 'CPU, cores', col: VAL.cpu, format: cores, limit: (d) => (d.meta?.cpus ? 'of ' + d.meta.cpus : '') },
   { title: 'Throttled', col: VAL.throttled, format: percent },
   { title: 'Memory', col: VAL.memory, format: bytes, limit: (d) => (d.meta?.mem ? 'of ' + bytes(d.meta.mem) : '') },
   { title: 'Run-queue p99', col: VAL.wait99, format: duration },
-  { title: 'Syscalls/s', col: VAL.syscalls, format: rate },
-  { title: 'Errors/s', col: VAL.errors, format: rate },
+  { title: 'Syscalls/s', col: VAL.syscalls, format: rate, calls: true },
+  { title: 'Errors/s', col: VAL.errors, format: rate, calls: true },
   { title: 'Processes', col: VAL.pids, format: whole },
 ]
 
@@ -91,7 +98,7 @@ function Stats({ detail, end }: { detail: Detail; end: number }) {
       {TILES.map((t) => (
         <div key={t.title} data-tile={t.title}>
           <dt>{t.title}</dt>
-          <dd><b>{at ? t.format(mean(detail.seconds, at, t.col)) : DASH}</b> <small>{t.limit?.(detail)}</small></dd>
+          <dd><b>{at ? about(t.format(mean(detail.seconds, at, t.col)), t.calls && detail.seconds[at - 1]!.guessed) : DASH}</b> <small>{t.limit?.(detail)}</small></dd>
           <Spark seconds={detail.seconds} end={end} col={t.col} />
         </div>
       ))}

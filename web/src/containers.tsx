@@ -2,7 +2,7 @@
 import { useSignal } from '@preact/signals'
 import { useEffect, useMemo, useRef } from 'preact/hooks'
 import { matches, parseFilter } from './filter'
-import { ago, bytes, clock, cores, duration, percent, rate, whole } from './format'
+import { about, ago, bytes, clock, cores, duration, percent, rate, whole } from './format'
 import { drawn, parts, redraw, second } from './frame'
 import { open, param, pausedAt, setParams } from './route'
 import { Link, viewKeys } from './shell'
@@ -24,8 +24,8 @@ interface Column {
   alarm?: (t: Table, r: number, m: RowMeta) => boolean
 }
 
-const number = (key: string, title: string, hint: string, col: number, format: (v: number) => string, alarm?: (v: number, m: RowMeta) => boolean): Column => ({
-  key, title, hint, num: true, sort: (t, r) => t.average(r, col), text: (t, r) => format(t.average(r, col)),
+const number = (key: string, title: string, hint: string, col: number, format: (v: number) => string, alarm?: (v: number, m: RowMeta) => boolean, calls?: boolean): Column => ({
+  key, title, hint, num: true, sort: (t, r) => t.average(r, col), text: (t, r, m) => about(format(t.average(r, col)), calls && m.level === 'sampled'),
   ...(alarm && { alarm: (t: Table, r: number, m: RowMeta) => alarm(t.average(r, col), m) }),
 })
 
@@ -37,8 +37,8 @@ const COLUMNS: Column[] = [
   number('mem', 'Memory', 'working set', COL.memory, bytes, (v, m) => m.mem > 0 && v > 0.9 * m.mem),
   number('wait50', 'Wait p50', 'run queue: time from wanting a CPU to having one', COL.wait50, duration),
   number('wait', 'Wait p99', 'run queue: time from wanting a CPU to having one', COL.wait99, duration, (v) => v > 0.01),
-  number('syscalls', 'Syscalls/s', 'system calls per second', COL.syscalls, rate),
-  number('errors', 'Errors/s', 'system calls that failed, per second', COL.errors, rate),
+  number('syscalls', 'Syscalls/s', 'system calls per second; ~ is an estimate', COL.syscalls, rate, undefined, true),
+  number('errors', 'Errors/s', 'system calls that failed, per second; ~ is an estimate', COL.errors, rate, undefined, true),
   { key: 'restarts', title: 'Restarts', hint: 'starts after the first', num: true, sort: (_t, _r, m) => m.restarts, text: (_t, _r, m) => whole(m.restarts), alarm: (_t, _r, m) => m.restarts > 0 },
 ]
 

@@ -9,7 +9,8 @@ export const LOG_LINES = 1000
 const EVENT_ROWS = 500
 
 export interface Counts { schema: number; first: number; n: Uint32Array }
-export interface Second { t: number; v: Float32Array; calls: Counts; waits: Counts }
+/** Of a second whose system calls are estimates, guessed is set. */
+export interface Second { t: number; v: Float32Array; calls: Counts; waits: Counts; guessed?: boolean }
 export interface CallRow { nr: number; name: string; rate: number; errors: number; p50: number; p99: number; total: number }
 
 const counts = (h: Heat): Counts => ({ schema: h.z, first: h.f, n: u32s(h.c) })
@@ -19,6 +20,9 @@ export class Detail {
   seconds: Second[] = []
   calls: CallRow[] = []
   callSeconds = 0
+  /** Rates of the table of calls are estimates; so are totals, for this share of the time. */
+  callsGuessed = false
+  totalsGuessed = 0
   gone = false
   private names: Record<string, string> = {}
 
@@ -29,7 +33,7 @@ export class Detail {
       // What is here already stays, also over a restart of the daemon: what is missing between is a hole in the axis.
       const last = this.seconds.at(-1)
       if (last && c.t <= last.t) continue
-      this.seconds.push({ t: c.t, v: floats(c.v), calls: counts(c.a), waits: counts(c.q) })
+      this.seconds.push({ t: c.t, v: floats(c.v), calls: counts(c.a), waits: counts(c.q), ...(c.e && { guessed: true }) })
     }
     if (this.seconds.length > KEEP) this.seconds.splice(0, this.seconds.length - KEEP)
     if (f.y) this.takeCalls(f.y)
@@ -39,6 +43,8 @@ export class Detail {
     Object.assign(this.names, y.names)
     const rate = floats(y.r), errors = floats(y.e), p50 = floats(y.p50), p99 = floats(y.p99), total = doubles(y.total)
     this.callSeconds = y.w
+    this.callsGuessed = y.g ?? false
+    this.totalsGuessed = y.u ?? 0
     this.calls = Array.from(u16s(y.n), (nr, i) => ({
       nr, name: this.names[nr] ?? String(nr), rate: rate[i]!, errors: errors[i]!, p50: p50[i]!, p99: p99[i]!, total: total[i]!,
     }))

@@ -24,6 +24,9 @@ export function rate(v: number): string {
   return digits(v / 1e6) + 'M'
 }
 
+/** Marks an estimate; what is unknown stays a dash. */
+export const about = (text: string, estimated: boolean | undefined): string => (estimated && text !== DASH && text !== '0' ? '~' + text : text)
+
 export function duration(s: number): string {
   if (Number.isNaN(s)) return DASH
   if (s < 1e-6) return (s * 1e9).toFixed(0) + ' ns'

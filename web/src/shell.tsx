@@ -82,7 +82,8 @@ function Topbar() {
       <FilterBox />
       <TimeControl />
       <Pill />
-      {unmeasured.value.length > 0 && <span class="note" role="note">Not measured here: {unmeasured.value.join(', ')}</span>}
+      {unmeasured.value.length > 0 && <span class="note" role="note" title={h?.level?.why ?? ''}>Not measured here: {unmeasured.value.join(', ')}</span>}
+      {h?.level?.level === 'sampled' && <span class="note" role="note" title={h.level.why ?? ''}>System calls are sampled: ~ is an estimate</span>}
       {h && <span class="who" title={`signed in as ${h.caller}`}><b>{h.tenant}</b> on {h.node}</span>}
     </header>
   )

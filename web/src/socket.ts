@@ -136,6 +136,11 @@ function onReply(r: Reply): void {
         byGroup.set(r.group, (byGroup.get(r.group) ?? new Set()).add(s))
       }
       return
+    case 'level':
+      if (hello.value) {
+        hello.value = { ...hello.value, level: r.level, missing: r.level.missing ?? [] }
+      }
+      return
     case 'dropped':
       dropped.value = { total: dropped.value.total + r.dropped, at: Date.now() }
       return

@@ -3,8 +3,11 @@ import { decode } from '@msgpack/msgpack'
 
 export interface Hello {
   protocol: number; version: string; boot: string; node: string; now: number
-  tenant: string; caller: string; exec: boolean; missing?: string[]
+  tenant: string; caller: string; exec: boolean; missing?: string[]; level?: Level
 }
+
+/** How much is measured of containers of which nothing else is wanted; why is of the last change that nobody asked for. */
+export interface Level { level: string; why?: string; at?: number; missing?: string[] }
 
 export type Reply =
   | { op: 'hello'; hello: Hello }
@@ -12,6 +15,7 @@ export type Reply =
   | { op: 'err'; id?: number; code: string; message: string }
   | { op: 'end'; id: number }
   | { op: 'dropped'; id: number; dropped: number }
+  | { op: 'level'; level: Level }
 
 export type Topic = 'containers' | 'container' | 'events' | 'logs'
 
@@ -35,14 +39,14 @@ export const HISTORY = 60
 
 export interface RowMeta {
   r: number; id: string; name: string; image: string; status: string; restarts: number; exit: number; oom: boolean
-  started: number; ended: number; cpus: number; mem: number; labels?: Record<string, string>
+  started: number; ended: number; cpus: number; mem: number; level?: string; labels?: Record<string, string>
 }
 
 export interface TableFrame extends Head { n: number; r: Uint8Array; c: Uint8Array[]; m?: Uint8Array; x?: number[]; h?: Uint8Array }
 export interface Heat { z: number; f: number; c: Uint8Array }
-export interface HeatColumn { t: number; v: Uint8Array; a: Heat; q: Heat }
+export interface HeatColumn { t: number; v: Uint8Array; a: Heat; q: Heat; e?: boolean }
 export interface CallTable {
-  w: number; n: Uint8Array; r: Uint8Array; e: Uint8Array; p50: Uint8Array; p99: Uint8Array; total: Uint8Array; names?: Record<string, string>
+  g?: boolean; u?: number; w: number; n: Uint8Array; r: Uint8Array; e: Uint8Array; p50: Uint8Array; p99: Uint8Array; total: Uint8Array; names?: Record<string, string>
 }
 export interface ContainerMeta extends RowMeta {
   cmd: string; imageID: string; address: string; pid: number; created: number; tty: boolean; logs: boolean

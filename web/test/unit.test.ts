@@ -34,14 +34,15 @@ for (const name of ['table-snapshot', 'table-tick', 'container-snapshot', 'conta
 }
 
 test('the golden replies are of the types that the page knows', () => {
-  for (const name of ['hello', 'ok', 'err', 'dropped'] as const) {
+  for (const name of ['hello', 'ok', 'err', 'dropped', 'level'] as const) {
     const r = JSON.parse(data(`wire/reply-${name}.json`).toString()) as Reply
     assert.equal(r.op, name)
     switch (r.op) {
       case 'hello': assert.equal(r.hello.tenant + r.hello.boot, 'tb'); break
       case 'ok': assert.deepEqual([r.id, r.group, r.resumed], [3, 7, true]); break
       case 'err': assert.equal(r.code, 'not_found'); break
-      case 'dropped': assert.equal(r.dropped, 12)
+      case 'dropped': assert.equal(r.dropped, 12); break
+      case 'level': assert.deepEqual([r.level.level, r.level.why?.slice(0, 6), r.level.missing], ['sampled', 'detail', ['sys_exit']])
     }
   }
 })

@@ -116,6 +116,20 @@ test('a call of 20 ms lands in its bucket, and its rate is the program\'s own', 
   assert.equal(await count(2), 0)
 })
 
+test('a container that is sampled says so, and its numbers are marked as estimates', async () => {
+  const id = await docker('run', '-d', '--name', 'guessed', '--label', 'triton.watch=sampled', 'programs', 'pace', '20000')
+  await page.goto(`${base}/c/${id.slice(0, 12)}/syscalls`)
+  await page.waitForSelector('.level:has-text("measured: sampled")')
+  const rateOf = page.locator('tr[data-call=clock_nanosleep] td[data-col=rate]')
+  await until('its rate is an estimate', 25_000, async () => (await rateOf.count()) > 0 && /^~\d/.test((await rateOf.textContent()) ?? ''))
+  await until('its tile is one', 15_000, async () => /^~\d/.test((await page.locator('[data-tile="Syscalls/s"] b').textContent()) ?? ''))
+  assert.match((await page.locator('caption').textContent()) ?? '', /~ is an estimate/)
+  await accessible(page, 'sampled')
+  await page.goto(base + '/c')
+  await until('its row is marked', 15_000, async () => /^~\d/.test((await row(id).locator('[data-col=syscalls]').textContent()) ?? ''))
+  await docker('rm', '-f', 'guessed')
+})
+
 test('a reload shows the same: filter, order, tab and time are in the URL', async () => {
   await page.goto(base + '/c')
   await page.fill('#filter', 'label:team=edge')
