@@ -265,7 +265,9 @@ func TestThousandRunsAreAllObservedAndLeaveNothing(t *testing.T) {
 		}
 		ids[o.ID] = true
 	}
-	if diff := cmp.Diff(quiet, u.mustObserve(t, bystander)); diff != "" {
+	loud := u.mustObserve(t, bystander)
+	quiet.Waits, loud.Waits = nil, nil // it sleeps on
+	if diff := cmp.Diff(quiet, loud); diff != "" {
 		t.Errorf("the bystander was charged (-before +after):\n%s", diff)
 	}
 	var after size
@@ -314,6 +316,7 @@ func runTrue(t *testing.T, u *under) observed {
 	}
 	got := o
 	got.Name, got.CgroupID, got.CPUSeconds = "", 0, 0
+	got.Waits = nil // how long even this program waits, for a lock or a page, is the machine's business
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("record of %s (-want +got):\n%s", id, diff)
 	}
