@@ -232,6 +232,43 @@ async function groupsFilter(): Promise<void> {
   for (const path of Object.keys(answers)) await page.unroute('**/triton/v1/' + path)
 }
 
+/** Each link of a dump's page leads to what its name says, under the name that it is saved by. */
+async function downloads(id: string): Promise<void> {
+  const links = page.locator('.crash .downloads a')
+  const seen: Record<string, string> = {}
+  for (const a of await links.all()) {
+    const got = await page.evaluate(async (href) => {
+      const r = await fetch(href, { headers: { Range: 'bytes=0-255' } })
+      const text = await r.text()
+      return `${r.status} ${r.headers.get('etag') !== null} ${/^\x7fELF/.test(text) ? 'ELF' : text.includes('ustar') || /^[0-9a-f]{12}\//.test(text) ? 'tar' : text.slice(0, 7)}`
+    }, await a.getAttribute('href') ?? '')
+    seen[await a.getAttribute('download') ?? ''] = got
+  }
+  assert.deepEqual(Object.keys(seen), [`bundle.${id}.tar`, `core.${id}`, `mini.${id}`, `${id}.json`])
+  assert.match(seen[`bundle.${id}.tar`]!, /^20[06] .* tar$/)
+  assert.equal(seen[`core.${id}`], '206 true ELF')
+  assert.equal(seen[`mini.${id}`], '206 true ELF')
+  assert.match(seen[`${id}.json`]!, /^20[06] .*\{/)
+}
+
+/** Those of a Go program beside the real threads: made up, since there is no Go program in the images. */
+async function goroutines(id: string): Promise<void> {
+  const path = `**/triton/v1/cores/${id}/backtrace`
+  const many = Array.from({ length: 203 }, (_, i) => ({ id: i + 7, state: 'waiting', frames: [{ pc: 4096, func: 'main.worker', file: '/src/worker.go', line: 12 + i, module: -1 }] }))
+  await page.route(path, async (r) => {
+    const real = await r.fetch()
+    await r.fulfill({ response: real, json: { ...(await real.json() as object), goroutines: many } })
+  })
+  await page.reload()
+  await page.click('.crash summary:has-text("203 goroutines that did not run")')
+  const part = page.locator('.crash details:has(> summary:has-text("203 goroutines"))')
+  const text = await part.innerText()
+  for (const want of ['goroutine 7 [waiting]', 'main.worker worker.go:12', 'and 3 more: triton cores bt -all']) assert.ok(text.includes(want), want + ' in\n' + text.slice(0, 2000))
+  assert.ok(!text.includes('goroutine 207 '), 'more than 200 are shown')
+  await accessible(page, 'goroutines')
+  await page.unroute(path)
+}
+
 test('a snapshot is listed, and its page has threads, downloads and what the container did', async () => {
   const made = await page.evaluate(async (id) => {
     const r = await fetch(`/triton/v1/containers/${id}/snapshot`, { method: 'POST' })
@@ -250,13 +287,14 @@ test('a snapshot is listed, and its page has threads, downloads and what the con
   await page.waitForSelector('.crash h1:has-text("pace")')
   const text = await page.locator('.crash').innerText()
   for (const want of ['Bundle for gdb', 'full: ', 'Thread', made.body.id]) assert.ok(text.includes(want), want + ' in\n' + text)
-  const magic = await page.evaluate(async (href) => {
-    const r = await fetch(href, { headers: { Range: 'bytes=1-3' } })
-    return `${r.status} ${await r.text()} ${r.headers.get('etag') !== null}`
-  }, await page.locator('.downloads a:has-text("Mini core")').getAttribute('href') ?? '')
-  assert.equal(magic, '206 ELF true')
+  await downloads(made.body.id)
+  await page.click('.crash summary:has-text("Last system calls")')
+  const calls = page.locator('.crash details:has(> summary:has-text("Last system calls")) tbody tr')
+  await calls.first().waitFor()
+  assert.match((await calls.allInnerTexts()).join('\n'), /getpriority\(.*\s20\s/)
   await accessible(page, 'a crash')
   await shot(page, 'crash')
+  await goroutines(made.body.id)
   await page.keyboard.press('Escape')
   await page.waitForSelector('.crashes')
   await groupsFilter()
