@@ -23,6 +23,16 @@ static __always_inline void remember_owner(struct peer_key *key)
 	key->other = other ? *other : 0;
 }
 
+// describe_local fills the near end, whose port is not chosen yet when a connection begins.
+static __always_inline void describe_local(struct sock *sk, struct connection *c)
+{
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET)
+		put_ipv4(c->local_address, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+	else
+		BPF_CORE_READ_INTO(&c->local_address, sk, __sk_common.skc_v6_rcv_saddr);
+	c->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+}
+
 // describe fills a connection from its socket; false: not an internet socket.
 static __always_inline bool describe(struct sock *sk, struct connection *c, bool accepted)
 {
@@ -31,14 +41,12 @@ static __always_inline bool describe(struct sock *sk, struct connection *c, bool
 
 	if (family == AF_INET) {
 		put_ipv4(c->key.address, BPF_CORE_READ(sk, __sk_common.skc_daddr));
-		put_ipv4(c->local_address, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
 	} else if (family == AF_INET6) {
 		BPF_CORE_READ_INTO(&c->key.address, sk, __sk_common.skc_v6_daddr);
-		BPF_CORE_READ_INTO(&c->local_address, sk, __sk_common.skc_v6_rcv_saddr);
 	} else {
 		return 0;
 	}
-	c->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	describe_local(sk, c);
 	c->remote_port = bpf_ntohs(port);
 	c->key.protocol = IPPROTO_TCP;
 	c->key.accepted = accepted;

@@ -95,6 +95,7 @@ static long measure(struct bpf_map *map, u64 *address, struct connection *c, voi
 	// After the reading: a socket that went meanwhile has lost its cookie, or has another.
 	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != c->cookie)
 		return 0;
+	describe_local(sk, c);
 	c->sent_bytes = sent;
 	c->received_bytes = received;
 	c->retransmits = retransmits;

@@ -40,6 +40,21 @@ func netnsPair(t *testing.T) (client, server string) {
 	return client, server
 }
 
+// in is a command line in a network namespace.
+func in(ns string, argv ...string) []string {
+	return append([]string{"nsenter", "--net=/run/netns/" + ns}, argv...)
+}
+
+// nftDropped is what the only counter of a namespace's rules has.
+func nftDropped(t *testing.T, ns string) uint64 {
+	t.Helper()
+	counter := regexp.MustCompile(`counter packets (\d+)`).FindStringSubmatch(must(t, in(ns, "nft", "list", "ruleset")...))
+	if counter == nil {
+		t.Fatal("nft shows no counter")
+	}
+	return parse(t, counter[1])
+}
+
 // Every fifth full segment from one container to another is lost on the way. Two witnesses: TCP_INFO, which is what ss -i
 // shows, tells the sender how many segments the kernel sent again, and the count must be that one; nft counts what it
 // dropped, and each of those had to be sent again, so there are no fewer. Bytes are those that were sent, each once.
@@ -53,9 +68,6 @@ func TestKernelPeersCountRetransmitsOverALossyVeth(t *testing.T) {
 	clientKey, clientCgroup := watch(t, p)
 	serverKey, serverCgroup := watch(t, p)
 	clientNS, serverNS := netnsPair(t)
-	in := func(ns string, argv ...string) []string {
-		return append([]string{"nsenter", "--net=/run/netns/" + ns}, argv...)
-	}
 	must(t, in(serverNS, "nft", "add table ip t; add chain ip t in { type filter hook input priority 0; }; "+
 		"add rule ip t in tcp dport 80 ip length > 1000 numgen inc mod 5 0 counter drop")...)
 	server := start(t, serverCgroup, in(serverNS, "/bin/busybox", "nc", "-l", "-p", "80")...)
@@ -70,11 +82,7 @@ func TestKernelPeersCountRetransmitsOverALossyVeth(t *testing.T) {
 	}()
 	client := start(t, clientCgroup, in(clientNS, self, senderMode, net.JoinHostPort("192.0.2.2", "80"), strconv.Itoa(bytes))...)
 	again := client.number(t)
-	counter := regexp.MustCompile(`counter packets (\d+)`).FindStringSubmatch(must(t, in(serverNS, "nft", "list", "ruleset")...))
-	if counter == nil {
-		t.Fatal("nft shows no counter")
-	}
-	dropped := parse(t, counter[1])
+	dropped := nftDropped(t, serverNS)
 	if dropped == 0 || again < dropped {
 		t.Errorf("%d segments were dropped, %d were sent again", dropped, again)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -391,7 +392,7 @@ func mean(us, of uint64) time.Duration {
 	if of == 0 {
 		return 0
 	}
-	return time.Duration(us/of) * time.Microsecond
+	return time.Duration(min(us/of, math.MaxInt64/1000)) * time.Microsecond
 }
 
 func protocolName(number uint8) string {
@@ -433,17 +434,21 @@ func (p *Probes) Flows(key triton.ContainerKey) ([]triton.Flow, error) {
 	}
 	flows := make([]triton.Flow, 0, len(connections))
 	for i := range connections {
-		c := &connections[i]
-		flows = append(flows, triton.Flow{
-			Local:  netip.AddrPortFrom(netip.AddrFrom16(c.LocalAddress).Unmap(), c.LocalPort),
-			Remote: netip.AddrPortFrom(netip.AddrFrom16(c.Key.Address).Unmap(), c.RemotePort), Accepted: c.Key.Accepted != 0,
-			Other: p.peers.other(c.Key.Other), State: flowState(c.State), Begun: boot.Add(time.Duration(c.BegunNs)),
-			SentBytes: c.SentBytes, ReceivedBytes: c.ReceivedBytes, Retransmits: c.Retransmits,
-			RTT: time.Duration(c.RttUs) * time.Microsecond,
-		})
+		flows = append(flows, p.peers.flowOf(&connections[i], boot))
 	}
 	slices.SortFunc(flows, func(a, b triton.Flow) int { return cmp.Or(a.Begun.Compare(b.Begun), a.Local.Compare(b.Local)) })
 	return flows, nil
+}
+
+// flowOf is a connection; boot is the wall clock's reading when the monotonic clock was 0.
+func (k *peerPrograms) flowOf(c *bpf.PeersConnection, boot time.Time) triton.Flow {
+	return triton.Flow{
+		Local:  netip.AddrPortFrom(netip.AddrFrom16(c.LocalAddress).Unmap(), c.LocalPort),
+		Remote: netip.AddrPortFrom(netip.AddrFrom16(c.Key.Address).Unmap(), c.RemotePort), Accepted: c.Key.Accepted != 0,
+		Other: k.other(c.Key.Other), State: flowState(c.State), Begun: boot.Add(time.Duration(c.BegunNs)),
+		SentBytes: c.SentBytes, ReceivedBytes: c.ReceivedBytes, Retransmits: c.Retransmits,
+		RTT: time.Duration(c.RttUs) * time.Microsecond,
+	}
 }
 
 func flowState(state uint32) string {
