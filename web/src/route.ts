@@ -3,7 +3,7 @@ import { computed, signal } from '@preact/signals'
 
 export type Tab = 'syscalls' | 'trace' | 'events' | 'logs' | 'profile' | 'exec'
 export const TABS: Tab[] = ['syscalls', 'trace', 'events', 'logs', 'profile', 'exec']
-export type View = { name: 'containers' } | { name: 'container'; id: string; tab: Tab } | { name: 'crashes' } | { name: 'crash'; id: string } | { name: 'ask' } | { name: 'unknown' }
+export type View = { name: 'containers' } | { name: 'container'; id: string; tab: Tab } | { name: 'map' } | { name: 'crashes' } | { name: 'crash'; id: string } | { name: 'ask' } | { name: 'unknown' }
 
 interface Place { path: string; params: URLSearchParams }
 const here = (): Place => ({ path: location.pathname, params: new URLSearchParams(location.search) })
@@ -13,6 +13,7 @@ export const view = computed<View>(() => {
   const [first, id, tab] = place.value.path.split('/').filter(Boolean)
   if (first === undefined || (first === 'c' && id === undefined)) return { name: 'containers' }
   if (first === 'c' && id) return { name: 'container', id: decodeURIComponent(id), tab: TABS.find((t) => t === tab) ?? 'syscalls' }
+  if (first === 'map') return { name: 'map' }
   if (first === 'crashes') return id ? { name: 'crash', id: decodeURIComponent(id) } : { name: 'crashes' }
   if (first === 'ask' && id === undefined) return { name: 'ask' }
   return { name: 'unknown' }

@@ -10,6 +10,7 @@ import { parseFilter } from './filter'
 import { ago, clock } from './format'
 import { drawn, second } from './frame'
 import { login, loginError } from './login'
+import { MapView } from './map'
 import { href, open, param, pausedAt, place, setParams, span, view } from './route'
 import { connect, connection, dropped, hello, newest, unmeasured, unneeded } from './socket'
 import { theme, toggleTheme } from './theme'
@@ -30,6 +31,7 @@ export function Shell() {
           : v.name === 'containers' ? <ContainersView />
           : v.name === 'container' ? <ContainerView key={v.id} id={v.id} tab={v.tab} />
           : v.name === 'ask' ? <AskView />
+          : v.name === 'map' ? <MapView />
           : v.name === 'crashes' ? <CrashesView />
           : v.name === 'crash' ? <CrashView key={v.id} id={v.id} />
           : <div class="notice"><h1>No such page</h1><p><Link path="/c">Go to the containers</Link></p></div>}
@@ -62,6 +64,10 @@ function Rail() {
       <Link path="/ask" current={view.value.name === 'ask'}>
         <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><path d="M4 20V9M9 20V4M14 20v-8M19 20v-4" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" /></svg>
         <span>Ask</span>
+      </Link>
+      <Link path="/map" current={view.value.name === 'map'}>
+        <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><path d="M8 6h5a3 3 0 0 1 3 3v6M8 6a2.5 2.5 0 1 1-5 0 2.5 2.5 0 0 1 5 0zM18.500 17.500a2.500 2.500 0 1 1-5 0 2.500 2.500 0 0 1 5 0z" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" /></svg>
+        <span>Map</span>
       </Link>
       <Link path="/crashes" current={view.value.name === 'crashes' || view.value.name === 'crash'}>
         <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><path d="M13 2 5 13h6l-1 9 9-12h-6z" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" /></svg>
@@ -191,7 +197,7 @@ function SignedOut() {
 }
 
 const KEYS: [string, string][] = [
-  ['/', 'filter'], ['g c', 'containers'], ['g a', 'ask a question'], ['g d', 'crashes and snapshots'], ['j  k', 'next, previous row'], ['Enter', 'open the row'], ['Space', 'pause, go live'],
+  ['/', 'filter'], ['g c', 'containers'], ['g a', 'ask a question'], ['g m', 'map'], ['g d', 'crashes and snapshots'], ['j  k', 'next, previous row'], ['Enter', 'open the row'], ['Space', 'pause, go live'],
   ['[  ]', 'earlier, later'], ['T', 'theme'], ['Esc', 'leave a field, close'], ['?', 'this page'],
 ]
 const GRAMMAR: [string, string][] = [
@@ -226,6 +232,7 @@ function useKeys(): void {
       before = e.key === 'g' ? 'g' : ''
       if (pair === 'gc') open('/c')
       else if (pair === 'ga') open('/ask')
+      else if (pair === 'gm') open('/map')
       else if (pair === 'gd') open('/crashes')
       else if (e.key === '/') document.getElementById('filter')?.focus()
       else if (e.key === '?') helpOpen.value = true

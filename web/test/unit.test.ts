@@ -9,6 +9,7 @@ import { boxes } from '../src/flame'
 import { bytes, duration, rate } from '../src/format'
 import { EXAMPLES, layOut, METRICS, Tally, type Answer } from '../src/question'
 import { Lines } from '../src/stream'
+import { arrows, labelOf, layout, merged, POINTS_DRAWN, type ServiceMap } from '../src/servicemap'
 import { Table } from '../src/table'
 import { Trace, tracePath, TRACE_LINES } from '../src/tracing'
 import { COL, decodeFrame, RESYNC, SNAPSHOT, type ContainerFrame, type EventFrame, type LogFrame, type Reply, type RowMeta, type TableFrame } from '../src/wire'
@@ -242,4 +243,35 @@ test('a trace keeps its last lines and tells what was lost', () => {
   assert.deepEqual([t.lines.at(-1)!.e, t.lost, t.calls, t.rate(2009)], [{ lost: 7 }, 7, TRACE_LINES + 10, (TRACE_LINES + 1) / 2])
   assert.equal(tracePath('a/b', { sys: 'open*, close', slower: '5ms', comm: '', errors: true, memory: true }),
     '/triton/v1/containers/a%2Fb/trace?syscall=open*&syscall=close&slower=5ms&errors=true&memory=true')
+const reading = (seconds: number, more: Partial<ServiceMap['edges'][0]> = {}): ServiceMap => ({
+  at: new Date(seconds * 1000).toISOString(), more: 0,
+  points: [{ kind: 'container', id: '1', name: 'web' }, { kind: 'container', id: '2', name: 'db' }, { kind: 'address', address: '192.0.2.1' }],
+  edges: [
+    { from: 0, to: 1, port: 5432, protocol: 'tcp', opened: 1, opening: 0, open: 1, sentBytes: 100, receivedBytes: 1000, retransmits: 0, rtt: 0.001, ...more },
+    { from: 2, to: 0, port: 80, protocol: 'tcp', opened: 7, opening: 0, open: 0, sentBytes: 5, receivedBytes: 6, retransmits: 3 },
+  ],
+})
+
+test('the map tells what came between two readings, and what went wrong', () => {
+  const first = arrows(null, reading(10))
+  assert.ok(Number.isNaN(first[0]!.sent) && first[0]!.wrong === '' && first[1]!.wrong === '', 'one reading has no rates, and tells nothing new')
+  const after = reading(12, { sentBytes: 300, receivedBytes: 1000, opened: 5, failed: { refused: 2 }, retransmits: 1, drops: { netfilter_drop: 4 } })
+  after.points.reverse() // numbers of points differ from reading to reading
+  for (const e of after.edges) [e.from, e.to] = [2 - e.from, 2 - e.to]
+  const [db, web] = arrows(reading(10), after)
+  assert.deepEqual([db!.sent, db!.received, db!.opened, db!.wrong], [100, 0, 2, '2 failed, 1 sent again, 4 dropped'])
+  assert.deepEqual([web!.from, web!.to, web!.sent, web!.wrong], ['address 192.0.2.1', 'container 1', 0, ''])
+})
+
+test('the map draws who asks left of who is asked, also in circles and with too many points', () => {
+  const edge = (from: string, to: string) => ({ from, to, ports: [], bytes: 1, open: 1, rtt: NaN, wrong: [] })
+  const column = Object.fromEntries(layout(['a', 'b', 'c', 'd'], [edge('a', 'b'), edge('b', 'c'), edge('a', 'c'), edge('c', 'a')]).map((s) => [s.key, s.column]))
+  assert.deepEqual(column, { a: 0, b: 1, c: 2, d: 0 })
+  const many = Array.from({ length: 200 }, (_, i) => 'p' + i)
+  const spots = layout(many, many.slice(1).map((k) => edge('p0', k)))
+  assert.equal(spots.length, POINTS_DRAWN)
+  assert.equal(new Set(spots.map((s) => s.column + ',' + s.row)).size, POINTS_DRAWN, 'no two at one place')
+  const lines = merged(arrows(null, { ...reading(1), edges: [...reading(1).edges, { ...reading(1).edges[0]!, port: 80 }, { ...reading(1).edges[0]!, to: 0 }] }))
+  assert.deepEqual(lines.map((l) => l.ports), [['5432', '80'], ['80']], 'ports of one pair are one line, its own are none')
+  assert.deepEqual(['other', 'rest', 'address'].map((kind) => labelOf({ kind })), ['other tenants', 'found no room', 'other addresses'])
 })

@@ -1,0 +1,120 @@
+// The service map: which containers ask which, drawn and as a table.
+import { useSignal } from '@preact/signals'
+import { useEffect } from 'preact/hooks'
+import { ask } from './dump'
+import { bytes, duration, rate, whole } from './format'
+import { second } from './frame'
+import { pausedAt } from './route'
+import { arrows, type Arrow, type Drawn, type End, keyOf, labelOf, layout, merged, POINTS_DRAWN, type ServiceMap } from './servicemap'
+import { Link } from './shell'
+
+const EVERY = 2
+const BOX = { width: 156, height: 30 }, STEP = { x: 300, y: 58 }, EDGE = 12
+
+export function MapView() {
+  const now = useSignal<ServiceMap | null>(null)
+  const before = useSignal<ServiceMap | null>(null)
+  const problem = useSignal('')
+  const turn = pausedAt.value ? -1 : Math.floor(second.value / EVERY)
+  useEffect(() => {
+    if (turn < 0 || document.hidden) return
+    let there = true
+    ask<ServiceMap>('map').then((m) => {
+      if (!there) return
+      before.value = now.value
+      now.value = m
+      problem.value = ''
+    }, (e: Error) => there && (problem.value = e.message))
+    return () => void (there = false)
+  }, [turn])
+  if (problem.value) return <div class="notice"><h1>Map</h1><p class="error">{problem.value}</p></div>
+  const m = now.value
+  if (!m) return <div class="notice" aria-busy="true" />
+  const list = arrows(before.value, m)
+  const ends = new Map(m.points.map((p) => [keyOf(p), p]))
+  const containers = m.points.filter((p) => p.kind === 'container').length
+  const wrong = list.filter((a) => a.wrong).length
+  return (
+    <section class="map">
+      <div class="summary">
+        <h1 class="hidden">Map</h1>
+        <span><b>{containers}</b> containers</span><span><b>{m.edges.length}</b> connections between them and others</span>
+        {wrong > 0 && <span class="alarm">{wrong} with failures, losses or drops now</span>}
+        {m.points.length > POINTS_DRAWN && <span>{POINTS_DRAWN} of {m.points.length} are drawn</span>}
+        {m.more > 0 && <span class="alarm">{m.more} more are not shown</span>}
+      </div>
+      {!list.length ? <p class="quiet pad">No container has talked to anybody by TCP since its start.</p>
+        : <div class="scroll" tabIndex={0} role="region" aria-label="Map, scrollable"><Picture points={m.points} list={list} /><Edges list={list} ends={ends} /></div>}
+    </section>
+  )
+}
+
+function Picture({ points, list }: { points: End[]; list: Arrow[] }) {
+  const drawn = merged(list)
+  const spots = layout(points.map(keyOf), drawn)
+  const at = new Map(spots.map((s) => [s.key, { x: EDGE + s.column * STEP.x, y: EDGE + s.row * STEP.y }]))
+  const ends = new Map(points.map((p) => [keyOf(p), p]))
+  const width = EDGE * 2 + BOX.width + Math.max(...spots.map((s) => s.column)) * STEP.x
+  const height = EDGE * 2 + BOX.height + Math.max(...spots.map((s) => s.row)) * STEP.y
+  return (
+    <svg class="picture" width={String(width)} height={String(height)} viewBox={`0 0 ${width} ${height}`} role="group" aria-label="Who asks whom, from left to right; the table below says the same">
+      <defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 8 4 0 8z" fill="context-stroke" /></marker></defs>
+      <g aria-hidden="true">{drawn.map((d) => {
+        const from = at.get(d.from), to = at.get(d.to)
+        return from && to && <Line key={d.from + '|' + d.to} d={d} from={from} to={to} />
+      })}</g>
+      {spots.map((s) => <Point key={s.key} end={ends.get(s.key)!} {...at.get(s.key)!} />)}
+    </svg>
+  )
+}
+
+interface Place { x: number; y: number }
+
+function Line({ d, from, to }: { d: Drawn; from: Place; to: Place }) {
+  const forward = to.x > from.x
+  const x1 = from.x + (forward ? BOX.width : BOX.width / 2), y1 = from.y + BOX.height / (forward ? 2 : 1)
+  const x2 = forward ? to.x : to.x + BOX.width / 2, y2 = to.y + (forward ? BOX.height / 2 : to.y > from.y ? 0 : BOX.height)
+  const bend = forward ? Math.max(40, (x2 - x1) / 2) : 0
+  const sag = forward ? 0 : 26
+  const path = `M${x1} ${y1}C${x1 + bend} ${y1 + sag} ${x2 - bend} ${y2 + sag} ${x2} ${y2}`
+  const thick = 1 + Math.min(4, Math.log10(1 + (d.bytes || 0)) / 2)
+  const label = [d.ports.length ? ':' + d.ports[0] + (d.ports.length > 1 ? ` +${d.ports.length - 1}` : '') : '', Number.isNaN(d.bytes) ? '' : bytes(d.bytes) + '/s',
+    Number.isNaN(d.rtt) ? '' : duration(d.rtt)].filter(Boolean).join(' ')
+  // Nearer to who is asked: lines to one point come together there, at heights of their own those that ask are.
+  const lx = x1 + (x2 - x1) * 0.42, ly = y1 + (y2 - y1) * 0.36 + sag * 0.75 - 4
+  return (
+    <g class={d.wrong.length ? 'wrong' : d.open || d.bytes ? 'busy' : 'idle'}>
+      <path d={path} fill="none" stroke-width={String(thick)} marker-end="url(#tip)" />
+      <text x={String(lx)} y={String(ly)} text-anchor="middle">{label}</text>
+      {d.wrong.length > 0 && <text x={String(lx)} y={String(ly + 20)} text-anchor="middle">⚠ {d.wrong.join(', ')}</text>}
+    </g>
+  )
+}
+
+function Point({ end, x, y }: { end: End } & Place) {
+  const label = labelOf(end)
+  const box = <>
+    <rect x={String(x)} y={String(y)} width={String(BOX.width)} height={String(BOX.height)} rx="6" />
+    <text x={String(x + BOX.width / 2)} y={String(y + BOX.height / 2 + 4)} text-anchor="middle">{label.length > 20 ? label.slice(0, 19) + '…' : label}</text>
+    <title>{label}</title>
+  </>
+  return <g class={'point ' + end.kind} data-point={label}>{end.kind === 'container' && end.name ? <Link path={'/c/' + end.id} label={label}>{box}</Link> : box}</g>
+}
+
+const counted = (counts: Record<string, number>): string => Object.entries(counts).map(([why, n]) => `${n} ${why.replaceAll('_', ' ')}`).join(', ') || '0'
+
+function Edges({ list, ends }: { list: Arrow[]; ends: Map<string, End> }) {
+  const name = (key: string) => labelOf(ends.get(key)!)
+  return (
+    <table class="events">
+      <thead><tr>{['From', 'To', 'Port', 'Open', 'Opened/s', 'Sent/s', 'Received/s', 'Failed', 'Sent again', 'Drops', 'Round trip', 'Now'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
+      <tbody>{list.map((a) => (
+        <tr key={[a.from, a.to, a.port].join('|')}>
+          <th scope="row">{name(a.from)}</th><td>{name(a.to)}</td><td>{a.port}</td><td>{whole(a.open)}</td><td>{rate(a.opened)}</td>
+          <td>{bytes(a.sent)}</td><td>{bytes(a.received)}</td><td>{counted(a.failed)}</td><td>{whole(a.retransmits)}</td><td>{counted(a.drops)}</td>
+          <td>{duration(a.rtt)}</td><td class={a.wrong ? 'alarm' : ''}>{a.wrong}</td>
+        </tr>
+      ))}</tbody>
+    </table>
+  )
+}
