@@ -9,6 +9,8 @@ import { arrows, type Arrow, type Drawn, type End, keyOf, labelOf, layout, merge
 import { Link } from './shell'
 
 const EVERY = 2
+/** More lines than these have words on them only while the pointer is on them, or when something goes wrong; the table has all. */
+const LABELLED = 12
 const BOX = { width: 156, height: 30 }, STEP = { x: 300, y: 58 }, EDGE = 12
 
 export function MapView() {
@@ -57,7 +59,7 @@ function Picture({ points, list }: { points: End[]; list: Arrow[] }) {
   const width = EDGE * 2 + BOX.width + Math.max(...spots.map((s) => s.column)) * STEP.x
   const height = EDGE * 2 + BOX.height + Math.max(...spots.map((s) => s.row)) * STEP.y
   return (
-    <svg class="picture" width={String(width)} height={String(height)} viewBox={`0 0 ${width} ${height}`} role="group" aria-label="Who asks whom, from left to right; the table below says the same">
+    <svg class={drawn.length > LABELLED ? 'picture dense' : 'picture'} width={String(width)} height={String(height)} viewBox={`0 0 ${width} ${height}`} role="group" aria-label="Who asks whom, from left to right; the table below says the same">
       <defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 8 4 0 8z" fill="context-stroke" /></marker></defs>
       <g aria-hidden="true">{drawn.map((d) => {
         const from = at.get(d.from), to = at.get(d.to)
@@ -80,8 +82,8 @@ function Line({ d, from, to }: { d: Drawn; from: Place; to: Place }) {
   const thick = 1 + Math.min(4, Math.log10(1 + (d.bytes || 0)) / 2)
   const label = [d.ports.length ? ':' + d.ports[0] + (d.ports.length > 1 ? ` +${d.ports.length - 1}` : '') : '', Number.isNaN(d.bytes) ? '' : bytes(d.bytes) + '/s',
     Number.isNaN(d.rtt) ? '' : duration(d.rtt)].filter(Boolean).join(' ')
-  // Nearer to who is asked: lines to one point come together there, at heights of their own those that ask are.
-  const lx = x1 + (x2 - x1) * 0.42, ly = y1 + (y2 - y1) * 0.36 + sag * 0.75 - 4
+  // Nearer to who asks: of lines that cross, each has its words on its own side.
+  const lx = x1 + (x2 - x1) * 0.5, ly = y1 + (y2 - y1) * 0.36 + sag * 0.75 - 4
   return (
     <g class={d.wrong.length ? 'wrong' : d.open || d.bytes ? 'busy' : 'idle'}>
       <path d={path} fill="none" stroke-width={String(thick)} marker-end="url(#tip)" />
@@ -112,7 +114,7 @@ function Edges({ list, ends }: { list: Arrow[]; ends: Map<string, End> }) {
         <tr key={[a.from, a.to, a.port].join('|')}>
           <th scope="row">{name(a.from)}</th><td>{name(a.to)}</td><td>{a.port}</td><td>{whole(a.open)}</td><td>{rate(a.opened)}</td>
           <td>{bytes(a.sent)}</td><td>{bytes(a.received)}</td><td>{counted(a.failed)}</td><td>{whole(a.retransmits)}</td><td>{counted(a.drops)}</td>
-          <td>{duration(a.rtt)}</td><td class={a.wrong ? 'alarm' : ''}>{a.wrong}</td>
+          <td>{duration(a.rtt)}</td><td>{a.wrong && <span class="alarm">{a.wrong}</span>}</td>
         </tr>
       ))}</tbody>
     </table>

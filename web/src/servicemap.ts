@@ -69,7 +69,7 @@ export function merged(list: Arrow[]): Drawn[] {
 
 /** How many points are drawn; the edges of all are in the table. */
 export const POINTS_DRAWN = 48
-const COLUMNS = 5
+const COLUMNS = 8
 
 export interface Spot { key: string; column: number; row: number }
 

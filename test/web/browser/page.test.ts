@@ -303,15 +303,75 @@ test('a snapshot is listed, and its page has threads, downloads and what the con
   await row(pace).waitFor()
 })
 
+<<<<<<< HEAD
 questionTests({ base, page: () => page, pace: () => pace, docker, shot })
+=======
+/** A shop of a dozen containers, as a daemon would tell of it: for the eye, and for what a picture must keep to. */
+async function shopMap(): Promise<void> {
+  const names = ['edge', 'web-1', 'web-2', 'cart', 'search', 'orders', 'payments', 'redis', 'postgres', 'queue', 'mailer', 'index']
+  const points = [...names.map((name, i) => ({ kind: 'container', id: String(i).padStart(64, '0'), name })), { kind: 'address', address: '203.0.113.7' }, { kind: 'address', address: '198.51.100.20' }, { kind: 'other' }]
+  const of = (name: string) => (name === 'client' ? 12 : name === 'bank' ? 13 : name === 'other' ? 14 : names.indexOf(name))
+  const asks = 'client edge 443,edge web-1 8080,edge web-2 8080,web-1 cart 7000,web-2 cart 7000,web-1 search 7001,web-2 search 7001,cart redis 6379,search index 9200,web-1 orders 7002,web-2 orders 7002,orders postgres 5432,cart postgres 5432,orders payments 7003,payments bank 443,payments postgres 5432,orders queue 5672,mailer queue 5672,other redis 6379'
+  let t = 0
+  const answer = () => ({
+    at: new Date(Date.now() + 1000 * ++t).toISOString(), more: 0, points,
+    edges: asks.split(',').map((a, i) => {
+      const [from, to, port] = a.split(' ') as [string, string, string]
+      return { from: of(from), to: of(to), port: Number(port), protocol: 'tcp', opened: 10 * t, opening: 0, open: i % 3, sentBytes: t * 10 ** (2 + i % 5), receivedBytes: t * 10 ** (1 + i % 6),
+        retransmits: to === 'bank' ? 3 * t : 0, rtt: 0.0001 * (i + 1), ...(to === 'payments' && { failed: { refused: 2 * t } }) }
+    }),
+  })
+  await page.route('**/triton/v1/map', (r) => r.fulfill({ json: answer() }))
+  await page.locator('.picture .wrong').nth(1).waitFor({ timeout: 15_000 })
+  await page.waitForSelector('.map td:has-text(" KiB")')
+  await accessible(page, 'the map of a shop')
+  await shot(page, 'map-shop')
+  const boxes = await page.locator('.picture .point rect').evaluateAll((all) => all.map((r) => { const b = r.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom] as const }))
+  assert.equal(boxes.length, points.length)
+  for (const [i, a] of boxes.entries()) {
+    for (const b of boxes.slice(i + 1)) assert.ok(a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1], 'two points lie over one another')
+  }
+  await page.unroute('**/triton/v1/map')
+}
+
+test('the map shows which container asks which, and how it goes', async () => {
+  const server = await docker('run', '-d', '--name', 'map-db', 'programs', 'sh', '-c', 'sleep 1000 | nc -l -p 80 >/dev/null')
+  const address = await docker('inspect', '-f', '{{.NetworkSettings.Networks.bridge.IPAddress}}', server)
+  const script = `until head -c 30000 /dev/zero | nc ${address} 80; do :; done; while :; do nc ${address} 81; sleep 0.2; done`
+  const client = await docker('run', '-d', '--name', 'map-web', 'programs', 'sh', '-c', script)
+  await page.keyboard.press('g')
+  await page.keyboard.press('m')
+  const edge = (port: number) => page.locator('.map tbody tr', { hasText: 'map-web' }).filter({ has: page.locator(`td:text-is("${port}")`) })
+  await edge(80).waitFor({ timeout: 15_000 })
+  await until('failures are told as they happen', 15_000, async () => /[1-9]\d* failed/.test(await edge(81).innerText()))
+  assert.match(await edge(80).innerText(), /map-web\s+map-db\s+80\s/)
+  await accessible(page, 'map')
+  await shot(page, 'map')
+  const left = async (name: string) => (await page.locator(`.picture [data-point="${name}"] rect`).boundingBox())!.x
+  assert.ok(await left('map-web') < await left('map-db'), 'who asks is left of who is asked')
+  await shopMap()
+  await page.locator('.picture [data-point="map-web"] a').click()
+  await page.waitForSelector('article')
+  assert.ok(page.url().includes('/c/' + client), page.url())
+  await docker('rm', '-f', server, client)
+  await page.goto(base + '/c')
+  await row(pace).waitFor()
+})
+>>>>>>> fe701b7 (web, docs: the map is readable with many edges; how remotes are kept)
 
 test('no accessibility violation in either theme, with data', async () => {
   for (const theme of ['dark', 'light'] as const) {
     const t = await tab(browser, base, { theme })
     await t.context.addCookies(await main.context.cookies())
+<<<<<<< HEAD
     for (const path of ['/c', ...['syscalls', 'trace', 'events', 'logs', 'exec'].map((x) => `/c/${pace.slice(0, 12)}/${x}`), '/ask', '/ask?m=syscall&by=comm,latency']) {
       await t.page.goto(base + path)
       await t.page.waitForSelector(path === '/c' ? '.row[data-id]' : path === '/ask' ? '.examples' : path.startsWith('/ask') ? '.asked tbody tr' : '.panel > :not([aria-busy])')
+=======
+    for (const path of ['/c', '/map', ...['syscalls', 'events', 'logs', 'exec'].map((x) => `/c/${pace.slice(0, 12)}/${x}`)]) {
+      await t.page.goto(base + path)
+      await t.page.waitForSelector(path === '/c' ? '.row[data-id]' : path === '/map' ? '.map' : '.panel > :not([aria-busy])')
+>>>>>>> fe701b7 (web, docs: the map is readable with many edges; how remotes are kept)
       await accessible(t.page, `${path} ${theme}`)
       await shot(t.page, `real${path.replaceAll('/', '-').replace(pace.slice(0, 12), 'pace')}-${theme}`)
     }
