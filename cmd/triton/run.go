@@ -28,6 +28,7 @@ const usage = `Usage: triton [-H HOST] [-t TENANT] COMMAND
                        minutes after its end)
   explain CONTAINER    why it was placed where it is, and what it was expected to use (--json)
   delays [CONTAINER]   who had the CPU while containers waited for it, in seconds per second (-d TIME: how long to look)
+  dns CONTAINER        which names it asks for, what name servers answer, and how fast (-json)
   disks CONTAINER      how long its requests to each block device take (-d TIME: how long to look, 5s; 0: since its start; -json)
   flows CONTAINER      whom it talks to, how much, and what went wrong; its open connections (-json)
   map                  which containers ask which, and how it goes (-d TIME: how long to look, 2s; -json; -a: of all tenants)
@@ -137,6 +138,8 @@ func dispatch(c *client, args []string, out io.Writer) error {
 		return ask(c, args[1:], out, os.Stderr)
 	case len(args) > 0 && args[0] == "delays":
 		return delays(ctx, c, args[1:], out)
+	case len(args) > 1 && args[0] == "dns":
+		return askedNames(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "disks":
 		return disks(ctx, c, args[1:], out)
 	case len(args) > 1 && args[0] == "flows":

@@ -46,6 +46,7 @@ type config struct {
 	PerSyscall   bool
 	PerPeer      bool
 	PerDevice    bool
+	DNS          bool
 	Network      bool
 	PyroscopeURL string
 	Pyroscope    string
@@ -196,6 +197,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"serve count, errors and latency of each system call on /metrics: some hundred series more per container")
 	fs.BoolVar(&c.PerPeer, "metrics-per-peer", false,
 		"serve on /metrics whom containers talk to: some ten series more per peer, at most 21 peers a container")
+	fs.BoolVar(&c.DNS, "metrics-dns", false,
+		"see what containers ask name servers by UDP, for triton dns, and serve codes and times on /metrics: a look at each of their packets")
 	fs.BoolVar(&c.PerDevice, "metrics-per-device", false,
 		"serve latency and bytes of block I/O by device and direction on /metrics: ten series more for each of both that a container uses")
 	fs.BoolVar(&c.Network, "metrics-network", false,

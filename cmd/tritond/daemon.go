@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/containerd/errdefs"
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
@@ -224,6 +225,9 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	} else if err := d.network.StartResolver(dir, filepath.Join(d.roots.pinDir, "resolver")); err != nil {
 		d.log.Error("containers in networks of users know no names of one another", "err", err)
 	}
+	if err := d.watchNames(own); err != nil {
+		return err
+	}
 	limits, err := runtime.DetectLimits(d.cgroups, own)
 	if err != nil {
 		return err
@@ -248,6 +252,18 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	return errors.Join(d.openCores(), d.newPusher())
 }
 
+// watchNames begins to see what the containers in the instance's cgroup ask name servers, if that is wanted.
+func (d *daemon) watchNames(own string) error {
+	if !d.cfg.DNS {
+		return nil
+	}
+	dir := d.cgroups.UnifiedDir(own)
+	if dir == "" {
+		return fmt.Errorf("--metrics-dns: this machine has no unified control groups: %w", errdefs.ErrFailedPrecondition)
+	}
+	return d.probes.WatchNames(dir)
+}
+
 // openTelemetry makes the store, and gives /metrics what other parts count.
 func (d *daemon) openTelemetry() error {
 	cfg := telemetry.Config{
@@ -256,6 +272,9 @@ func (d *daemon) openTelemetry() error {
 	}
 	if d.cfg.PerPeer {
 		cfg.Peers, cfg.Names = d.probes.Peers, func() map[triton.ContainerKey]string { return d.node.Names() }
+	}
+	if d.cfg.DNS {
+		cfg.NameService = d.probes.NameService
 	}
 	if d.cfg.PerDevice {
 		cfg.Disks = d.probes.Disks

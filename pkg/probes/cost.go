@@ -276,6 +276,9 @@ func (p *Probes) programStats() map[*ebpf.Program]programStat {
 	if p.network != nil {
 		sets = append(sets, p.network.resident)
 	}
+	if p.names != nil {
+		sets = append(sets, p.names.programs)
+	}
 	sets = append(sets, p.profiles.running())
 	for t := range p.tracing {
 		sets = append(sets, t.programs)

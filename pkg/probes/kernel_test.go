@@ -194,6 +194,7 @@ var actorBuilt atomic.Bool
 func TestMain(m *testing.M) {
 	libcontainerInit()
 	networkMain()
+	askerMain()
 	if dir := os.Getenv(loaderEnv); dir != "" {
 		loaderMain(dir)
 	}

@@ -140,6 +140,7 @@ type Probes struct {
 	kernel   *measurePrograms
 	peers    *peerPrograms    // nil: not wanted, or refused by this kernel
 	network  *networkPrograms // nil: the same
+	names    *namePrograms    // nil: see WatchNames
 	profiles profiles
 
 	// reapMu is held while retired slots are waited for and freed; taken before mu.
@@ -231,6 +232,7 @@ func (p *Probes) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.readRing(ctx) })
 	group.Go(func() error { return p.watchCost(ctx) })
+	group.Go(func() error { return p.watchNames(ctx) })
 	group.Go(func() error {
 		t := time.NewTicker(min(tick, p.cfg.Window/4))
 		defer t.Stop()
@@ -264,6 +266,9 @@ func (p *Probes) Close() error {
 	}
 	if p.network != nil {
 		errs = append(errs, p.network.close())
+	}
+	if p.names != nil {
+		errs = append(errs, p.names.close())
 	}
 	return errors.Join(append(errs, p.kernel.close(), p.exits.close())...)
 }

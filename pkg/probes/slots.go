@@ -282,12 +282,17 @@ func (p *Probes) reap() error {
 	if err := errors.Join(p.forgetDelays(), p.forgetDisks()); err != nil {
 		return err
 	}
-	if p.peers == nil {
-		return nil
-	}
-	return p.peers.forget(func(owner uint64) bool {
+	gone := func(owner uint64) bool {
 		return slices.ContainsFunc(retired, func(w *watched) bool { return w.owner() == owner })
-	})
+	}
+	var errs []error
+	if p.peers != nil {
+		errs = append(errs, p.peers.forget(gone))
+	}
+	if p.names != nil {
+		errs = append(errs, p.names.forget(gone))
+	}
+	return errors.Join(errs...)
 }
 
 // release clears a slot and gives its cells back to the pool. The caller holds mu.
@@ -323,6 +328,11 @@ func (p *Probes) release(w *watched) error {
 	}
 	if p.peers != nil {
 		if err := p.peers.slots.clear(w.Slot); err != nil {
+			return err
+		}
+	}
+	if p.names != nil {
+		if err := p.names.totals.clear(w.Slot); err != nil {
 			return err
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 // Surveyed is what this kernel makes of one program.
 type Surveyed struct {
-	Object  string // measure, exits, peers, network, profile
+	Object  string // measure, exits, trace, peers, names, profile, network
 	Program string
 	// As is the alternative that runs, Program itself where the kernel takes that; "" if none does.
 	As string
@@ -43,6 +43,7 @@ var objects = []object{
 	{name: "askrunqueue", load: bpf.LoadAskRunQueue, optional: true},
 	{name: "asktcp", load: bpf.LoadAskTCP, optional: true},
 	{name: "peers", load: bpf.LoadPeers, programs: peerProgramList, optional: true},
+	{name: "names", load: bpf.LoadNames, optional: true},
 	{name: "profile", load: bpf.LoadProfile, programs: profileProgramList, optional: true},
 	{name: "network", load: bpf.LoadNetwork, programs: networkProgramList, optional: true},
 }

@@ -57,6 +57,9 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 	if g.store.cfg.Delays != nil {
 		out = append(out, g.store.perCulprit(waits)...)
 	}
+	if g.store.cfg.NameService != nil {
+		out = append(out, g.store.perNameService(all)...)
+	}
 	if g.store.cfg.Disks != nil {
 		out = append(out, g.store.perDisk(all)...)
 	}

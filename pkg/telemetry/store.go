@@ -29,6 +29,8 @@ type Config struct {
 	Network func() map[triton.ContainerKey]triton.NetworkHealth
 	// Delays tells who had the CPU while containers waited for it, longest first; nil: no series of it. It is asked at each scrape.
 	Delays func() (map[triton.ContainerKey][]triton.Delay, error)
+	// NameService tells what containers ask name servers; nil: no series of it. It is asked at each scrape.
+	NameService func() map[triton.ContainerKey]triton.NameService
 	// Disks tells what block devices did for containers; nil: no series of it. It is asked at each scrape.
 	Disks func() (map[triton.ContainerKey][]triton.Disk, error)
 	// Names gives the names of containers, once per scrape that has peers; nil: none are known.

@@ -27,6 +27,7 @@ type Node interface {
 	LiveProcess(ctx context.Context, tenant triton.Tenant, ref string, pid int) (coredump.Subject, int, error)
 	Delays(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (node.Delayed, error)
 	AllDelays() ([]node.Delayed, error)
+	AskedNames(ctx context.Context, tenant triton.Tenant, ref string) (string, triton.NameService, triton.AskedNames, error)
 	Disks(ctx context.Context, tenant triton.Tenant, ref string) (name string, disks []triton.Disk, err error)
 	Talks(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (node.Talks, error)
 	ServiceMap(tenant triton.Tenant, operator, all bool) (node.ServiceMap, error)
@@ -94,7 +95,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), diskRoutes(), flowRoutes(),
+	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), diskRoutes(), dnsRoutes(), flowRoutes(),
 		recorderRoutes(), profileRoutes(), watchRoutes(), traceRoutes(), askRoutes())...)
 }
 

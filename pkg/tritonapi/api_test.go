@@ -69,6 +69,13 @@ func (oneContainer) Disks(_ context.Context, tenant triton.Tenant, ref string) (
 	return "", nil, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
 }
 
+func (oneContainer) AskedNames(_ context.Context, tenant triton.Tenant, ref string) (string, triton.NameService, triton.AskedNames, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return acmesName, triton.NameService{Asked: 1}, triton.AskedNames{Names: []triton.AskedName{{Name: "db.acme.", Type: "A", Asked: 1}}}, nil
+	}
+	return "", triton.NameService{}, triton.AskedNames{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
 func (oneContainer) Recorder(_ context.Context, tenant triton.Tenant, ref string) (node.Recorded, error) {
 	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
 		return node.Recorded{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil
