@@ -115,6 +115,8 @@ struct pt_regs {
 #define NR_EXECVE 59
 #define NR_EXECVEAT 322
 #define NR_EXIT 60
+#define NR_ACCEPT 43
+#define NR_ACCEPT4 288
 #define NR_EXIT_GROUP 231
 #define TS_COMPAT 2 // arch/x86/include/asm/thread_info.h: a 32-bit call, which has other numbers
 #define IS_COMPAT(task) ((task)->thread_info.status & TS_COMPAT)
@@ -137,6 +139,8 @@ struct pt_regs {
 #define NR_EXECVE 221
 #define NR_EXECVEAT 281
 #define NR_EXIT 93
+#define NR_ACCEPT 202
+#define NR_ACCEPT4 242
 #define NR_EXIT_GROUP 94
 #define IS_COMPAT(task) 0 // 32-bit tasks are refused by the default seccomp profile
 #else

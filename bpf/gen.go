@@ -2,7 +2,7 @@ package bpf
 
 // The objects are committed; CI regenerates them and fails on a difference. clang 14 is what Debian 12 has: another
 // version gives other bytes.
-//go:generate go tool bpf2go -target amd64 -type event -type slot -type cell -type ring -type call -type delay_key -type disk_key -type disk_totals -output-stem measure Measure measure.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -target amd64 -type event -type slot -type cell -type ring -type call -type accept_delay -type queued -type delay_key -type disk_key -type disk_totals -output-stem measure Measure measure.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type exit_record -type sender -output-stem exits Exits exits.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type resolver -output-stem resolver Resolver resolver.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type peer_key -type peer_totals -type connection -type container_peers -type drop_key -output-stem peers Peers peers.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu

@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type MeasureAcceptDelay struct {
+	_       structs.HostLayout
+	Buckets [145]uint64
+	SumNs   uint64
+}
+
 type MeasureCall struct {
 	_    structs.HostLayout
 	AtNs uint64
@@ -92,6 +98,12 @@ type MeasureExitRecord struct {
 	Ended    uint32
 }
 
+type MeasureQueued struct {
+	_     structs.HostLayout
+	Owner uint64
+	AtNs  uint64
+}
+
 type MeasureRing struct {
 	_       structs.HostLayout
 	Owner   uint64
@@ -152,6 +164,8 @@ type MeasureTaskState struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	MeasureMapAcceptDelays      = "accept_delays"
+	MeasureMapAcceptQueue       = "accept_queue"
 	MeasureMapCells             = "cells"
 	MeasureMapDelays            = "delays"
 	MeasureMapDisks             = "disks"
@@ -177,6 +191,7 @@ const (
 	MeasureProgSysExit          = "sys_exit"
 	MeasureVarArming            = "arming"
 	MeasureVarCellLimit         = "cell_limit"
+	MeasureVarCountAccepts      = "count_accepts"
 	MeasureVarDelaysDroppedNs   = "delays_dropped_ns"
 	MeasureVarDisksDropped      = "disks_dropped"
 	MeasureVarEpoch             = "epoch"
@@ -251,19 +266,21 @@ type MeasureProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type MeasureMapSpecs struct {
-	Cells       *ebpf.MapSpec `ebpf:"cells"`
-	Delays      *ebpf.MapSpec `ebpf:"delays"`
-	Disks       *ebpf.MapSpec `ebpf:"disks"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	Exits       *ebpf.MapSpec `ebpf:"exits"`
-	FreeCells   *ebpf.MapSpec `ebpf:"free_cells"`
-	FreeRings   *ebpf.MapSpec `ebpf:"free_rings"`
-	OwnersBlkio *ebpf.MapSpec `ebpf:"owners_blkio"`
-	OwnersV2    *ebpf.MapSpec `ebpf:"owners_v2"`
-	RecentRuns  *ebpf.MapSpec `ebpf:"recent_runs"`
-	Rings       *ebpf.MapSpec `ebpf:"rings"`
-	Slots       *ebpf.MapSpec `ebpf:"slots"`
-	Tasks       *ebpf.MapSpec `ebpf:"tasks"`
+	AcceptDelays *ebpf.MapSpec `ebpf:"accept_delays"`
+	AcceptQueue  *ebpf.MapSpec `ebpf:"accept_queue"`
+	Cells        *ebpf.MapSpec `ebpf:"cells"`
+	Delays       *ebpf.MapSpec `ebpf:"delays"`
+	Disks        *ebpf.MapSpec `ebpf:"disks"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Exits        *ebpf.MapSpec `ebpf:"exits"`
+	FreeCells    *ebpf.MapSpec `ebpf:"free_cells"`
+	FreeRings    *ebpf.MapSpec `ebpf:"free_rings"`
+	OwnersBlkio  *ebpf.MapSpec `ebpf:"owners_blkio"`
+	OwnersV2     *ebpf.MapSpec `ebpf:"owners_v2"`
+	RecentRuns   *ebpf.MapSpec `ebpf:"recent_runs"`
+	Rings        *ebpf.MapSpec `ebpf:"rings"`
+	Slots        *ebpf.MapSpec `ebpf:"slots"`
+	Tasks        *ebpf.MapSpec `ebpf:"tasks"`
 }
 
 // MeasureVariableSpecs contains global variables before they are loaded into the kernel.
@@ -272,6 +289,7 @@ type MeasureMapSpecs struct {
 type MeasureVariableSpecs struct {
 	Arming            *ebpf.VariableSpec `ebpf:"arming"`
 	CellLimit         *ebpf.VariableSpec `ebpf:"cell_limit"`
+	CountAccepts      *ebpf.VariableSpec `ebpf:"count_accepts"`
 	DelaysDroppedNs   *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
 	DisksDropped      *ebpf.VariableSpec `ebpf:"disks_dropped"`
 	Epoch             *ebpf.VariableSpec `ebpf:"epoch"`
@@ -308,23 +326,27 @@ func (o *MeasureObjects) Close() error {
 //
 // It can be passed to LoadMeasureObjects or ebpf.CollectionSpec.LoadAndAssign.
 type MeasureMaps struct {
-	Cells       *ebpf.Map `ebpf:"cells"`
-	Delays      *ebpf.Map `ebpf:"delays"`
-	Disks       *ebpf.Map `ebpf:"disks"`
-	Events      *ebpf.Map `ebpf:"events"`
-	Exits       *ebpf.Map `ebpf:"exits"`
-	FreeCells   *ebpf.Map `ebpf:"free_cells"`
-	FreeRings   *ebpf.Map `ebpf:"free_rings"`
-	OwnersBlkio *ebpf.Map `ebpf:"owners_blkio"`
-	OwnersV2    *ebpf.Map `ebpf:"owners_v2"`
-	RecentRuns  *ebpf.Map `ebpf:"recent_runs"`
-	Rings       *ebpf.Map `ebpf:"rings"`
-	Slots       *ebpf.Map `ebpf:"slots"`
-	Tasks       *ebpf.Map `ebpf:"tasks"`
+	AcceptDelays *ebpf.Map `ebpf:"accept_delays"`
+	AcceptQueue  *ebpf.Map `ebpf:"accept_queue"`
+	Cells        *ebpf.Map `ebpf:"cells"`
+	Delays       *ebpf.Map `ebpf:"delays"`
+	Disks        *ebpf.Map `ebpf:"disks"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Exits        *ebpf.Map `ebpf:"exits"`
+	FreeCells    *ebpf.Map `ebpf:"free_cells"`
+	FreeRings    *ebpf.Map `ebpf:"free_rings"`
+	OwnersBlkio  *ebpf.Map `ebpf:"owners_blkio"`
+	OwnersV2     *ebpf.Map `ebpf:"owners_v2"`
+	RecentRuns   *ebpf.Map `ebpf:"recent_runs"`
+	Rings        *ebpf.Map `ebpf:"rings"`
+	Slots        *ebpf.Map `ebpf:"slots"`
+	Tasks        *ebpf.Map `ebpf:"tasks"`
 }
 
 func (m *MeasureMaps) Close() error {
 	return _MeasureClose(
+		m.AcceptDelays,
+		m.AcceptQueue,
 		m.Cells,
 		m.Delays,
 		m.Disks,
@@ -347,6 +369,7 @@ func (m *MeasureMaps) Close() error {
 type MeasureVariables struct {
 	Arming            *ebpf.Variable `ebpf:"arming"`
 	CellLimit         *ebpf.Variable `ebpf:"cell_limit"`
+	CountAccepts      *ebpf.Variable `ebpf:"count_accepts"`
 	DelaysDroppedNs   *ebpf.Variable `ebpf:"delays_dropped_ns"`
 	DisksDropped      *ebpf.Variable `ebpf:"disks_dropped"`
 	Epoch             *ebpf.Variable `ebpf:"epoch"`

@@ -48,13 +48,33 @@ static __always_inline void established(struct sock *sk, int old)
 	w->rtt_ns = now;
 }
 
+// opened notes a connection that its server has still to take. The queue was joined a moment before: a server on another CPU may
+// have been as quick.
+static __always_inline void opened(struct sock *sk)
+{
+	struct queued q = {.owner = owner_of_socket(sk), .at_ns = bpf_ktime_get_ns()};
+	u64 address = (u64)sk;
+
+	if (!q.owner)
+		return;
+	if (BPF_CORE_READ((struct sock___taken *)sk, sk_socket))
+		add_accept(q.owner, 0);
+	else if (bpf_map_update_elem(&accept_queue, &address, &q, BPF_ANY))
+		COUNT(accepts_dropped, 1);
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(network_states, struct sock *sk, int old, int new)
 {
 	struct network_totals *t;
+	u64 address = (u64)sk;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	if (new == TCP_ESTABLISHED && old == TCP_SYN_RECV)
+		opened(sk);
+	if (new == TCP_CLOSE)
+		bpf_map_delete_elem(&accept_queue, &address);
 	if (new == TCP_SYN_SENT)
 		opening(sk);
 	else if (new == TCP_ESTABLISHED)

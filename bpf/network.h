@@ -5,6 +5,7 @@
 #define TRITON_NETWORK_H
 
 #include "connects.h"
+#include "accepts.h"
 #include "histogram.h"
 #include "sockowner.h"
 
@@ -46,6 +47,11 @@ struct {
 	__type(value, struct stopwatch);
 } stopwatches SEC(".maps");
 
+struct sock___taken {
+	struct socket *sk_socket; // of the process; 0: nobody has taken it
+} __attribute__((preserve_access_index));
+
+u64 accepts_dropped = 0;     // connections that found no room in accept_queue: it is not known when they are taken
 u64 stopwatches_dropped = 0; // connections to which the kernel gave no storage: their times are not counted
 
 #define COUNT(counter, n) __sync_fetch_and_add(&(counter), n)

@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type NetworkAcceptDelay struct {
+	_       structs.HostLayout
+	Buckets [145]uint64
+	SumNs   uint64
+}
+
 type NetworkNetworkTotals struct {
 	_              structs.HostLayout
 	Connect        [145]uint64
@@ -25,6 +31,12 @@ type NetworkNetworkTotals struct {
 	Drops          [160]uint64
 }
 
+type NetworkQueued struct {
+	_     structs.HostLayout
+	Owner uint64
+	AtNs  uint64
+}
+
 type NetworkStopwatch struct {
 	_       structs.HostLayout
 	StartNs uint64
@@ -35,6 +47,8 @@ type NetworkStopwatch struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	NetworkMapAcceptDelays           = "accept_delays"
+	NetworkMapAcceptQueue            = "accept_queue"
 	NetworkMapNetwork                = "network"
 	NetworkMapOwnersV2               = "owners_v2"
 	NetworkMapStopwatches            = "stopwatches"
@@ -44,6 +58,7 @@ const (
 	NetworkProgNetworkResetsSent     = "network_resets_sent"
 	NetworkProgNetworkRtt            = "network_rtt"
 	NetworkProgNetworkStates         = "network_states"
+	NetworkVarAcceptsDropped         = "accepts_dropped"
 	NetworkVarStopwatchesDropped     = "stopwatches_dropped"
 )
 
@@ -101,15 +116,18 @@ type NetworkProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkMapSpecs struct {
-	Network     *ebpf.MapSpec `ebpf:"network"`
-	OwnersV2    *ebpf.MapSpec `ebpf:"owners_v2"`
-	Stopwatches *ebpf.MapSpec `ebpf:"stopwatches"`
+	AcceptDelays *ebpf.MapSpec `ebpf:"accept_delays"`
+	AcceptQueue  *ebpf.MapSpec `ebpf:"accept_queue"`
+	Network      *ebpf.MapSpec `ebpf:"network"`
+	OwnersV2     *ebpf.MapSpec `ebpf:"owners_v2"`
+	Stopwatches  *ebpf.MapSpec `ebpf:"stopwatches"`
 }
 
 // NetworkVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NetworkVariableSpecs struct {
+	AcceptsDropped     *ebpf.VariableSpec `ebpf:"accepts_dropped"`
 	StopwatchesDropped *ebpf.VariableSpec `ebpf:"stopwatches_dropped"`
 }
 
@@ -133,13 +151,17 @@ func (o *NetworkObjects) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkMaps struct {
-	Network     *ebpf.Map `ebpf:"network"`
-	OwnersV2    *ebpf.Map `ebpf:"owners_v2"`
-	Stopwatches *ebpf.Map `ebpf:"stopwatches"`
+	AcceptDelays *ebpf.Map `ebpf:"accept_delays"`
+	AcceptQueue  *ebpf.Map `ebpf:"accept_queue"`
+	Network      *ebpf.Map `ebpf:"network"`
+	OwnersV2     *ebpf.Map `ebpf:"owners_v2"`
+	Stopwatches  *ebpf.Map `ebpf:"stopwatches"`
 }
 
 func (m *NetworkMaps) Close() error {
 	return _NetworkClose(
+		m.AcceptDelays,
+		m.AcceptQueue,
 		m.Network,
 		m.OwnersV2,
 		m.Stopwatches,
@@ -150,6 +172,7 @@ func (m *NetworkMaps) Close() error {
 //
 // It can be passed to LoadNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NetworkVariables struct {
+	AcceptsDropped     *ebpf.Variable `ebpf:"accepts_dropped"`
 	StopwatchesDropped *ebpf.Variable `ebpf:"stopwatches_dropped"`
 }
 

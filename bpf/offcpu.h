@@ -13,6 +13,7 @@
 #ifndef TRITON_OFFCPU_H
 #define TRITON_OFFCPU_H
 
+#include "files.h"
 #include "slots.h"
 
 #define TASK_STOPPED_OR_TRACED 0xc // include/linux/sched.h
@@ -31,27 +32,9 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct inode {
-	u16 i_mode;
-};
-
-struct file {
-	struct inode *f_inode;
-};
-
-struct fdtable {
-	unsigned int max_fds;
-	struct file **fd;
-};
-
-struct files_struct {
-	struct fdtable *fdt;
-};
-
 struct task_struct___waits {
 	unsigned int flags;
 	unsigned in_iowait : 1;
-	struct files_struct *files;
 };
 
 #pragma clang attribute pop
@@ -61,12 +44,8 @@ const volatile u8 wait_reasons[SYSCALLS] = {}; // off_cpu_reason by system call;
 // mode_of is what a descriptor of the task is of; 0: nothing, or something that has no mode.
 static __always_inline u32 mode_of(struct task_struct *task, u64 fd)
 {
-	struct fdtable *table = BPF_CORE_READ((struct task_struct___waits *)task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd), *file = 0;
+	struct file *file = file_of(task, fd);
 
-	if (fd >= BPF_CORE_READ(table, max_fds))
-		return 0;
-	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
 	return BPF_CORE_READ(file, f_inode, i_mode);
 }
 

@@ -8,8 +8,41 @@
 #ifndef TRITON_SYSCALLS_H
 #define TRITON_SYSCALLS_H
 
+#include "accepts.h"
 #include "cells.h"
+#include "files.h"
 #include "recorder.h"
+
+const volatile bool count_accepts = 0; // where the network's programs run
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct socket {
+	struct sock *sk;
+};
+
+#pragma clang attribute pop
+
+// taken counts the connection that accept returned to a task of the container that listens.
+static __noinline void taken(struct task_struct *task, u64 taker, u64 fd)
+{
+	struct file *file = file_of(task, fd);
+	struct socket *socket = BPF_CORE_READ(file, private_data);
+	u64 sk = (u64)BPF_CORE_READ(socket, sk), now = bpf_ktime_get_ns(), owner, at;
+	struct queued *q = bpf_map_lookup_elem(&accept_queue, &sk);
+
+	if (!q)
+		return;
+	owner = q->owner;
+	at = q->at_ns;
+	if (!bpf_map_delete_elem(&accept_queue, &sk) && owner == taker)
+		add_accept(owner, now - at);
+}
+
+static __always_inline bool takes(u32 nr, s64 ret)
+{
+	return count_accepts && ret >= 0 && (nr == NR_ACCEPT || nr == NR_ACCEPT4);
+}
 
 static __always_inline void add_timed(u64 owner, u32 nr, u64 ns, s64 ret)
 {
@@ -120,6 +153,8 @@ static __noinline void leave_unpaired(struct task_struct *task, struct task_stat
 	if (!counts_calls(st) || is_birth(nr, ret))
 		return;
 	add_untimed(st->owner, nr, ret);
+	if (takes(nr, ret))
+		taken(task, st->owner, ret);
 	record(task, st, regs, nr, bpf_ktime_get_ns(), NS_UNKNOWN, ret);
 }
 
@@ -138,6 +173,8 @@ static __always_inline void leave(struct task_struct *task, struct pt_regs *regs
 	st->start_ns = 0;
 	record_return(st, ns, ret);
 	add_timed(st->owner, st->nr, ns, ret);
+	if (takes(st->nr, ret))
+		taken(task, st->owner, ret);
 }
 
 #endif

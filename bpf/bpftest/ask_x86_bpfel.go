@@ -65,6 +65,16 @@ type AskOnCpu struct {
 	RunDelayNs uint64
 }
 
+type AskWaitOfArgs struct {
+	_     structs.HostLayout
+	Total uint64
+	Runs  uint64
+	On    AskOnCpu
+	Ns    uint64
+	Tid   uint32
+	Zero  uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.

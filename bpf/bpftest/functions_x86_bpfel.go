@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type FunctionsAcceptDelay struct {
+	_       structs.HostLayout
+	Buckets [145]uint64
+	SumNs   uint64
+}
+
 type FunctionsBucketArgs struct {
 	_  structs.HostLayout
 	Ns uint64
@@ -71,6 +77,12 @@ type FunctionsExitRecord struct {
 	Status   uint32
 	Stage    uint32
 	Ended    uint32
+}
+
+type FunctionsQueued struct {
+	_     structs.HostLayout
+	Owner uint64
+	AtNs  uint64
 }
 
 type FunctionsRing struct {
@@ -152,6 +164,8 @@ type FunctionsTaskState struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	FunctionsMapAcceptDelays       = "accept_delays"
+	FunctionsMapAcceptQueue        = "accept_queue"
 	FunctionsMapCells              = "cells"
 	FunctionsMapDelays             = "delays"
 	FunctionsMapExitCounts         = "exit_counts"
@@ -175,6 +189,7 @@ const (
 	FunctionsProgTestLeaveUnpaired = "test_leave_unpaired"
 	FunctionsVarArming             = "arming"
 	FunctionsVarCellLimit          = "cell_limit"
+	FunctionsVarCountAccepts       = "count_accepts"
 	FunctionsVarDelaysDroppedNs    = "delays_dropped_ns"
 	FunctionsVarEpoch              = "epoch"
 	FunctionsVarExclusive          = "exclusive"
@@ -244,19 +259,21 @@ type FunctionsProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FunctionsMapSpecs struct {
-	Cells      *ebpf.MapSpec `ebpf:"cells"`
-	Delays     *ebpf.MapSpec `ebpf:"delays"`
-	ExitCounts *ebpf.MapSpec `ebpf:"exit_counts"`
-	Exits      *ebpf.MapSpec `ebpf:"exits"`
-	FreeCells  *ebpf.MapSpec `ebpf:"free_cells"`
-	FreeRings  *ebpf.MapSpec `ebpf:"free_rings"`
-	OwnersV2   *ebpf.MapSpec `ebpf:"owners_v2"`
-	Parents    *ebpf.MapSpec `ebpf:"parents"`
-	RecentRuns *ebpf.MapSpec `ebpf:"recent_runs"`
-	Rings      *ebpf.MapSpec `ebpf:"rings"`
-	Senders    *ebpf.MapSpec `ebpf:"senders"`
-	Slots      *ebpf.MapSpec `ebpf:"slots"`
-	Tasks      *ebpf.MapSpec `ebpf:"tasks"`
+	AcceptDelays *ebpf.MapSpec `ebpf:"accept_delays"`
+	AcceptQueue  *ebpf.MapSpec `ebpf:"accept_queue"`
+	Cells        *ebpf.MapSpec `ebpf:"cells"`
+	Delays       *ebpf.MapSpec `ebpf:"delays"`
+	ExitCounts   *ebpf.MapSpec `ebpf:"exit_counts"`
+	Exits        *ebpf.MapSpec `ebpf:"exits"`
+	FreeCells    *ebpf.MapSpec `ebpf:"free_cells"`
+	FreeRings    *ebpf.MapSpec `ebpf:"free_rings"`
+	OwnersV2     *ebpf.MapSpec `ebpf:"owners_v2"`
+	Parents      *ebpf.MapSpec `ebpf:"parents"`
+	RecentRuns   *ebpf.MapSpec `ebpf:"recent_runs"`
+	Rings        *ebpf.MapSpec `ebpf:"rings"`
+	Senders      *ebpf.MapSpec `ebpf:"senders"`
+	Slots        *ebpf.MapSpec `ebpf:"slots"`
+	Tasks        *ebpf.MapSpec `ebpf:"tasks"`
 }
 
 // FunctionsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -265,6 +282,7 @@ type FunctionsMapSpecs struct {
 type FunctionsVariableSpecs struct {
 	Arming            *ebpf.VariableSpec `ebpf:"arming"`
 	CellLimit         *ebpf.VariableSpec `ebpf:"cell_limit"`
+	CountAccepts      *ebpf.VariableSpec `ebpf:"count_accepts"`
 	DelaysDroppedNs   *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
 	Epoch             *ebpf.VariableSpec `ebpf:"epoch"`
 	Exclusive         *ebpf.VariableSpec `ebpf:"exclusive"`
@@ -298,23 +316,27 @@ func (o *FunctionsObjects) Close() error {
 //
 // It can be passed to LoadFunctionsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FunctionsMaps struct {
-	Cells      *ebpf.Map `ebpf:"cells"`
-	Delays     *ebpf.Map `ebpf:"delays"`
-	ExitCounts *ebpf.Map `ebpf:"exit_counts"`
-	Exits      *ebpf.Map `ebpf:"exits"`
-	FreeCells  *ebpf.Map `ebpf:"free_cells"`
-	FreeRings  *ebpf.Map `ebpf:"free_rings"`
-	OwnersV2   *ebpf.Map `ebpf:"owners_v2"`
-	Parents    *ebpf.Map `ebpf:"parents"`
-	RecentRuns *ebpf.Map `ebpf:"recent_runs"`
-	Rings      *ebpf.Map `ebpf:"rings"`
-	Senders    *ebpf.Map `ebpf:"senders"`
-	Slots      *ebpf.Map `ebpf:"slots"`
-	Tasks      *ebpf.Map `ebpf:"tasks"`
+	AcceptDelays *ebpf.Map `ebpf:"accept_delays"`
+	AcceptQueue  *ebpf.Map `ebpf:"accept_queue"`
+	Cells        *ebpf.Map `ebpf:"cells"`
+	Delays       *ebpf.Map `ebpf:"delays"`
+	ExitCounts   *ebpf.Map `ebpf:"exit_counts"`
+	Exits        *ebpf.Map `ebpf:"exits"`
+	FreeCells    *ebpf.Map `ebpf:"free_cells"`
+	FreeRings    *ebpf.Map `ebpf:"free_rings"`
+	OwnersV2     *ebpf.Map `ebpf:"owners_v2"`
+	Parents      *ebpf.Map `ebpf:"parents"`
+	RecentRuns   *ebpf.Map `ebpf:"recent_runs"`
+	Rings        *ebpf.Map `ebpf:"rings"`
+	Senders      *ebpf.Map `ebpf:"senders"`
+	Slots        *ebpf.Map `ebpf:"slots"`
+	Tasks        *ebpf.Map `ebpf:"tasks"`
 }
 
 func (m *FunctionsMaps) Close() error {
 	return _FunctionsClose(
+		m.AcceptDelays,
+		m.AcceptQueue,
 		m.Cells,
 		m.Delays,
 		m.ExitCounts,
@@ -337,6 +359,7 @@ func (m *FunctionsMaps) Close() error {
 type FunctionsVariables struct {
 	Arming            *ebpf.Variable `ebpf:"arming"`
 	CellLimit         *ebpf.Variable `ebpf:"cell_limit"`
+	CountAccepts      *ebpf.Variable `ebpf:"count_accepts"`
 	DelaysDroppedNs   *ebpf.Variable `ebpf:"delays_dropped_ns"`
 	Epoch             *ebpf.Variable `ebpf:"epoch"`
 	Exclusive         *ebpf.Variable `ebpf:"exclusive"`

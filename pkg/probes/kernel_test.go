@@ -195,6 +195,7 @@ func TestMain(m *testing.M) {
 	libcontainerInit()
 	networkMain()
 	askerMain()
+	acceptorMain()
 	if dir := os.Getenv(loaderEnv); dir != "" {
 		loaderMain(dir)
 	}

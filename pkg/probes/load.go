@@ -58,6 +58,8 @@ type measurePrograms struct {
 	slots  *mapped[bpf.MeasureSlot]
 	cells  *mapped[bpf.MeasureCell]
 	rings  *mapped[bpf.MeasureRing]
+	// accepts are by slot; of one entry where the network is not watched.
+	accepts *mapped[bpf.MeasureAcceptDelay]
 }
 
 // loadMeasure sizes and loads the maps, then the programs.
@@ -90,6 +92,9 @@ func loadMeasure(cfg Config, first *ebpf.Map) (_ *measurePrograms, err error) {
 	if k.cells, err = mapMemory[bpf.MeasureCell](k.maps[bpf.MeasureMapCells]); err != nil {
 		return nil, err
 	}
+	if k.accepts, err = mapMemory[bpf.MeasureAcceptDelay](k.maps[bpf.MeasureMapAcceptDelays]); err != nil {
+		return nil, err
+	}
 	if k.rings, err = mapMemory[bpf.MeasureRing](k.maps[bpf.MeasureMapRings]); err != nil {
 		return nil, err
 	}
@@ -118,14 +123,19 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 	}
 	spec.Maps[bpf.MeasureMapRings].MaxEntries = max(1, rings)
 	spec.Maps[bpf.MeasureMapFreeRings].MaxEntries = max(1, rings)
+	if cfg.Network {
+		spec.Maps[bpf.MeasureMapAcceptDelays].MaxEntries = uint32(cfg.MaxContainers)
+		spec.Maps[bpf.MeasureMapAcceptQueue].MaxEntries = acceptsMax
+	}
 	for name, value := range map[string]any{
-		bpf.MeasureVarNoDelays:    cfg.noDelays,
-		bpf.MeasureVarRingLimit:   rings,
-		bpf.MeasureVarShards:      uint32(k.shards),
-		bpf.MeasureVarExclusive:   cpus <= k.shards,
-		bpf.MeasureVarCellLimit:   uint64(cells),
-		bpf.MeasureVarFreshCells:  uint64(slots),
-		bpf.MeasureVarWaitReasons: waitReasons(),
+		bpf.MeasureVarCountAccepts: cfg.Network,
+		bpf.MeasureVarNoDelays:     cfg.noDelays,
+		bpf.MeasureVarRingLimit:    rings,
+		bpf.MeasureVarShards:       uint32(k.shards),
+		bpf.MeasureVarExclusive:    cpus <= k.shards,
+		bpf.MeasureVarCellLimit:    uint64(cells),
+		bpf.MeasureVarFreshCells:   uint64(slots),
+		bpf.MeasureVarWaitReasons:  waitReasons(),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
@@ -198,7 +208,7 @@ func (k *loaded) loadOne(all *ebpf.CollectionSpec, name string) (*ebpf.Program, 
 }
 
 func (k *measurePrograms) close() error {
-	return errors.Join(k.slots.unmap(), k.cells.unmap(), k.rings.unmap(), k.loaded.close())
+	return errors.Join(k.slots.unmap(), k.cells.unmap(), k.rings.unmap(), k.accepts.unmap(), k.loaded.close())
 }
 
 func (k *loaded) close() error {

@@ -137,7 +137,7 @@ func (s *nameServer) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 	if first == "never" {
 		return
 	}
-	time.Sleep(s.delay) // the known delay
+	<-time.After(s.delay) // the known delay
 	a := new(dns.Msg)
 	a.SetRcode(m, dns.StringToRcode[strings.ToUpper(first)])
 	w.WriteMsg(a)

@@ -32,8 +32,11 @@ type networkPrograms struct {
 	dropReasons []string                          // by number; the last takes what is outside
 }
 
-// loadNetwork loads and attaches; owners is the measuring programs' map of cgroups.
-func loadNetwork(owners *ebpf.Map, maxContainers int) (_ *networkPrograms, err error) {
+// acceptsMax bounds the connections that wait to be accepted, of all containers; some 80 bytes each.
+const acceptsMax = 16384
+
+// loadNetwork loads and attaches; shared are the measuring programs' maps.
+func loadNetwork(shared map[string]*ebpf.Map, maxContainers int) (_ *networkPrograms, err error) {
 	k := &networkPrograms{loaded: newLoaded()}
 	defer func() {
 		if err != nil {
@@ -48,9 +51,11 @@ func loadNetwork(owners *ebpf.Map, maxContainers int) (_ *networkPrograms, err e
 		return nil, err
 	}
 	spec.Maps[bpf.NetworkMapNetwork].MaxEntries = uint32(maxContainers)
-	spec.Maps[bpf.NetworkMapOwnersV2].MaxEntries = owners.MaxEntries()
-	if k.maps[bpf.NetworkMapOwnersV2], err = owners.Clone(); err != nil {
-		return nil, fmt.Errorf("share map of cgroups: %w", err)
+	for _, name := range []string{bpf.NetworkMapOwnersV2, bpf.NetworkMapAcceptQueue, bpf.NetworkMapAcceptDelays} {
+		spec.Maps[name].MaxEntries = shared[name].MaxEntries()
+		if k.maps[name], err = shared[name].Clone(); err != nil {
+			return nil, fmt.Errorf("share map %s: %w", name, err)
+		}
 	}
 	if err := k.loadAll(spec, networkProgramList); err != nil {
 		return nil, err
@@ -63,11 +68,15 @@ func (k *networkPrograms) close() error { return errors.Join(k.totals.unmap(), k
 
 // dropped counts connections whose times are not known, since the kernel had no memory for them.
 func (k *networkPrograms) dropped() uint64 {
-	var n uint64
-	if err := k.variables[bpf.NetworkVarStopwatchesDropped].Get(&n); err != nil {
-		return 0 // impossible: a variable of a loaded program can be read
+	var sum uint64
+	for _, name := range []string{bpf.NetworkVarStopwatchesDropped, bpf.NetworkVarAcceptsDropped} {
+		var n uint64
+		if err := k.variables[name].Get(&n); err != nil {
+			continue // impossible: a variable of a loaded program can be read
+		}
+		sum += n
 	}
-	return n
+	return sum
 }
 
 // readDropReasons names the running kernel's reasons for dropping a packet; they are renumbered from one to the next.
@@ -102,7 +111,10 @@ func (p *Probes) NetworkHealth() map[triton.ContainerKey]triton.NetworkHealth {
 	}
 	out := make(map[triton.ContainerKey]triton.NetworkHealth, len(p.table.byKey))
 	for key, w := range p.table.byKey {
-		out[key] = p.network.read(w.Slot)
+		h := p.network.read(w.Slot)
+		accepts := p.kernel.accepts.at(w.Slot)
+		h.Accept = durations(accepts.Buckets[:], &accepts.SumNs)
+		out[key] = h
 	}
 	return out
 }

@@ -203,7 +203,7 @@ func Open(ctx context.Context, cfg Config) (*Probes, error) {
 	}
 	var network *networkPrograms
 	if cfg.Network {
-		if network, err = loadNetwork(kernel.maps[bpf.MeasureMapOwnersV2], cfg.MaxContainers); err != nil {
+		if network, err = loadNetwork(kernel.maps, cfg.MaxContainers); err != nil {
 			network = nil
 			kernel.missing = append(kernel.missing, MissingProgram{Program: bpf.NetworkProgNetworkStates, Reason: err})
 		} else {

@@ -322,7 +322,7 @@ func (p *Probes) release(w *watched) error {
 		*slot = bpf.MeasureSlot{}
 	}
 	if p.network != nil {
-		if err := p.network.totals.clear(w.Slot); err != nil {
+		if err := errors.Join(p.network.totals.clear(w.Slot), p.kernel.accepts.clear(w.Slot)); err != nil {
 			return err
 		}
 	}

@@ -89,7 +89,7 @@ func ofProgram(name, program string) bool {
 // seriesOf has, by program, the beginnings of the names of what it measures.
 var seriesOf = map[string][]string{
 	"sys_enter":    {"triton_container_syscall"},
-	"sys_exit":     {"triton_container_syscall"},
+	"sys_exit":     {"triton_container_syscall", "triton_container_tcp_accept"},
 	"sched_switch": {"triton_container_runqueue", "triton_container_cpu_delay", "triton_container_off_cpu", "container_cpu_schedstat_runqueue"},
 	"block_ios":    {"triton_container_block_io", "container_fs"},
 	"peer_states":  {"triton_container_peer"},

@@ -36,6 +36,8 @@ func (s *Store) perNetwork(rows []row) []*dto.MetricFamily {
 			func(r *row) triton.Histogram { return all[r.key].Connect }),
 		histogramFamily("triton_container_tcp_rtt_seconds", "Smoothed round trip times of TCP, once a second while segments come and when data ends.", rows,
 			func(r *row) triton.Histogram { return all[r.key].RTT }),
+		histogramFamily("triton_container_tcp_accept_delay_seconds", "Time that open connections waited until they were accepted.", rows,
+			func(r *row) triton.Histogram { return all[r.key].Accept }),
 		failures, resets, drops,
 	}
 }

@@ -4,6 +4,8 @@ package triton
 type NetworkHealth struct {
 	// Connect has the TCP connections that the container opened, from the first SYN to the answer; schema 2.
 	Connect Histogram
+	// Accept has the TCP connections that the container accepted, from their opening to the return of accept; schema 2.
+	Accept Histogram
 	// RTT samples the kernel's smoothed round trip time of TCP connections: once a second while segments come, and
 	// when data ends; schema 2.
 	RTT Histogram

@@ -28,7 +28,7 @@ func (s *loggingServer) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 	s.mu.Lock()
 	s.log[q.Name+" "+dns.TypeToString[q.Qtype]]++
 	s.mu.Unlock()
-	time.Sleep(serverDelay) // the known delay
+	<-time.After(serverDelay) // the known delay
 	a := new(dns.Msg).SetReply(m)
 	switch {
 	case !strings.HasSuffix(q.Name, ".found."):
