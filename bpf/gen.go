@@ -7,7 +7,7 @@ package bpf
 //go:generate go tool bpf2go -target amd64 -type resolver -output-stem resolver Resolver resolver.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type peer_key -type peer_totals -type connection -type container_peers -type drop_key -output-stem peers Peers peers.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type network_totals -output-stem network Network network.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
-//go:generate go tool bpf2go -target amd64 -type stack_key -type stack -type count_key -type count -type lost -type sleeper -output-stem profile Profile profile.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -target amd64 -type stack_key -type stack -type count_key -type count -type lost -type use -type sleeper -output-stem profile Profile profile.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type traced_call -output-stem trace Trace trace.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type answer -output-stem asksyscalls AskSyscalls asksyscalls.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type answer -output-stem askblock AskBlock askblock.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu

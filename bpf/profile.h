@@ -71,6 +71,9 @@ struct {
 	__type(value, struct sleeper);
 } sleepers SEC(".maps");
 
+// sleeping has how many of sleepers are a container's. User space makes the entries and deletes them.
+struct owners sleeping SEC(".maps");
+
 u32 side = 0; // where to count; user space changes it
 
 static __always_inline u64 image_of(struct task_struct *task)
@@ -82,13 +85,22 @@ static __noinline void add_count(struct count_key *key, u32 on, u64 ns)
 {
 	void *counted = bpf_map_lookup_elem(&counts, &on);
 	struct count first = {.n = 1, .ns = ns}, *c;
+	struct use *u;
 
 	if (!counted || !key)
 		return;
 	c = bpf_map_lookup_elem(counted, key);
 	if (!c) {
+		u = used_of(key->owner, on);
+		if (!u)
+			return; // looked at no more
+		if (!take_share(&u->counts, count_share)) {
+			LOSE(key->owner, counts);
+			return;
+		}
 		if (!bpf_map_update_elem(counted, key, &first, BPF_NOEXIST))
 			return;
+		__sync_fetch_and_add(&u->counts, -1);
 		c = bpf_map_lookup_elem(counted, key); // another CPU was first
 	}
 	if (!c) {
@@ -125,6 +137,7 @@ static __always_inline void goes_to_sleep(void *ctx, struct task_struct *task, u
 	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
 	struct sleeper s = {.key = {.owner = OWNER_IN(off_cpu, cgroup), .kind = OFF_CPU}};
 	u32 on = side & 1, tid = BPF_CORE_READ(task, pid);
+	u64 *n;
 
 	if (!s.key.owner || state & TASK_DEAD)
 		return;
@@ -135,8 +148,17 @@ static __always_inline void goes_to_sleep(void *ctx, struct task_struct *task, u
 	s.key.kernel = stack_at(ctx, s.key.owner, on, 0);
 	s.key.user = s.key.image ? stack_at(ctx, s.key.owner, on, BPF_F_USER_STACK) : 0;
 	s.at_ns = bpf_ktime_get_ns();
-	if (bpf_map_update_elem(&sleepers, &tid, &s, BPF_ANY))
+	n = bpf_map_lookup_elem(&sleeping, &s.key.owner);
+	if (!n)
+		return; // looked at no more
+	if (!take_share(n, sleeper_share)) {
 		LOSE(s.key.owner, counts);
+		return;
+	}
+	if (!bpf_map_update_elem(&sleepers, &tid, &s, BPF_NOEXIST))
+		return;
+	__sync_fetch_and_add(n, -1);
+	LOSE(s.key.owner, counts);
 }
 
 // wakes_up counts the wait of a task that gets a CPU.
@@ -145,14 +167,16 @@ static __always_inline void wakes_up(struct task_struct *task)
 	u32 on = side & 1, tid = BPF_CORE_READ(task, pid);
 	struct sleeper *s = bpf_map_lookup_elem(&sleepers, &tid);
 	struct count_key key;
-	u64 now, at;
+	u64 now, at, *n;
 
 	if (!s)
 		return;
 	key = s->key;
 	at = s->at_ns;
 	now = bpf_ktime_get_ns();
-	bpf_map_delete_elem(&sleepers, &tid);
+	n = bpf_map_lookup_elem(&sleeping, &key.owner);
+	if (!bpf_map_delete_elem(&sleepers, &tid) && n)
+		__sync_fetch_and_add(n, -1);
 	add_count(&key, on, now > at ? now - at : 0);
 }
 

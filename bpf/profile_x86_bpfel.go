@@ -63,6 +63,12 @@ type ProfileStackKey struct {
 	Hash  uint64
 }
 
+type ProfileUse struct {
+	_      structs.HostLayout
+	Counts uint64
+	Stacks uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -76,12 +82,19 @@ const (
 	ProfileMapOnCpu         = "on_cpu"
 	ProfileMapScratch       = "scratch"
 	ProfileMapSleepers      = "sleepers"
+	ProfileMapSleeping      = "sleeping"
 	ProfileMapStacks        = "stacks"
 	ProfileMapStacksA       = "stacks_a"
 	ProfileMapStacksB       = "stacks_b"
+	ProfileMapUsed          = "used"
+	ProfileMapUsedA         = "used_a"
+	ProfileMapUsedB         = "used_b"
 	ProfileProgOffCpuSwitch = "off_cpu_switch"
 	ProfileProgOnCpuTick    = "on_cpu_tick"
+	ProfileVarCountShare    = "count_share"
 	ProfileVarSide          = "side"
+	ProfileVarSleeperShare  = "sleeper_share"
+	ProfileVarStackShare    = "stack_share"
 )
 
 // LoadProfile returns the embedded CollectionSpec for Profile.
@@ -143,16 +156,23 @@ type ProfileMapSpecs struct {
 	OnCpu    *ebpf.MapSpec `ebpf:"on_cpu"`
 	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
 	Sleepers *ebpf.MapSpec `ebpf:"sleepers"`
+	Sleeping *ebpf.MapSpec `ebpf:"sleeping"`
 	Stacks   *ebpf.MapSpec `ebpf:"stacks"`
 	StacksA  *ebpf.MapSpec `ebpf:"stacks_a"`
 	StacksB  *ebpf.MapSpec `ebpf:"stacks_b"`
+	Used     *ebpf.MapSpec `ebpf:"used"`
+	UsedA    *ebpf.MapSpec `ebpf:"used_a"`
+	UsedB    *ebpf.MapSpec `ebpf:"used_b"`
 }
 
 // ProfileVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProfileVariableSpecs struct {
-	Side *ebpf.VariableSpec `ebpf:"side"`
+	CountShare   *ebpf.VariableSpec `ebpf:"count_share"`
+	Side         *ebpf.VariableSpec `ebpf:"side"`
+	SleeperShare *ebpf.VariableSpec `ebpf:"sleeper_share"`
+	StackShare   *ebpf.VariableSpec `ebpf:"stack_share"`
 }
 
 // ProfileObjects contains all objects after they have been loaded into the kernel.
@@ -184,9 +204,13 @@ type ProfileMaps struct {
 	OnCpu    *ebpf.Map `ebpf:"on_cpu"`
 	Scratch  *ebpf.Map `ebpf:"scratch"`
 	Sleepers *ebpf.Map `ebpf:"sleepers"`
+	Sleeping *ebpf.Map `ebpf:"sleeping"`
 	Stacks   *ebpf.Map `ebpf:"stacks"`
 	StacksA  *ebpf.Map `ebpf:"stacks_a"`
 	StacksB  *ebpf.Map `ebpf:"stacks_b"`
+	Used     *ebpf.Map `ebpf:"used"`
+	UsedA    *ebpf.Map `ebpf:"used_a"`
+	UsedB    *ebpf.Map `ebpf:"used_b"`
 }
 
 func (m *ProfileMaps) Close() error {
@@ -200,9 +224,13 @@ func (m *ProfileMaps) Close() error {
 		m.OnCpu,
 		m.Scratch,
 		m.Sleepers,
+		m.Sleeping,
 		m.Stacks,
 		m.StacksA,
 		m.StacksB,
+		m.Used,
+		m.UsedA,
+		m.UsedB,
 	)
 }
 
@@ -210,7 +238,10 @@ func (m *ProfileMaps) Close() error {
 //
 // It can be passed to LoadProfileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProfileVariables struct {
-	Side *ebpf.Variable `ebpf:"side"`
+	CountShare   *ebpf.Variable `ebpf:"count_share"`
+	Side         *ebpf.Variable `ebpf:"side"`
+	SleeperShare *ebpf.Variable `ebpf:"sleeper_share"`
+	StackShare   *ebpf.Variable `ebpf:"stack_share"`
 }
 
 // ProfilePrograms contains all programs after they have been loaded into the kernel.

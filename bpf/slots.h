@@ -41,6 +41,7 @@ struct slot {
 	u64 drop_ring;    // event records lost because the ring was full
 	u64 drop_cells;   // calls counted in the shared cell because the pool was empty
 	u64 drop_storage; // calls counted without duration because the kernel gave no task storage
+	u64 drop_threads; // not in the flight recorder: the container has its share of it, or others have the rest
 	u64 block_reads;
 	u64 block_writes;
 	u64 block_read_bytes;

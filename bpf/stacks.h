@@ -40,6 +40,48 @@ struct {
 	__array(values, struct stacks_side);
 } stacks SEC(".maps") = {.values = {&stacks_a, &stacks_b}};
 
+// use is what a container has of a side's maps. User space makes the entries and deletes them, and sets them to zero when it
+// has emptied the side.
+struct use {
+	u64 counts;
+	u64 stacks;
+};
+
+struct used_side {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); // set by the loader: containers
+	__type(key, u64);
+	__type(value, struct use);
+} used_a SEC(".maps"), used_b SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__array(values, struct used_side);
+} used SEC(".maps") = {.values = {&used_a, &used_b}};
+
+// Shares of one container; user space sets them by how many there are.
+u64 count_share = 1;
+u64 stack_share = 1;
+u64 sleeper_share = 1;
+
+static __always_inline struct use *used_of(u64 owner, u32 on)
+{
+	void *side = bpf_map_lookup_elem(&used, &on);
+
+	return side ? bpf_map_lookup_elem(side, &owner) : 0;
+}
+
+// take_share counts one more; false: the share is used up.
+static __always_inline bool take_share(u64 *n, u64 share)
+{
+	if ((s64)__sync_fetch_and_add(n, 1) < (s64)share) // what began before the entry was made may take it below 0
+		return 1;
+	__sync_fetch_and_add(n, -1);
+	return 0;
+}
+
 // losses has an entry for each container that is being profiled.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -81,6 +123,7 @@ static __noinline u64 keep_stack(u64 owner, u32 on, s64 bytes)
 {
 	struct stack_key key = {.owner = owner};
 	struct stack *s;
+	struct use *u;
 	void *kept;
 	u32 zero = 0;
 	u64 n;
@@ -92,8 +135,22 @@ static __noinline u64 keep_stack(u64 owner, u32 on, s64 bytes)
 	n = (u64)bytes / sizeof(u64);
 	s->pcs[n & STACK_DEPTH] = 0; // a mask, too
 	key.hash = hash_of(s, n);
-	if (!bpf_map_lookup_elem(kept, &key) && bpf_map_update_elem(kept, &key, s, BPF_NOEXIST) == -7 /* E2BIG */)
+	if (bpf_map_lookup_elem(kept, &key))
+		return key.hash;
+	u = used_of(owner, on);
+	if (!u)
+		return key.hash; // looked at no more
+	if (!take_share(&u->stacks, stack_share)) {
 		LOSE(owner, stacks);
+		return key.hash;
+	}
+	switch (bpf_map_update_elem(kept, &key, s, BPF_NOEXIST)) {
+	case 0:
+		return key.hash;
+	case -7: // E2BIG
+		LOSE(owner, stacks);
+	}
+	__sync_fetch_and_add(&u->stacks, -1);
 	return key.hash;
 }
 

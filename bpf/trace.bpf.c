@@ -6,7 +6,7 @@
 //
 // Hooks: tp_btf sys_enter, sys_exit, sched_process_exec. Each trace is a collection of its own, loaded and attached when somebody looks and
 // gone when they leave: nobody pays while nobody looks, and traces share neither ring nor limit. While it is attached every
-// process of the machine pays for the lookup of its container at each call that the filter names.
+// process of the machine pays for the question of its cgroup at each call that the filter names.
 // Arguments in memory are read when the call returns, since the kernel has read them by then and their pages are there;
 // what execve runs is read at its entry, or, if its page was not there, from the kernel's copy, for afterwards its memory is
 // gone. Memory may have changed meanwhile.

@@ -46,18 +46,11 @@ struct {
 } in_call SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1); // the measuring programs' own
-	__type(key, u64);
-	__type(value, u64);
-} owners_v2 SEC(".maps");
-
-struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1024 * 1024);
 } trace_ring SEC(".maps");
 
-const volatile u64 traced_owner = 0;
+const volatile u64 traced_cgroup = 0; // in cgroup2
 const volatile u64 least_ns = 0;
 const volatile bool only_errors = 0;
 const volatile char wanted_comm[16] = {}; // empty: every
@@ -69,12 +62,23 @@ u64 window_calls;
 u64 lost_limit; // beyond the limit
 u64 lost_ring;  // the ring was full, or the kernel gave no storage
 
+// is_traced reports whether the task that runs is in the container's cgroup or below. Every process of the machine pays for it.
+static __always_inline bool is_traced(void)
+{
+	for (int i = 1; i <= MAX_LEVEL; i++) {
+		u64 id = bpf_get_current_ancestor_cgroup_id(i);
+
+		if (!id || id == traced_cgroup) // 0: the task's cgroup is less deep
+			return id;
+	}
+	return 0;
+}
+
 static __noinline bool passes(struct task_struct *task)
 {
-	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
 	char comm[16];
 
-	if (OWNER_IN(owners_v2, cgroup) != traced_owner || in_setup(BPF_CORE_READ(task, tgid)))
+	if (!is_traced() || in_setup(BPF_CORE_READ(task, tgid)))
 		return 0;
 	if (!wanted_comm[0])
 		return 1;

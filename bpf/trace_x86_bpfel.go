@@ -50,25 +50,24 @@ type TraceTracedCall struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	TraceMapExits       = "exits"
-	TraceMapInCall      = "in_call"
-	TraceMapOwnersV2    = "owners_v2"
-	TraceMapTraceRing   = "trace_ring"
-	TraceProgTraceEnter = "trace_enter"
-	TraceProgTraceExec  = "trace_exec"
-	TraceProgTraceExit  = "trace_exit"
-	TraceVarCaptures    = "captures"
-	TraceVarLeastNs     = "least_ns"
-	TraceVarLostLimit   = "lost_limit"
-	TraceVarLostRing    = "lost_ring"
-	TraceVarOnlyErrors  = "only_errors"
-	TraceVarTracedOwner = "traced_owner"
-	TraceVarUnusedCall  = "unused_call"
-	TraceVarWantedCalls = "wanted_calls"
-	TraceVarWantedComm  = "wanted_comm"
-	TraceVarWindowCalls = "window_calls"
-	TraceVarWindowLimit = "window_limit"
-	TraceVarWindowNs    = "window_ns"
+	TraceMapExits        = "exits"
+	TraceMapInCall       = "in_call"
+	TraceMapTraceRing    = "trace_ring"
+	TraceProgTraceEnter  = "trace_enter"
+	TraceProgTraceExec   = "trace_exec"
+	TraceProgTraceExit   = "trace_exit"
+	TraceVarCaptures     = "captures"
+	TraceVarLeastNs      = "least_ns"
+	TraceVarLostLimit    = "lost_limit"
+	TraceVarLostRing     = "lost_ring"
+	TraceVarOnlyErrors   = "only_errors"
+	TraceVarTracedCgroup = "traced_cgroup"
+	TraceVarUnusedCall   = "unused_call"
+	TraceVarWantedCalls  = "wanted_calls"
+	TraceVarWantedComm   = "wanted_comm"
+	TraceVarWindowCalls  = "window_calls"
+	TraceVarWindowLimit  = "window_limit"
+	TraceVarWindowNs     = "window_ns"
 )
 
 // LoadTrace returns the embedded CollectionSpec for Trace.
@@ -124,7 +123,6 @@ type TraceProgramSpecs struct {
 type TraceMapSpecs struct {
 	Exits     *ebpf.MapSpec `ebpf:"exits"`
 	InCall    *ebpf.MapSpec `ebpf:"in_call"`
-	OwnersV2  *ebpf.MapSpec `ebpf:"owners_v2"`
 	TraceRing *ebpf.MapSpec `ebpf:"trace_ring"`
 }
 
@@ -132,18 +130,18 @@ type TraceMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type TraceVariableSpecs struct {
-	Captures    *ebpf.VariableSpec `ebpf:"captures"`
-	LeastNs     *ebpf.VariableSpec `ebpf:"least_ns"`
-	LostLimit   *ebpf.VariableSpec `ebpf:"lost_limit"`
-	LostRing    *ebpf.VariableSpec `ebpf:"lost_ring"`
-	OnlyErrors  *ebpf.VariableSpec `ebpf:"only_errors"`
-	TracedOwner *ebpf.VariableSpec `ebpf:"traced_owner"`
-	UnusedCall  *ebpf.VariableSpec `ebpf:"unused_call"`
-	WantedCalls *ebpf.VariableSpec `ebpf:"wanted_calls"`
-	WantedComm  *ebpf.VariableSpec `ebpf:"wanted_comm"`
-	WindowCalls *ebpf.VariableSpec `ebpf:"window_calls"`
-	WindowLimit *ebpf.VariableSpec `ebpf:"window_limit"`
-	WindowNs    *ebpf.VariableSpec `ebpf:"window_ns"`
+	Captures     *ebpf.VariableSpec `ebpf:"captures"`
+	LeastNs      *ebpf.VariableSpec `ebpf:"least_ns"`
+	LostLimit    *ebpf.VariableSpec `ebpf:"lost_limit"`
+	LostRing     *ebpf.VariableSpec `ebpf:"lost_ring"`
+	OnlyErrors   *ebpf.VariableSpec `ebpf:"only_errors"`
+	TracedCgroup *ebpf.VariableSpec `ebpf:"traced_cgroup"`
+	UnusedCall   *ebpf.VariableSpec `ebpf:"unused_call"`
+	WantedCalls  *ebpf.VariableSpec `ebpf:"wanted_calls"`
+	WantedComm   *ebpf.VariableSpec `ebpf:"wanted_comm"`
+	WindowCalls  *ebpf.VariableSpec `ebpf:"window_calls"`
+	WindowLimit  *ebpf.VariableSpec `ebpf:"window_limit"`
+	WindowNs     *ebpf.VariableSpec `ebpf:"window_ns"`
 }
 
 // TraceObjects contains all objects after they have been loaded into the kernel.
@@ -168,7 +166,6 @@ func (o *TraceObjects) Close() error {
 type TraceMaps struct {
 	Exits     *ebpf.Map `ebpf:"exits"`
 	InCall    *ebpf.Map `ebpf:"in_call"`
-	OwnersV2  *ebpf.Map `ebpf:"owners_v2"`
 	TraceRing *ebpf.Map `ebpf:"trace_ring"`
 }
 
@@ -176,7 +173,6 @@ func (m *TraceMaps) Close() error {
 	return _TraceClose(
 		m.Exits,
 		m.InCall,
-		m.OwnersV2,
 		m.TraceRing,
 	)
 }
@@ -185,18 +181,18 @@ func (m *TraceMaps) Close() error {
 //
 // It can be passed to LoadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TraceVariables struct {
-	Captures    *ebpf.Variable `ebpf:"captures"`
-	LeastNs     *ebpf.Variable `ebpf:"least_ns"`
-	LostLimit   *ebpf.Variable `ebpf:"lost_limit"`
-	LostRing    *ebpf.Variable `ebpf:"lost_ring"`
-	OnlyErrors  *ebpf.Variable `ebpf:"only_errors"`
-	TracedOwner *ebpf.Variable `ebpf:"traced_owner"`
-	UnusedCall  *ebpf.Variable `ebpf:"unused_call"`
-	WantedCalls *ebpf.Variable `ebpf:"wanted_calls"`
-	WantedComm  *ebpf.Variable `ebpf:"wanted_comm"`
-	WindowCalls *ebpf.Variable `ebpf:"window_calls"`
-	WindowLimit *ebpf.Variable `ebpf:"window_limit"`
-	WindowNs    *ebpf.Variable `ebpf:"window_ns"`
+	Captures     *ebpf.Variable `ebpf:"captures"`
+	LeastNs      *ebpf.Variable `ebpf:"least_ns"`
+	LostLimit    *ebpf.Variable `ebpf:"lost_limit"`
+	LostRing     *ebpf.Variable `ebpf:"lost_ring"`
+	OnlyErrors   *ebpf.Variable `ebpf:"only_errors"`
+	TracedCgroup *ebpf.Variable `ebpf:"traced_cgroup"`
+	UnusedCall   *ebpf.Variable `ebpf:"unused_call"`
+	WantedCalls  *ebpf.Variable `ebpf:"wanted_calls"`
+	WantedComm   *ebpf.Variable `ebpf:"wanted_comm"`
+	WindowCalls  *ebpf.Variable `ebpf:"window_calls"`
+	WindowLimit  *ebpf.Variable `ebpf:"window_limit"`
+	WindowNs     *ebpf.Variable `ebpf:"window_ns"`
 }
 
 // TracePrograms contains all programs after they have been loaded into the kernel.

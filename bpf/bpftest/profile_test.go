@@ -9,15 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// profiling loads the functions with room for one count and one stack on each side, and losses of owner 7.
-func profiling(t *testing.T) *ProfileObjects {
+// profiling loads the functions with room for one count and one stack on each side, which owner 7 may fill, and its losses.
+func profiling(t *testing.T) *ProfileObjects { return profilingWithin(t, 1, 1) }
+
+// profilingWithin is profiling with room for so many, of which the owner has a share.
+func profilingWithin(t *testing.T, room uint32, share uint64) *ProfileObjects {
 	t.Helper()
 	spec, err := LoadProfile()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{ProfileMapCountsA, ProfileMapCountsB, ProfileMapStacksA, ProfileMapStacksB} {
-		spec.Maps[name].MaxEntries = 1
+		spec.Maps[name].MaxEntries = room
+	}
+	for _, m := range []*ebpf.MapSpec{spec.Maps[ProfileMapUsedA], spec.Maps[ProfileMapUsedB], spec.Maps[ProfileMapUsed].InnerMap} {
+		m.MaxEntries = 2 // owners
+	}
+	for _, name := range []string{ProfileVarCountShare, ProfileVarStackShare, ProfileVarSleeperShare} {
+		if err := spec.Variables[name].Set(share); err != nil {
+			t.Fatal(err)
+		}
 	}
 	spec.Maps[ProfileMapExits].MaxEntries = 4
 	var o ProfileObjects
@@ -25,8 +36,10 @@ func profiling(t *testing.T) *ProfileObjects {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { o.Close() })
-	if err := o.Losses.Put(uint64(7), ProfileLost{}); err != nil {
-		t.Fatal(err)
+	for m, zero := range map[*ebpf.Map]any{o.Losses: ProfileLost{}, o.UsedA: ProfileUse{}, o.UsedB: ProfileUse{}, o.Sleeping: uint64(0)} {
+		if err := m.Put(uint64(7), zero); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return &o
 }
@@ -98,6 +111,44 @@ func TestKernelStacksAreKeptByTheirHash(t *testing.T) {
 	}
 	if h := o.keep(t, 0); h != 0 {
 		t.Errorf("no stack has the hash %x", h)
+	}
+}
+
+// An owner has its share of a side and no more, however much room there is; others have the rest.
+func TestKernelAnOwnerHasItsShareOfASide(t *testing.T) {
+	const room, share = 16, 3
+	o := profilingWithin(t, room, share)
+	a := ProfileProfileArgs{}
+	a.Key.Owner = 7
+	for i := range uint64(5) {
+		o.keep(t, 0, 100+i)
+		a.Key.User = i
+		call(t, o.TestCount, &a)
+		call(t, o.TestCount, &a) // what is there already takes nothing more
+	}
+	if l := o.lost(t); l.Stacks != 2 || l.Counts != 4 {
+		t.Errorf("lost %+v, want 2 stacks and twice 2 counts", l)
+	}
+	var u ProfileUse
+	if err := o.UsedA.Lookup(uint64(7), &u); err != nil || u != (ProfileUse{Counts: share, Stacks: share}) {
+		t.Errorf("used %+v, %v", u, err)
+	}
+	if err := o.UsedB.Lookup(uint64(7), &u); err != nil || u != (ProfileUse{}) {
+		t.Errorf("used of the other side: %+v, %v", u, err)
+	}
+	if err := o.UsedA.Put(uint64(8), ProfileUse{}); err != nil {
+		t.Fatal(err)
+	}
+	a.Key.Owner = 8
+	call(t, o.TestCount, &a)
+	var c ProfileCount
+	if err := o.CountsA.Lookup(a.Key, &c); err != nil || c.N != 1 {
+		t.Errorf("another owner's: %+v, %v", c, err)
+	}
+	a.Key.Owner = 9 // whom nobody looks at
+	call(t, o.TestCount, &a)
+	if err := o.CountsA.Lookup(a.Key, &c); !errors.Is(err, ebpf.ErrKeyNotExist) {
+		t.Errorf("of whom nobody looks at: %+v, %v", c, err)
 	}
 }
 

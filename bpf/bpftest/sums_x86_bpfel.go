@@ -95,6 +95,7 @@ type SumsSlot struct {
 	DropRing        uint64
 	DropCells       uint64
 	DropStorage     uint64
+	DropThreads     uint64
 	BlockReads      uint64
 	BlockWrites     uint64
 	BlockReadBytes  uint64

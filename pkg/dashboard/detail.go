@@ -213,7 +213,7 @@ func columnOf(a, b *telemetry.Sample, calls, waits triton.Histogram) HeatColumn 
 	copy(vals, scalars[:])
 	wall := b.Time.Sub(a.Time).Seconds()
 	lost := func(s *telemetry.Sample) float64 {
-		return float64(s.Dropped.Ring + s.Dropped.Cells + s.Dropped.Storage)
+		return float64(s.Dropped.Total())
 	}
 	vals[valExecs] = rate(float64(a.Execs), float64(b.Execs), wall)
 	vals[valForks] = rate(float64(a.Forks), float64(b.Forks), wall)

@@ -216,7 +216,7 @@ func sampleOf(u triton.Usage, t probes.Totals) telemetry.Sample {
 		Counters: telemetry.Counters{
 			Execs: t.Execs, Exits: t.Exits, Forks: t.Forks, FatalSignals: t.FatalSignals, OOMKills: t.OOMKills,
 			RunQueueNs: t.RunQueue.SumNs,
-			Dropped:    telemetry.Dropped{Ring: t.Dropped.Ring, Cells: t.Dropped.Cells, Storage: t.Dropped.Storage},
+			Dropped:    telemetry.Dropped{Ring: t.Dropped.Ring, Cells: t.Dropped.Cells, Storage: t.Dropped.Storage, Threads: t.Dropped.Threads},
 		},
 		NoCalls: t.Counted == 0 || t.Level == probes.Counters || t.Level == probes.Off, NoWaits: t.Level == probes.Off, CallsGuessed: 1 - t.Counted,
 		Level: string(t.Level), CallsEstimated: t.Level == probes.Sampled,

@@ -127,10 +127,12 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 		spec.Maps[bpf.MeasureMapAcceptDelays].MaxEntries = uint32(cfg.MaxContainers)
 		spec.Maps[bpf.MeasureMapAcceptQueue].MaxEntries = acceptsMax
 	}
+	spec.Maps[bpf.MeasureMapRingUses].MaxEntries = uint32(cfg.MaxContainers)
 	for name, value := range map[string]any{
 		bpf.MeasureVarCountAccepts: cfg.Network,
 		bpf.MeasureVarNoDelays:     cfg.noDelays,
 		bpf.MeasureVarRingLimit:    rings,
+		bpf.MeasureVarRingShare:    ringShare(cfg.RecorderThreads),
 		bpf.MeasureVarShards:       uint32(k.shards),
 		bpf.MeasureVarExclusive:    cpus <= k.shards,
 		bpf.MeasureVarCellLimit:    uint64(cells),

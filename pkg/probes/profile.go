@@ -34,6 +34,7 @@ var profileProgramList = []program{
 type profilePrograms struct {
 	loaded
 	sides map[bool][2]*ebpf.Map // of counts: false, of stacks: true
+	used  [2]*ebpf.Map          // what containers have of a side
 	side  uint32
 	ticks []link.Link // while somebody profiles on CPUs
 	waits link.Link   // while somebody profiles off CPUs
@@ -52,9 +53,12 @@ func loadProfile(first *ebpf.Map) (_ *profilePrograms, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{bpf.ProfileMapOnCpu, bpf.ProfileMapOffCpu, bpf.ProfileMapLosses} {
+	for _, name := range []string{
+		bpf.ProfileMapOnCpu, bpf.ProfileMapOffCpu, bpf.ProfileMapLosses, bpf.ProfileMapUsedA, bpf.ProfileMapUsedB, bpf.ProfileMapSleeping,
+	} {
 		spec.Maps[name].MaxEntries = maxLooks
 	}
+	spec.Maps[bpf.ProfileMapUsed].InnerMap.MaxEntries = maxLooks
 	spec.Maps[bpf.ProfileMapExits].MaxEntries = first.MaxEntries()
 	if k.maps[bpf.ProfileMapExits], err = first.Clone(); err != nil {
 		return nil, fmt.Errorf("share map of first processes: %w", err)
@@ -66,7 +70,43 @@ func loadProfile(first *ebpf.Map) (_ *profilePrograms, err error) {
 		false: {k.maps[bpf.ProfileMapCountsA], k.maps[bpf.ProfileMapCountsB]},
 		true:  {k.maps[bpf.ProfileMapStacksA], k.maps[bpf.ProfileMapStacksB]},
 	}
+	k.used = [2]*ebpf.Map{k.maps[bpf.ProfileMapUsedA], k.maps[bpf.ProfileMapUsedB]}
 	return k, nil
+}
+
+// share divides the maps among so many containers: at most a quarter for one of many, for few have all to tell at a time.
+func (k *profilePrograms) share(containers int) error {
+	parts := uint64(min(max(containers, 1), 4))
+	for name, m := range map[string]*ebpf.Map{
+		bpf.ProfileVarCountShare: k.sides[false][0], bpf.ProfileVarStackShare: k.sides[true][0], bpf.ProfileVarSleeperShare: k.maps[bpf.ProfileMapSleepers],
+	} {
+		if err := k.variables[name].Set(uint64(m.MaxEntries()) / parts); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// enter makes a container one whose stacks are counted; it may be one already.
+func (k *profilePrograms) enter(owner uint64) error {
+	for m, zero := range map[*ebpf.Map]any{
+		k.maps[bpf.ProfileMapLosses]: bpf.ProfileLost{}, k.used[0]: bpf.ProfileUse{}, k.used[1]: bpf.ProfileUse{},
+		k.maps[bpf.ProfileMapSleeping]: uint64(0),
+	} {
+		if err := m.Update(owner, zero, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+			return fmt.Errorf("count stacks of %d in %s: %w", owner, m, err)
+		}
+	}
+	return nil
+}
+
+// exit ends enter.
+func (k *profilePrograms) exit(owner uint64) error {
+	var errs []error
+	for _, m := range []*ebpf.Map{k.used[0], k.used[1], k.maps[bpf.ProfileMapSleeping], k.maps[bpf.ProfileMapLosses]} {
+		errs = append(errs, forget(m, owner))
+	}
+	return errors.Join(errs...)
 }
 
 func (k *profilePrograms) close() error {
@@ -113,8 +153,14 @@ func (k *profilePrograms) stopWaits() error {
 	if err := waitForPrograms(); err != nil {
 		return err
 	}
-	_, emptied := empty[uint32, bpf.ProfileSleeper](k.maps[bpf.ProfileMapSleepers]) // of a later profile they would be news of old
-	return errors.Join(err, emptied)
+	sleepers, emptied := empty[uint32, bpf.ProfileSleeper](k.maps[bpf.ProfileMapSleepers]) // of a later profile they would be news of old
+	errs := []error{err, emptied}
+	for _, s := range sleepers {
+		if err := k.maps[bpf.ProfileMapSleeping].Update(s.value.Key.Owner, uint64(0), ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // startTicks interrupts every CPU that is on, unless that is done already.
@@ -201,6 +247,9 @@ func (k *profilePrograms) drain() ([]drained, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read counts of stacks: %w", err)
 	}
+	if err := k.renew(k.used[old], stacks, counts); err != nil {
+		return nil, err
+	}
 	pcs := make(map[bpf.ProfileStackKey][]uint64, len(stacks))
 	for _, s := range stacks {
 		pcs[s.key] = pcsOf(&s.value)
@@ -220,6 +269,23 @@ func (k *profilePrograms) drain() ([]drained, error) {
 		out = append(out, drained{owner: c.key.Owner, kind: triton.StackKind(c.key.Kind), stack: stackOf(c.key, c.value, find)})
 	}
 	return out, nil
+}
+
+// renew gives the owners of what was in a side, which is empty now, their whole shares of it.
+func (k *profilePrograms) renew(used *ebpf.Map, stacks []entry[bpf.ProfileStackKey, bpf.ProfileStack], counts []entry[bpf.ProfileCountKey, bpf.ProfileCount]) error {
+	owners := map[uint64]bool{}
+	for i := range stacks {
+		owners[stacks[i].key.Owner] = true
+	}
+	for i := range counts {
+		owners[counts[i].key.Owner] = true
+	}
+	for owner := range owners {
+		if err := used.Update(owner, bpf.ProfileUse{}, ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("renew the share of %d: %w", owner, err)
+		}
+	}
+	return nil
 }
 
 // stackOf puts a count and its stacks together.
@@ -280,21 +346,24 @@ type entry[K, V any] struct {
 	value V
 }
 
-// empty takes all entries of a map that no program uses now.
+// emptiedAtOnce is how many entries of a map are taken with one call of the kernel: of stacks 264 KiB.
+const emptiedAtOnce = 256
+
+// empty takes all entries of a hash map that no program uses now.
 func empty[K, V any](m *ebpf.Map) ([]entry[K, V], error) {
 	var all []entry[K, V]
-	var e entry[K, V]
-	entries := m.Iterate()
-	for entries.Next(&e.key, &e.value) {
-		all = append(all, e)
-	}
-	if err := entries.Err(); err != nil {
-		return nil, err
-	}
-	for i := range all {
-		if err := m.Delete(&all[i].key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	var at ebpf.MapBatchCursor
+	keys, values := make([]K, emptiedAtOnce), make([]V, emptiedAtOnce)
+	for {
+		n, err := m.BatchLookupAndDelete(&at, keys, values, nil)
+		for i := range n {
+			all = append(all, entry[K, V]{keys[i], values[i]})
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) { // that was the last
+			return all, nil
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
-	return all, nil
 }

@@ -13,11 +13,15 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 )
 
-// profiles are those that are being taken.
+// profiles are those that are being taken. What takes long (loading, attaching, emptying the kernel's maps) is done under turn,
+// so that who asks what runs does not wait for it.
 type profiles struct {
+	turn sync.Mutex // taken before mu
+
 	mu     sync.Mutex
-	kernel *profilePrograms // nil: there are none
-	open   []*Profile
+	kernel *profilePrograms // nil: there are none; changed under turn, too
+	open   []*Profile       // the same
+	drains uint64           // begun; changed under turn, too
 }
 
 // Profile is a profile that is being taken. Read it several times a second: what it is of may end at any time, and without
@@ -27,7 +31,7 @@ type Profile struct {
 	kind triton.StackKind
 	all  bool // of every container that is watched, also of those to come
 
-	// Guarded by profiles.mu.
+	// Changed under profiles.turn and mu, pending and loss under mu alone.
 	closed  bool
 	of      map[uint64]watched // by owner
 	pending []triton.Stack
@@ -73,29 +77,36 @@ func (p *Probes) watchedNow() map[uint64]watched {
 
 // start begins s.
 func (ps *profiles) start(s *Profile, of map[uint64]watched, first *ebpf.Map) (err error) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
+	ps.turn.Lock()
+	defer ps.turn.Unlock()
 	if len(ps.open) == maxProfiles {
 		return fmt.Errorf("%d profiles are being taken already: %w", maxProfiles, errdefs.ErrResourceExhausted)
 	}
 	if ps.kernel == nil {
-		if ps.kernel, err = loadProfile(first); err != nil {
+		k, err := loadProfile(first)
+		if err != nil {
 			return fmt.Errorf("load: %w: %w", err, errdefs.ErrUnavailable)
 		}
+		ps.mu.Lock()
+		ps.kernel = k
+		ps.mu.Unlock()
 	}
+	ps.mu.Lock()
 	ps.open = append(ps.open, s)
+	err = ps.look(s, of)
+	ps.mu.Unlock()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, ps.remove(s))
 		}
 	}()
-	if err := ps.look(s, of); err != nil {
+	if err != nil {
 		return err
 	}
 	return ps.kernel.attach(ps.open)
 }
 
-// look makes s one of these containers. The caller holds mu.
+// look makes s one of these containers. The caller holds turn and mu.
 func (ps *profiles) look(s *Profile, of map[uint64]watched) error {
 	for owner, w := range s.of {
 		if _, still := of[owner]; !still {
@@ -112,18 +123,29 @@ func (ps *profiles) look(s *Profile, of map[uint64]watched) error {
 		if err := ps.kernel.maps[looks(s.kind)].Put(w.ids.V2, owner); err != nil {
 			return fmt.Errorf("look at cgroup %d: %w", w.ids.V2, err)
 		}
-		err := ps.kernel.maps[bpf.ProfileMapLosses].Update(owner, bpf.ProfileLost{}, ebpf.UpdateNoExist)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
-			return fmt.Errorf("count losses: %w", err)
+		if err := ps.kernel.enter(owner); err != nil {
+			return err
 		}
+		var err error
 		if s.told[owner], err = ps.kernel.losses(owner); err != nil {
 			return err
 		}
 	}
-	return nil
+	return ps.share()
 }
 
-// leave makes s one without a container. The caller holds mu.
+// share divides the maps among the containers that are looked at. The caller holds turn and mu.
+func (ps *profiles) share() error {
+	owners := map[uint64]bool{}
+	for _, s := range ps.open {
+		for owner := range s.of {
+			owners[owner] = true
+		}
+	}
+	return ps.kernel.share(len(owners))
+}
+
+// leave makes s one without a container. The caller holds turn and mu.
 func (ps *profiles) leave(s *Profile, owner uint64, w watched) error {
 	delete(s.of, owner)
 	delete(s.told, owner)
@@ -138,7 +160,7 @@ func (ps *profiles) leave(s *Profile, owner uint64, w watched) error {
 		errs = append(errs, forget(ps.kernel.maps[looks(s.kind)], w.ids.V2))
 	}
 	if !other(triton.OnCPU) && !other(triton.OffCPU) {
-		errs = append(errs, forget(ps.kernel.maps[bpf.ProfileMapLosses], owner))
+		errs = append(errs, ps.kernel.exit(owner))
 	}
 	return errors.Join(errs...)
 }
@@ -159,20 +181,26 @@ func (k *profilePrograms) losses(owner uint64) (triton.StackLoss, error) {
 	return triton.StackLoss{Counts: lost.Counts, Stacks: lost.Stacks, Broken: lost.Broken}, nil
 }
 
-// remove ends s, and unloads the programs after the last. The caller holds mu.
+// remove ends s, and unloads the programs after the last. The caller holds turn.
 func (ps *profiles) remove(s *Profile) error {
+	ps.mu.Lock()
 	s.closed = true
 	ps.open = slices.DeleteFunc(ps.open, func(o *Profile) bool { return o == s })
+	k := ps.kernel
 	if len(ps.open) == 0 {
-		k := ps.kernel
 		ps.kernel = nil
+	}
+	ps.mu.Unlock()
+	if len(ps.open) == 0 {
 		return k.close()
 	}
-	errs := []error{ps.kernel.attach(ps.open)}
+	errs := []error{k.attach(ps.open)}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
 	for owner, w := range s.of {
 		errs = append(errs, ps.leave(s, owner, w))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, ps.share())...)
 }
 
 // Read returns what was counted since the last one, and what was lost meanwhile. Stacks may occur more than once.
@@ -183,12 +211,17 @@ func (s *Profile) Read() ([]triton.Stack, triton.StackLoss, error) {
 	}
 	ps := &s.p.profiles
 	ps.mu.Lock()
+	before := ps.drains
+	ps.mu.Unlock()
+	ps.turn.Lock()
+	defer ps.turn.Unlock()
+	if err := ps.drain(before); err != nil {
+		return nil, triton.StackLoss{}, err
+	}
+	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if s.closed {
 		return nil, triton.StackLoss{}, fmt.Errorf("profile: closed: %w", errdefs.ErrFailedPrecondition)
-	}
-	if err := ps.distribute(); err != nil {
-		return nil, triton.StackLoss{}, err
 	}
 	stacks, loss := s.pending, s.loss
 	s.pending, s.loss = nil, triton.StackLoss{}
@@ -211,20 +244,29 @@ func (s *Profile) Read() ([]triton.Stack, triton.StackLoss, error) {
 // Waiting returns the tasks that wait still, and for how long since the profile began. Read first: it has their stacks.
 func (s *Profile) Waiting() ([]triton.Stack, error) {
 	ps := &s.p.profiles
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
+	ps.turn.Lock()
+	defer ps.turn.Unlock()
 	if s.closed || s.kind != triton.OffCPU {
 		return nil, nil
 	}
 	return ps.kernel.waiting(s.of)
 }
 
-// distribute gives what was counted to the profiles that it belongs to. The caller holds mu.
-func (ps *profiles) distribute() error {
+// drain empties the kernel's maps and gives what was counted to the profiles that it belongs to, unless another reader did so
+// since there were so many drains. The caller holds turn.
+func (ps *profiles) drain(before uint64) error {
+	if ps.kernel == nil || ps.drains > before {
+		return nil
+	}
+	ps.mu.Lock()
+	ps.drains++
+	ps.mu.Unlock()
 	all, err := ps.kernel.drain()
 	if err != nil {
 		return err
 	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
 	for _, d := range all {
 		for _, s := range ps.open {
 			w, of := s.of[d.owner]
@@ -244,8 +286,8 @@ func (ps *profiles) distribute() error {
 // Close ends the profile; what was not read is gone. Idempotent.
 func (s *Profile) Close() error {
 	ps := &s.p.profiles
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
+	ps.turn.Lock()
+	defer ps.turn.Unlock()
 	if s.closed {
 		return nil
 	}
@@ -254,8 +296,8 @@ func (s *Profile) Close() error {
 
 // close ends all profiles.
 func (ps *profiles) close() error {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
+	ps.turn.Lock()
+	defer ps.turn.Unlock()
 	var errs []error
 	for _, s := range slices.Clone(ps.open) {
 		errs = append(errs, ps.remove(s))

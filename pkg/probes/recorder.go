@@ -20,6 +20,13 @@ const RecordedCalls = len(bpf.MeasureRing{}.Calls)
 // RecorderThreadsMax bounds Config.RecorderThreads: 340 MB of kernel memory.
 const RecorderThreadsMax = 1 << 16
 
+// ringShare is how many threads of one container have a place in a flight recorder of so many: a quarter, so that a container
+// of thousands of threads leaves some to others; few are not worth dividing.
+func ringShare(threads int) uint64 {
+	const indivisible = 16
+	return uint64(max(threads/4, min(threads, indivisible)))
+}
+
 // Durations that are none: bpf/recorder.h.
 const (
 	nsInCall  = ^uint64(0)

@@ -135,6 +135,49 @@ func TestKernelFlightRecorderIsBounded(t *testing.T) {
 	}
 }
 
+// A container of many threads takes its share of the recorder, which others have room beside; those of it that are not
+// recorded are counted as its own, and its share is there again when threads end.
+func TestKernelAContainerHasItsShareOfTheRecorder(t *testing.T) {
+	const all, crowd = 64, 30
+	actor := actorBinary(t)
+	p := open(t, Config{RecorderThreads: all})
+	key, cg := watch(t, p)
+	other, otherCg := watch(t, p)
+	share := int(ringShare(all))
+	begin := func(cg cgroup, n int) (procs []*process) {
+		for range n {
+			proc := start(t, cg, actor, "gate", actor, "exit37")
+			proc.paused(t)
+			procs = append(procs, proc)
+		}
+		return procs
+	}
+	end := func(procs []*process) {
+		for _, proc := range procs {
+			proc.release(t)
+			proc.wait(t)
+		}
+	}
+	many := begin(cg, crowd)
+	if n, lost := len(recordings(t, p, key)), snapshot(t, p, key).Dropped.Threads; n != share || int(lost) != crowd-share {
+		t.Errorf("%d threads are recorded and %d not, of %d that have a share of %d", n, lost, crowd, share)
+	}
+	few := begin(otherCg, share)
+	if n, lost := len(recordings(t, p, other)), snapshot(t, p, other).Dropped.Threads; n != share || lost != 0 {
+		t.Errorf("%d threads of another container are recorded and %d not, want all %d", n, lost, share)
+	}
+	end(many)
+	end(few)
+	lost := snapshot(t, p, key).Dropped.Threads
+	end(begin(cg, share))
+	if now := snapshot(t, p, key).Dropped.Threads; now != lost {
+		t.Errorf("%d threads are not recorded although the share is free again", now-lost)
+	}
+	if n := p.Drops()["threads"]; n != lost {
+		t.Errorf("%d threads of all containers are not recorded, want %d", n, lost)
+	}
+}
+
 // A container sees its own threads only, also those of a ring that another container had before.
 func TestKernelFlightRecordersAreSeparate(t *testing.T) {
 	actor := actorBinary(t)

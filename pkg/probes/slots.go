@@ -151,8 +151,11 @@ func (p *Probes) claim(key triton.ContainerKey, ids CgroupIDs, wish Wish) (*watc
 	if err := p.own(bpf.MeasureMapOwnersBlkio, ids.blkio(), w.owner()); err != nil {
 		return nil, errors.Join(err, p.kernel.maps[bpf.MeasureMapOwnersV2].Delete(ids.V2))
 	}
+	if err := p.kernel.maps[bpf.MeasureMapRingUses].Put(w.owner(), uint64(0)); err != nil {
+		return nil, errors.Join(fmt.Errorf("count threads: %w", err), p.disown(ids))
+	}
 	if err := p.kernel.advance(bpf.MeasureVarEpoch); err != nil {
-		return nil, errors.Join(err, p.disown(ids))
+		return nil, errors.Join(err, p.disown(ids), forget(p.kernel.maps[bpf.MeasureMapRingUses], w.owner()))
 	}
 	t.generation++
 	t.free = t.free[:len(t.free)-1]
@@ -203,6 +206,9 @@ func (p *Probes) Unwatch(key triton.ContainerKey) (Totals, error) {
 		if err := p.peers.end(w.Slot, w.owner()); err != nil {
 			return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)
 		}
+	}
+	if err := forget(p.kernel.maps[bpf.MeasureMapRingUses], w.owner()); err != nil {
+		return Totals{}, fmt.Errorf("unwatch %s: %w", key, err)
 	}
 	totals := p.read(w)
 	delete(p.table.byKey, key)

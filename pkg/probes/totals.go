@@ -28,10 +28,11 @@ type Drops struct {
 	Ring    uint64 // event records: the ring was full; counters are right
 	Cells   uint64 // calls counted under SyscallOther: the pool of cells was empty
 	Storage uint64 // calls counted without duration: the kernel gave no task storage
+	Threads uint64 // that the flight recorder has no room for: the container has its share, or others have the rest
 }
 
 // Total is the sum of all reasons.
-func (d Drops) Total() uint64 { return d.Ring + d.Cells + d.Storage }
+func (d Drops) Total() uint64 { return d.Ring + d.Cells + d.Storage + d.Threads }
 
 // Totals is what a container did between First and Last. Counters only grow.
 type Totals struct {
@@ -129,6 +130,7 @@ func (t *Totals) addSlot(s *bpf.MeasureSlot) {
 	t.Dropped.Ring += load64(&s.DropRing)
 	t.Dropped.Cells += load64(&s.DropCells)
 	t.Dropped.Storage += load64(&s.DropStorage)
+	t.Dropped.Threads += load64(&s.DropThreads)
 }
 
 func (t *Totals) addCell(nr int, c *bpf.MeasureCell) {

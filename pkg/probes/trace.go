@@ -53,7 +53,7 @@ func (p *Probes) Trace(ctx context.Context, key triton.ContainerKey, f triton.Tr
 	}
 	defer p.traces.give(key.Tenant)
 	owner := w.owner()
-	t, err := p.loadTrace(owner, f)
+	t, err := p.loadTrace(w.ids.V2, f)
 	if err != nil {
 		return fmt.Errorf("trace %s: %w", key, err)
 	}
@@ -104,16 +104,16 @@ type trace struct {
 }
 
 // loadTrace loads and attaches the programs of one trace.
-func (p *Probes) loadTrace(owner uint64, f triton.TraceFilter) (_ *trace, err error) {
+func (p *Probes) loadTrace(cgroupID uint64, f triton.TraceFilter) (_ *trace, err error) {
 	spec, err := bpf.LoadTrace()
 	if err != nil {
 		return nil, err
 	}
-	shared := map[string]*ebpf.Map{bpf.TraceMapOwnersV2: p.kernel.maps[bpf.MeasureMapOwnersV2], bpf.TraceMapExits: p.kernel.maps[bpf.MeasureMapExits]}
+	shared := map[string]*ebpf.Map{bpf.TraceMapExits: p.kernel.maps[bpf.MeasureMapExits]}
 	for name, m := range shared {
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
-	if err := setTrace(spec, owner, f); err != nil {
+	if err := setTrace(spec, cgroupID, f); err != nil {
 		return nil, err
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
@@ -142,7 +142,7 @@ func (p *Probes) loadTrace(owner uint64, f triton.TraceFilter) (_ *trace, err er
 }
 
 // setTrace sets the filter in the programs' constants.
-func setTrace(spec *ebpf.CollectionSpec, owner uint64, f triton.TraceFilter) error {
+func setTrace(spec *ebpf.CollectionSpec, cgroupID uint64, f triton.TraceFilter) error {
 	var wanted [syscallNumbers / 64]uint64
 	for _, nr := range f.Numbers {
 		if nr < 0 || nr >= syscallNumbers {
@@ -164,7 +164,7 @@ func setTrace(spec *ebpf.CollectionSpec, owner uint64, f triton.TraceFilter) err
 		}
 	}
 	for name, value := range map[string]any{
-		bpf.TraceVarTracedOwner: owner, bpf.TraceVarWantedCalls: wanted, bpf.TraceVarLeastNs: uint64(f.Slower),
+		bpf.TraceVarTracedCgroup: cgroupID, bpf.TraceVarWantedCalls: wanted, bpf.TraceVarLeastNs: uint64(f.Slower),
 		bpf.TraceVarOnlyErrors: f.Errors, bpf.TraceVarWantedComm: comm, bpf.TraceVarCaptures: captures,
 		bpf.TraceVarWindowLimit: uint64(traceLimit),
 	} {

@@ -63,7 +63,11 @@ type Dropped struct {
 	Ring    uint64 // event records
 	Cells   uint64 // calls counted without their number
 	Storage uint64 // calls counted without their duration
+	Threads uint64 // not in the flight recorder
 }
+
+// Total is the sum of all reasons.
+func (d Dropped) Total() uint64 { return d.Ring + d.Cells + d.Storage + d.Threads }
 
 // SyscallSample is the part of one system call.
 type SyscallSample struct {

@@ -153,6 +153,6 @@ func probeSeries() []scalar {
 			},
 		},
 		counter("triton_container_dropped_total", "What observation lost of the container; triton_dropped_total has reasons.",
-			func(s *Sample) float64 { return float64(s.Dropped.Ring + s.Dropped.Cells + s.Dropped.Storage) }),
+			func(s *Sample) float64 { return float64(s.Dropped.Total()) }),
 	}
 }
