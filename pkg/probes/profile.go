@@ -272,7 +272,9 @@ func (k *profilePrograms) drain() ([]drained, error) {
 }
 
 // renew gives the owners of what was in a side, which is empty now, their whole shares of it.
-func (k *profilePrograms) renew(used *ebpf.Map, stacks []entry[bpf.ProfileStackKey, bpf.ProfileStack], counts []entry[bpf.ProfileCountKey, bpf.ProfileCount]) error {
+func (k *profilePrograms) renew(
+	used *ebpf.Map, stacks []entry[bpf.ProfileStackKey, bpf.ProfileStack], counts []entry[bpf.ProfileCountKey, bpf.ProfileCount],
+) error {
 	owners := map[uint64]bool{}
 	for i := range stacks {
 		owners[stacks[i].key.Owner] = true
