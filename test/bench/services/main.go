@@ -21,7 +21,7 @@ func main() {
 	bin := flag.String("bin", "bin", "folder of tritond")
 	cache := flag.String("cache", ".cache/demo", "folder for packages and images")
 	rounds := flag.Int("rounds", 7, "turns of each placement")
-	levels := flag.String("levels", "off,counters,sampled,detail", "of --probes, the first is what the others are compared with")
+	levels := flag.String("levels", "off,counters,sampled,auto,detail", "of --probes, the first is what the others are compared with")
 	only := flag.String("only", "", "services whose name matches this pattern")
 	where := flag.String("places", "", "places of the client whose name matches this pattern; processes of the host are one of them")
 	flag.Parse()

@@ -40,6 +40,7 @@ type measurement struct {
 	cli     engine.CLI
 	all     []service
 	levels  []string
+	settled bool                // the daemon's level has followed the load
 	places  *regexp.Regexp      // those wanted
 	roots   map[string]root     // by service
 	seen    map[string][]sample // by key
@@ -87,7 +88,7 @@ func (m *measurement) round(ctx context.Context) error {
 		}
 	}
 	for _, level := range m.levels {
-		m.daemon.Extra = []string{"--probes", level}
+		m.daemon.Extra, m.settled = []string{"--probes", level}, level != "auto"
 		if err := m.daemon.Start(ctx); err != nil {
 			return err
 		}
@@ -163,16 +164,36 @@ func (m *measurement) inContainers(ctx context.Context, s service, level string)
 	return nil
 }
 
-// turns is how many turns' time a load runs: at level sampled for a whole period, of which calls are counted in a tenth.
+// turns is how many turns' time a load runs: where calls are counted in a tenth of a period, a whole one.
 func turns(level string) int {
-	if level == "sampled" {
+	if level == "sampled" || level == "auto" {
 		return 10 / turnSeconds
 	}
 	return 1
 }
 
+// settleTime is what a level that steps by itself needs to follow a load: two measurements of every five seconds, and again for
+// the level that it steps to, which is measured each ten.
+const settleTime = 25 * time.Second
+
+// settle repeats a load until the level has followed it, once for each start of the daemon.
+func (m *measurement) settle(load func() (string, error)) error {
+	for from := time.Now(); !m.settled && time.Since(from) < settleTime; {
+		if _, err := load(); err != nil {
+			return err
+		}
+	}
+	m.settled = true
+	return nil
+}
+
 // turn runs a load and keeps what it saw.
 func (m *measurement) turn(s service, place, level string, load func() (string, error)) error {
+	if place != "" && place != places[0].name { // without a container no level makes a difference
+		if err := m.settle(load); err != nil {
+			return err
+		}
+	}
 	before, err := m.account.CPU()
 	if err != nil {
 		return err
