@@ -30,7 +30,7 @@ func (p *Probes) Memory() ([]MapMemory, error) {
 		return nil, nil
 	}
 	all := maps.Clone(p.kernel.maps) // that of first processes is the exit program's
-	all[bpf.ExitsMapParents], all[bpf.ExitsMapStats], all[bpf.ExitsMapSenders] = p.exits.parents, p.exits.stats, p.exits.senders
+	all[bpf.ExitsMapParents], all[bpf.ExitsMapExitCounts], all[bpf.ExitsMapSenders] = p.exits.parents, p.exits.stats, p.exits.senders
 	if p.peers != nil {
 		maps.Copy(all, p.peers.maps)
 	}
