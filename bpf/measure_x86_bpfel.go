@@ -110,6 +110,7 @@ type MeasureRing struct {
 	First   uint64
 	Head    uint64
 	EndedNs uint64
+	Charged uint64
 	Pid     uint32
 	Tid     uint32
 	Comm    [16]int8
@@ -131,6 +132,7 @@ type MeasureSlot struct {
 	DropRing        uint64
 	DropCells       uint64
 	DropStorage     uint64
+	DropThreads     uint64
 	BlockReads      uint64
 	BlockWrites     uint64
 	BlockReadBytes  uint64
@@ -176,6 +178,7 @@ const (
 	MeasureMapOwnersBlkio       = "owners_blkio"
 	MeasureMapOwnersV2          = "owners_v2"
 	MeasureMapRecentRuns        = "recent_runs"
+	MeasureMapRingUses          = "ring_uses"
 	MeasureMapRings             = "rings"
 	MeasureMapSlots             = "slots"
 	MeasureMapTasks             = "tasks"
@@ -202,6 +205,7 @@ const (
 	MeasureVarNoTotals          = "no_totals"
 	MeasureVarPairing           = "pairing"
 	MeasureVarRingLimit         = "ring_limit"
+	MeasureVarRingShare         = "ring_share"
 	MeasureVarShards            = "shards"
 	MeasureVarUnrecordedThreads = "unrecorded_threads"
 	MeasureVarUnusedEvent       = "unused_event"
@@ -278,6 +282,7 @@ type MeasureMapSpecs struct {
 	OwnersBlkio  *ebpf.MapSpec `ebpf:"owners_blkio"`
 	OwnersV2     *ebpf.MapSpec `ebpf:"owners_v2"`
 	RecentRuns   *ebpf.MapSpec `ebpf:"recent_runs"`
+	RingUses     *ebpf.MapSpec `ebpf:"ring_uses"`
 	Rings        *ebpf.MapSpec `ebpf:"rings"`
 	Slots        *ebpf.MapSpec `ebpf:"slots"`
 	Tasks        *ebpf.MapSpec `ebpf:"tasks"`
@@ -300,6 +305,7 @@ type MeasureVariableSpecs struct {
 	NoTotals          *ebpf.VariableSpec `ebpf:"no_totals"`
 	Pairing           *ebpf.VariableSpec `ebpf:"pairing"`
 	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
+	RingShare         *ebpf.VariableSpec `ebpf:"ring_share"`
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
 	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
 	UnusedEvent       *ebpf.VariableSpec `ebpf:"unused_event"`
@@ -338,6 +344,7 @@ type MeasureMaps struct {
 	OwnersBlkio  *ebpf.Map `ebpf:"owners_blkio"`
 	OwnersV2     *ebpf.Map `ebpf:"owners_v2"`
 	RecentRuns   *ebpf.Map `ebpf:"recent_runs"`
+	RingUses     *ebpf.Map `ebpf:"ring_uses"`
 	Rings        *ebpf.Map `ebpf:"rings"`
 	Slots        *ebpf.Map `ebpf:"slots"`
 	Tasks        *ebpf.Map `ebpf:"tasks"`
@@ -357,6 +364,7 @@ func (m *MeasureMaps) Close() error {
 		m.OwnersBlkio,
 		m.OwnersV2,
 		m.RecentRuns,
+		m.RingUses,
 		m.Rings,
 		m.Slots,
 		m.Tasks,
@@ -380,6 +388,7 @@ type MeasureVariables struct {
 	NoTotals          *ebpf.Variable `ebpf:"no_totals"`
 	Pairing           *ebpf.Variable `ebpf:"pairing"`
 	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
+	RingShare         *ebpf.Variable `ebpf:"ring_share"`
 	Shards            *ebpf.Variable `ebpf:"shards"`
 	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
 	UnusedEvent       *ebpf.Variable `ebpf:"unused_event"`

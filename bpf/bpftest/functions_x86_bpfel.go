@@ -91,6 +91,7 @@ type FunctionsRing struct {
 	First   uint64
 	Head    uint64
 	EndedNs uint64
+	Charged uint64
 	Pid     uint32
 	Tid     uint32
 	Comm    [16]int8
@@ -131,6 +132,7 @@ type FunctionsSlot struct {
 	DropRing        uint64
 	DropCells       uint64
 	DropStorage     uint64
+	DropThreads     uint64
 	BlockReads      uint64
 	BlockWrites     uint64
 	BlockReadBytes  uint64
@@ -175,6 +177,7 @@ const (
 	FunctionsMapOwnersV2           = "owners_v2"
 	FunctionsMapParents            = "parents"
 	FunctionsMapRecentRuns         = "recent_runs"
+	FunctionsMapRingUses           = "ring_uses"
 	FunctionsMapRings              = "rings"
 	FunctionsMapSenders            = "senders"
 	FunctionsMapSlots              = "slots"
@@ -198,6 +201,7 @@ const (
 	FunctionsVarNoDelays           = "no_delays"
 	FunctionsVarPairing            = "pairing"
 	FunctionsVarRingLimit          = "ring_limit"
+	FunctionsVarRingShare          = "ring_share"
 	FunctionsVarShards             = "shards"
 	FunctionsVarUnrecordedThreads  = "unrecorded_threads"
 	FunctionsVarWaitReasons        = "wait_reasons"
@@ -270,6 +274,7 @@ type FunctionsMapSpecs struct {
 	OwnersV2     *ebpf.MapSpec `ebpf:"owners_v2"`
 	Parents      *ebpf.MapSpec `ebpf:"parents"`
 	RecentRuns   *ebpf.MapSpec `ebpf:"recent_runs"`
+	RingUses     *ebpf.MapSpec `ebpf:"ring_uses"`
 	Rings        *ebpf.MapSpec `ebpf:"rings"`
 	Senders      *ebpf.MapSpec `ebpf:"senders"`
 	Slots        *ebpf.MapSpec `ebpf:"slots"`
@@ -291,6 +296,7 @@ type FunctionsVariableSpecs struct {
 	NoDelays          *ebpf.VariableSpec `ebpf:"no_delays"`
 	Pairing           *ebpf.VariableSpec `ebpf:"pairing"`
 	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
+	RingShare         *ebpf.VariableSpec `ebpf:"ring_share"`
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
 	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
 	WaitReasons       *ebpf.VariableSpec `ebpf:"wait_reasons"`
@@ -327,6 +333,7 @@ type FunctionsMaps struct {
 	OwnersV2     *ebpf.Map `ebpf:"owners_v2"`
 	Parents      *ebpf.Map `ebpf:"parents"`
 	RecentRuns   *ebpf.Map `ebpf:"recent_runs"`
+	RingUses     *ebpf.Map `ebpf:"ring_uses"`
 	Rings        *ebpf.Map `ebpf:"rings"`
 	Senders      *ebpf.Map `ebpf:"senders"`
 	Slots        *ebpf.Map `ebpf:"slots"`
@@ -346,6 +353,7 @@ func (m *FunctionsMaps) Close() error {
 		m.OwnersV2,
 		m.Parents,
 		m.RecentRuns,
+		m.RingUses,
 		m.Rings,
 		m.Senders,
 		m.Slots,
@@ -368,6 +376,7 @@ type FunctionsVariables struct {
 	NoDelays          *ebpf.Variable `ebpf:"no_delays"`
 	Pairing           *ebpf.Variable `ebpf:"pairing"`
 	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
+	RingShare         *ebpf.Variable `ebpf:"ring_share"`
 	Shards            *ebpf.Variable `ebpf:"shards"`
 	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
 	WaitReasons       *ebpf.Variable `ebpf:"wait_reasons"`
