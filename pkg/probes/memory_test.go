@@ -35,7 +35,7 @@ func TestKernelMapsOfAThousandContainersStayWithinTheBound(t *testing.T) {
 	}
 	shards := uint64(p.kernel.shards)
 	on := func(cpus uint64) uint64 {
-		return sum - uint64(cpus)*each - sharded + cpus*each + sharded/shards*min(cpus, shardsMax)
+		return sum - cpus*each - sharded + cpus*each + sharded/shards*min(cpus, shardsMax)
 	}
 	t.Logf("%d bytes on %d CPUs; %d on 2, %d on 64", sum, cpus, on(2), on(64))
 	if on(2) > 256<<20 {

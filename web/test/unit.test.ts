@@ -243,6 +243,8 @@ test('a trace keeps its last lines and tells what was lost', () => {
   assert.deepEqual([t.lines.at(-1)!.e, t.lost, t.calls, t.rate(2009)], [{ lost: 7 }, 7, TRACE_LINES + 10, (TRACE_LINES + 1) / 2])
   assert.equal(tracePath('a/b', { sys: 'open*, close', slower: '5ms', comm: '', errors: true, memory: true }),
     '/triton/v1/containers/a%2Fb/trace?syscall=open*&syscall=close&slower=5ms&errors=true&memory=true')
+})
+
 const reading = (seconds: number, more: Partial<ServiceMap['edges'][0]> = {}): ServiceMap => ({
   at: new Date(seconds * 1000).toISOString(), more: 0,
   points: [{ kind: 'container', id: '1', name: 'web' }, { kind: 'container', id: '2', name: 'db' }, { kind: 'address', address: '192.0.2.1' }],

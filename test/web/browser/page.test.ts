@@ -303,9 +303,8 @@ test('a snapshot is listed, and its page has threads, downloads and what the con
   await row(pace).waitFor()
 })
 
-<<<<<<< HEAD
 questionTests({ base, page: () => page, pace: () => pace, docker, shot })
-=======
+
 /** A shop of a dozen containers, as a daemon would tell of it: for the eye, and for what a picture must keep to. */
 async function shopMap(): Promise<void> {
   const names = ['edge', 'web-1', 'web-2', 'cart', 'search', 'orders', 'payments', 'redis', 'postgres', 'queue', 'mailer', 'index']
@@ -357,21 +356,14 @@ test('the map shows which container asks which, and how it goes', async () => {
   await page.goto(base + '/c')
   await row(pace).waitFor()
 })
->>>>>>> fe701b7 (web, docs: the map is readable with many edges; how remotes are kept)
 
 test('no accessibility violation in either theme, with data', async () => {
   for (const theme of ['dark', 'light'] as const) {
     const t = await tab(browser, base, { theme })
     await t.context.addCookies(await main.context.cookies())
-<<<<<<< HEAD
-    for (const path of ['/c', ...['syscalls', 'trace', 'events', 'logs', 'exec'].map((x) => `/c/${pace.slice(0, 12)}/${x}`), '/ask', '/ask?m=syscall&by=comm,latency']) {
+    for (const path of ['/c', '/map', ...['syscalls', 'trace', 'events', 'logs', 'exec'].map((x) => `/c/${pace.slice(0, 12)}/${x}`), '/ask', '/ask?m=syscall&by=comm,latency']) {
       await t.page.goto(base + path)
-      await t.page.waitForSelector(path === '/c' ? '.row[data-id]' : path === '/ask' ? '.examples' : path.startsWith('/ask') ? '.asked tbody tr' : '.panel > :not([aria-busy])')
-=======
-    for (const path of ['/c', '/map', ...['syscalls', 'events', 'logs', 'exec'].map((x) => `/c/${pace.slice(0, 12)}/${x}`)]) {
-      await t.page.goto(base + path)
-      await t.page.waitForSelector(path === '/c' ? '.row[data-id]' : path === '/map' ? '.map' : '.panel > :not([aria-busy])')
->>>>>>> fe701b7 (web, docs: the map is readable with many edges; how remotes are kept)
+      await t.page.waitForSelector(path === '/c' ? '.row[data-id]' : path === '/map' ? '.map' : path === '/ask' ? '.examples' : path.startsWith('/ask') ? '.asked tbody tr' : '.panel > :not([aria-busy])')
       await accessible(t.page, `${path} ${theme}`)
       await shot(t.page, `real${path.replaceAll('/', '-').replace(pace.slice(0, 12), 'pace')}-${theme}`)
     }
