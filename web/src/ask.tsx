@@ -150,12 +150,12 @@ function Answers({ tally, metric, phase }: { tally: Tally; metric: Metric; phase
   const pick = (r: Row | undefined) => setParams({ row: r && r.id !== picked?.id ? r.id : '' })
   const rows = sorted(tally)
   useEffect(() => {
-    viewKeys.value = (key) => {
-      const at = picked ? rows.indexOf(picked) : -1
-      if (key === 'Escape') pick(undefined)
+    viewKeys.value = (key) => { // two keys may come between two drawings: what is picked is asked anew
+      if (key === 'Escape') setParams({ row: '' })
       else if (key === 'j' || key === 'k') {
+        const rows = sorted(tally), at = rows.findIndex((r) => r.id === param('row'))
         const next = rows[Math.min(rows.length - 1, Math.max(0, at + (key === 'j' ? 1 : -1)))]
-        if (next && next !== picked) pick(next)
+        if (next) setParams({ row: next.id })
       }
     }
     return () => void (viewKeys.value = null)

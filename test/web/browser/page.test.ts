@@ -255,12 +255,16 @@ async function downloads(id: string): Promise<void> {
 async function goroutines(id: string): Promise<void> {
   const path = `**/triton/v1/cores/${id}/backtrace`
   const many = Array.from({ length: 203 }, (_, i) => ({ id: i + 7, state: 'waiting', frames: [{ pc: 4096, func: 'main.worker', file: '/src/worker.go', line: 12 + i, module: -1 }] }))
+  let answered = 'the stacks were not asked for'
   await page.route(path, async (r) => {
-    const real = await r.fetch()
-    await r.fulfill({ response: real, json: { ...(await real.json() as object), goroutines: many } })
+    answered = 'the stacks were not answered'
+    const real = await r.fetch({ timeout: 60_000 })
+    answered = `${real.status()} ${await real.text()}`
+    await r.fulfill(real.ok() ? { response: real, json: { ...(await real.json() as object), goroutines: many } } : { response: real })
   })
   await page.reload()
-  await page.click('.crash summary:has-text("203 goroutines that did not run")')
+  const summary = page.locator('.crash summary:has-text("203 goroutines that did not run")')
+  await summary.click({ timeout: 75_000 }).catch((e: Error) => { throw new Error(`${answered.slice(0, 500)}: ${e.message}`) })
   const part = page.locator('.crash details:has(> summary:has-text("203 goroutines"))')
   const text = await part.innerText()
   for (const want of ['goroutine 7 [waiting]', 'main.worker worker.go:12', 'and 3 more: triton cores bt -all']) assert.ok(text.includes(want), want + ' in\n' + text.slice(0, 2000))
