@@ -13,7 +13,7 @@ import (
 
 const (
 	// keeperBound is how long create waits for a keeper that is being restarted.
-	keeperBound = 3 * time.Second
+	keeperBound = 10 * time.Second
 	// keeperPause and keeperPauseMax space the attempts to reach it.
 	keeperPause    = 50 * time.Millisecond
 	keeperPauseMax = 5 * time.Second

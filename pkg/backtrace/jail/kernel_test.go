@@ -63,7 +63,7 @@ func put(ctx context.Context, t *testing.T, inside string, mem backtrace.Memory)
 	if _, err := io.Copy(out, in); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(out.Close(), os.Chmod(dir, 0o755)); err != nil {
+	if err := errors.Join(out.Close(), os.Chmod(dir, 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	secret, err := os.Open("/etc/passwd")

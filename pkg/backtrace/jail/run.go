@@ -77,7 +77,13 @@ func Run(ctx context.Context, program string, p *backtrace.Process, mem backtrac
 		return nil, err
 	}
 	answer, complaint := &limited{most: maxAnswer}, &limited{most: maxErrors}
-	cmd := exec.CommandContext(ctx, program, strconv.Itoa(len(extra)))
+	image, err := openProgram(program)
+	if err != nil {
+		return nil, err
+	}
+	defer image.Close()
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", image.Fd()), strconv.Itoa(len(extra)))
+	cmd.Args[0] = program
 	cmd.Env = []string{"GOTRACEBACK=none"}
 	cmd.Dir = "/"
 	cmd.ExtraFiles = extra
@@ -102,6 +108,21 @@ func Run(ctx context.Context, program string, p *backtrace.Process, mem backtrac
 		return nil, fmt.Errorf("the answer of the analysis: %w", err)
 	}
 	return &r, nil
+}
+
+// openProgram opens what is executed by its descriptor: nobody may not be allowed to go where it lies, such as below /root. The
+// descriptor is above all that the process is given, and closes with the execution.
+func openProgram(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, filesFD+maxFiles)
+	if err != nil {
+		return nil, fmt.Errorf("keep %s open: %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // start runs cmd to its end and serves its requests for memory.
