@@ -126,13 +126,14 @@ func TestStatsShowHalfAProcessorOfABusyContainerThatMayHaveHalf(t *testing.T) {
 		}
 		return v
 	}
-	// The kernel gives 50 ms of each 100 ms; at a machine's busiest second it may give less.
+	// The kernel gives 50 ms of each 100 ms; at a machine's busiest second it may give less, and a second that begins and ends
+	// with a piece has eleven of them.
 	within := false
 	var seen []float64
 	for range 5 {
 		v := share()
 		seen = append(seen, v)
-		if v > 53 {
+		if v > 56 {
 			t.Errorf("%.2f %% of a processor, more than the limit", v)
 		}
 		if within = v >= 47; within {
