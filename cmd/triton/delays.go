@@ -42,7 +42,8 @@ func readTwice[T any](ctx context.Context, c *client, path string, during time.D
 		case <-time.After(during):
 		}
 	}
-	return before, after, c.get(ctx, path, &after)
+	err = c.get(ctx, path, &after) // before after is read: the order within a return is not said
+	return before, after, err
 }
 
 // printDelays prints what came between two readings, in seconds per second; without a first one, what there was so far.

@@ -48,19 +48,9 @@ type Talks struct {
 // Talks tells whom a container talks to. Only an operator sees the containers of other tenants. One that does not run, and a
 // daemon that does not count remotes, are errdefs.ErrFailedPrecondition.
 func (n *Node) Talks(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (Talks, error) {
-	key, err := n.ResolveContainer(ctx, tenant, ref)
+	key, name, err := n.runningContainer(ctx, tenant, ref)
 	if err != nil {
 		return Talks{}, err
-	}
-	c, err := n.get(key)
-	if err != nil {
-		return Talks{}, err
-	}
-	c.mu.Lock()
-	name, running := c.rec.Name, c.running()
-	c.mu.Unlock()
-	if !running {
-		return Talks{}, kindf(errdefs.ErrFailedPrecondition, "container %s is not running", ref)
 	}
 	all, err := n.peers()
 	if err != nil {
