@@ -10,6 +10,7 @@ import (
 func attach(cn *conn, p *process, req AttachRequest) {
 	c := newClient(cn.UnixConn, req)
 	attached := p.fan.add(c)
+	cn.carry(c)
 	if !respond(cn, nil, nil, nil) {
 		p.fan.remove(c)
 		c.kill()

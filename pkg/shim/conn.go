@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,10 +19,38 @@ import (
 const maxRights = 253
 
 // conn is one connection of either side. Reads collect the descriptors that come with the bytes, so that a peer that
-// sends some unasked cannot leave them open unseen. It is used by one goroutine at a time.
+// sends some unasked cannot leave them open unseen. It is used by one goroutine at a time; hangUp may be called by any.
 type conn struct {
 	*net.UnixConn
 	files []*os.File // received and not yet taken
+
+	mu     sync.Mutex
+	over   bool    // hangUp was called
+	client *client // set when the connection carries a process's output
+}
+
+// carry makes c the owner of the connection's end.
+func (c *conn) carry(to *client) {
+	c.mu.Lock()
+	c.client = to
+	over := c.over
+	c.mu.Unlock()
+	if over {
+		to.release()
+	}
+}
+
+// hangUp closes the connection because its server ends. A client whose output has ended keeps it until it has all.
+func (c *conn) hangUp() {
+	c.mu.Lock()
+	c.over = true
+	to := c.client
+	c.mu.Unlock()
+	if to != nil {
+		to.release()
+		return
+	}
+	c.Close()
 }
 
 // Read implements io.Reader over recvmsg.

@@ -31,7 +31,7 @@ func listen(path string) (*net.UnixListener, error) {
 // acceptPause keeps a shortage of descriptors from becoming a busy loop.
 const acceptPause = 50 * time.Millisecond
 
-// accept runs serve for each connection until ctx ends; then it closes the connections and waits for them.
+// accept runs serve for each connection until ctx ends; then it hangs up and waits for them.
 func accept(ctx context.Context, ln *net.UnixListener, logs *slog.Logger, serve func(context.Context, *conn)) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -58,7 +58,7 @@ func accept(ctx context.Context, ln *net.UnixListener, logs *slog.Logger, serve 
 		go func() {
 			defer wg.Done()
 			cn := &conn{UnixConn: nc}
-			unhook := context.AfterFunc(ctx, func() { nc.Close() })
+			unhook := context.AfterFunc(ctx, cn.hangUp)
 			defer func() {
 				unhook()
 				cn.dropFiles()

@@ -174,9 +174,25 @@ func (p *process) reap() (uint32, error) {
 	return uint32(ws), nil
 }
 
-// close releases the descriptors. The process must have ended.
+// outputEnded reports whether all output is in the log and in the queues of the clients.
+func (p *process) outputEnded() bool {
+	for _, pm := range p.pumps {
+		select {
+		case <-pm.ended:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// close releases the descriptors. The process must have ended. Clients still get what waits for them if its output has
+// ended too; if a descendant holds that open they are cut off, for one that does not read would hold the pumps.
 func (p *process) close() {
-	p.fan.abort()
+	if p.outputEnded() {
+		p.fan.close()
+	}
+	p.fan.abort() // those who are left
 	for _, pm := range p.pumps {
 		_ = pm.stream.src.SetReadDeadline(time.Unix(1, 0)) // in the past: ends the pump's read; a closed source has ended it
 		pm.stream.src.Close()

@@ -153,15 +153,15 @@ func (f *fan) remove(c *client) {
 	}
 }
 
-// close tells the clients that the output ended; they get what waits for them first.
+// close tells the clients that the output ended; they get what waits for them first. Once it returns, whoever called it,
+// all have been told.
 func (f *fan) close() {
 	f.mu.Lock()
-	clients := f.clients
-	f.clients, f.closed = nil, true
-	f.mu.Unlock()
-	for _, c := range clients {
+	defer f.mu.Unlock()
+	for _, c := range f.clients {
 		c.end()
 	}
+	f.clients, f.closed = nil, true
 }
 
 // abort cuts the clients off, so that none can hold the pump.
@@ -230,6 +230,16 @@ func (c *client) end() {
 	defer c.mu.Unlock()
 	c.ending = true
 	c.changed.Broadcast()
+}
+
+// release ends a client with its server, unless it only has to take what waits for it.
+func (c *client) release() {
+	c.mu.Lock()
+	ending := c.ending
+	c.mu.Unlock()
+	if !ending {
+		c.kill()
+	}
 }
 
 func (c *client) kill() {
