@@ -153,13 +153,14 @@ func TestKernelUsageCounts(t *testing.T) {
 
 func TestKernelUsageCountsOOMKills(t *testing.T) {
 	fs, path := newGroup(t)
-	if fs.Mode() != Hybrid {
-		t.Skip("sets the limit through v1")
-	}
 	if _, err := fs.Make(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(fs.Dir("memory", path)+"/memory.limit_in_bytes", []byte("8388608"), 0); err != nil {
+	limit := "memory.max"
+	if fs.Mode() == Hybrid {
+		limit = "memory.limit_in_bytes"
+	}
+	if err := os.WriteFile(filepath.Join(fs.Dir("memory", path), limit), []byte("8388608"), 0); err != nil {
 		t.Fatal(err)
 	}
 	// tail keeps all of its input while it waits for a line's end.

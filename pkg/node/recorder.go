@@ -26,19 +26,12 @@ type Recorded struct {
 // Recorder reads the flight recorder of a running container. One that does not run, and a machine that records nothing, are
 // errdefs.ErrFailedPrecondition.
 func (n *Node) Recorder(ctx context.Context, tenant triton.Tenant, ref string) (Recorded, error) {
-	key, err := n.ResolveContainer(ctx, tenant, ref)
+	key, name, err := n.runningContainer(ctx, tenant, ref)
+	if errdefs.IsFailedPrecondition(err) {
+		return Recorded{}, fmt.Errorf("%w; its death record, if it has one, has its last system calls", err)
+	}
 	if err != nil {
 		return Recorded{}, err
-	}
-	c, err := n.get(key)
-	if err != nil {
-		return Recorded{}, err
-	}
-	c.mu.Lock()
-	name, running := c.rec.Name, c.running()
-	c.mu.Unlock()
-	if !running {
-		return Recorded{}, kindf(errdefs.ErrFailedPrecondition, "container %s is not running; its death record, if it has one, has its last system calls", ref)
 	}
 	all, err := n.cfg.Probes.Recordings(key)
 	if err != nil {

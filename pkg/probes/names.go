@@ -254,11 +254,7 @@ func (p *Probes) NameService() map[triton.ContainerKey]triton.NameService {
 	if p.names == nil || p.closed {
 		return nil
 	}
-	out := make(map[triton.ContainerKey]triton.NameService, len(p.table.byKey))
-	for key, w := range p.table.byKey {
-		out[key] = p.names.read(w.Slot)
-	}
-	return out
+	return byContainer(p, p.names.read)
 }
 
 func (k *namePrograms) read(slot int) triton.NameService {

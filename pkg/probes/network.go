@@ -109,12 +109,19 @@ func (p *Probes) NetworkHealth() map[triton.ContainerKey]triton.NetworkHealth {
 	if p.network == nil || p.closed {
 		return nil
 	}
-	out := make(map[triton.ContainerKey]triton.NetworkHealth, len(p.table.byKey))
-	for key, w := range p.table.byKey {
-		h := p.network.read(w.Slot)
-		accepts := p.kernel.accepts.at(w.Slot)
+	return byContainer(p, func(slot int) triton.NetworkHealth {
+		h := p.network.read(slot)
+		accepts := p.kernel.accepts.at(slot)
 		h.Accept = durations(accepts.Buckets[:], &accepts.SumNs)
-		out[key] = h
+		return h
+	})
+}
+
+// byContainer reads what every watched container has in its slot. p.mu is held.
+func byContainer[T any](p *Probes, read func(slot int) T) map[triton.ContainerKey]T {
+	out := make(map[triton.ContainerKey]T, len(p.table.byKey))
+	for key, w := range p.table.byKey {
+		out[key] = read(w.Slot)
 	}
 	return out
 }
