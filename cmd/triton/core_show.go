@@ -54,6 +54,8 @@ type dump struct {
 	MemoryBytes, StoredBytes uint64
 	MiniAfter                time.Duration `json:"miniAfterNs"`
 	HeldFor                  time.Duration `json:"heldForNs"`
+	Repeats                  uint64
+	LastRepeat               time.Time
 	Missing                  []string
 	Death                    *wire.Death
 }
@@ -148,6 +150,9 @@ func (d *dump) printHead(w io.Writer) {
 	}
 	row("memory", "%s of %s, %s on disk", body, mebibytes(d.MemoryBytes), mebibytes(d.StoredBytes))
 	row("held", "%s, mini core after %s", d.HeldFor.Round(time.Microsecond), d.MiniAfter.Round(time.Microsecond))
+	if d.Repeats > 0 {
+		row("repeats", "%d more crashes at the same place until %s were only counted: --core-cpu", d.Repeats, day(d.LastRepeat))
+	}
 	if d.OperatorOnly {
 		row("access", "operators only: a program with more rights than its caller")
 	}

@@ -61,6 +61,7 @@ type config struct {
 	// MaxContainers bounds the containers that run at a time: the slots of the probes.
 	MaxContainers bounded
 	CoreMaxHold   span
+	CoreCPU       percentage
 	// RecorderThreads bounds the threads whose last system calls are kept.
 	RecorderThreads bounded
 	// Remotes bounds whom containers talk to, of all together, and RemotesEach of one.
@@ -161,6 +162,8 @@ const (
 	// defaultCoreKeep is what a tenant may have of them.
 	defaultCoreKeep    = 16 << 30
 	defaultCoreMaxHold = span(2 * time.Minute)
+	// defaultCoreCPU is a small program's crash a second, about.
+	defaultCoreCPU = 5
 	// defaultMaxContainers is what one network takes, about; mostContainers is how many ranges of ids there are.
 	defaultMaxContainers, mostContainers = 1024, 4096
 	// defaultRecorderThreads take 20 MiB of kernel memory.
@@ -180,7 +183,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	c.RecorderThreads = bounded{defaultRecorderThreads, 0, probes.RecorderThreadsMax}
 	c.Remotes, c.RemotesEach = bounded{defaultRemotes, 0, mostRemotes}, bounded{defaultRemotesEach, 1, mostRemotes}
 	c.ProbesBudget = defaultProbesBudget
-	c.CoreQuota, c.CoreKeep, c.CoreMaxHold = defaultCoreQuota, defaultCoreKeep, defaultCoreMaxHold
+	c.CoreQuota, c.CoreKeep, c.CoreMaxHold, c.CoreCPU = defaultCoreQuota, defaultCoreKeep, defaultCoreMaxHold, defaultCoreCPU
 	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
 	fs.StringVar(&c.RunRoot, "run-root", defaultRunRoot, "directory of sockets and run-time state, best on tmpfs")
@@ -232,6 +235,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.Var(&c.RemotesEach, "remotes-each", "remotes that are counted of one container; what finds no room is added up as its rest")
 	fs.Var(&c.CoreKeep, "core-keep", "bytes on disk that all core dumps of one tenant may take; the oldest go first")
 	fs.Var(&c.CoreMaxHold, "core-max-hold", "how long a crashed process may be held while its memory is saved")
+	fs.Var(&c.CoreCPU, "core-cpu",
+		"per cent of a processor that the crashes of one container may take in the long run; beyond that, repeats are only counted; 0: no bound")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
 }
 

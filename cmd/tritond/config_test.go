@@ -17,6 +17,7 @@ var badValues = map[string][][2]string{
 	"core-quota":          {{"lots", "core-quota"}},
 	"max-containers":      {{"0", "max-containers"}, {"4097", "1 to 4096"}, {"x", "max-containers"}},
 	"core-keep":           {{"lots", "core-keep"}},
+	"core-cpu":            {{"-1", "core-cpu"}, {"101", "0 to 100"}, {"x", "core-cpu"}},
 	"core-max-hold":       {{"0s", "core-max-hold"}, {"x", "core-max-hold"}},
 	"data-root":           {{"", ""}},
 	"promises":            {{"all", `--promises "all"`}, {"", "--promises"}},

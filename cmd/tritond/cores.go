@@ -32,6 +32,7 @@ func (d *daemon) openCores() (err error) {
 		Helper: filepath.Join(filepath.Dir(d.cfg.ShimPath), "triton-core"), Keeper: d.runtime.Keeper,
 		Find: d.node.CrashSubject, Log: d.node.LastLines, LastMinute: d.node.LastMinute, LastCalls: d.node.LastCalls, Saved: d.node.CoreSaved,
 		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), MinFree: uint64(d.cfg.MinFree), Keep: keep,
+		Share:   float64(d.cfg.CoreCPU) / 100,
 		Analyze: d.analyze, Group: groupOf, Count: d.countCrash, Analysed: d.node.CoreAnalysed,
 		Logger: d.log.With("part", "cores"), Now: time.Now,
 	})
@@ -73,7 +74,7 @@ func (d *daemon) countCrash(r *coredump.Record, s *backtrace.Signature) (string,
 }
 
 // analyze reads the stacks of a process that crashed, in a process that has nothing to lose.
-func (d *daemon) analyze(ctx context.Context, p *backtrace.Process, mem backtrace.Memory, files []*os.File) (*backtrace.Result, error) {
+func (d *daemon) analyze(ctx context.Context, p *backtrace.Process, mem backtrace.Memory, files []*os.File) (*backtrace.Result, time.Duration, error) {
 	return jail.Run(ctx, filepath.Join(filepath.Dir(d.cfg.ShimPath), "triton-backtrace"), p, mem, files)
 }
 

@@ -133,12 +133,18 @@ type coreMetrics struct{ cores *coredump.Service }
 var (
 	coresDesc = prometheus.NewDesc("triton_core_dumps_total",
 		"Crashes that the kernel handed over, by what is kept: full, truncated, mini or none of the memory; lost: no record; "+
-			"refused: by the container's label; foreign: of no container.",
+			"refused: by the container's label; foreign: of no container; counted: their container had used up its --core-cpu.",
 		[]string{"result"}, nil)
+	coresCPUDesc = prometheus.NewDesc("triton_core_cpu_seconds_total",
+		"Processor time that crashes of containers took outside of those: to save them, to read their stacks, to compress memory anew.", nil, nil)
 	coresCutDesc = prometheus.NewDesc("triton_core_dumps_cut_total", "Dumps whose memory is not all there, by why.", []string{"reason"}, nil)
 )
 
-func (m coreMetrics) Describe(ch chan<- *prometheus.Desc) { ch <- coresDesc; ch <- coresCutDesc }
+func (m coreMetrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- coresDesc
+	ch <- coresCutDesc
+	ch <- coresCPUDesc
+}
 
 func (m coreMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, n uint64, label string) {
@@ -154,4 +160,6 @@ func (m coreMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter(coresDesc, c.Lost, "lost")
 	counter(coresDesc, c.Refused, "refused")
 	counter(coresDesc, c.Foreign, "foreign")
+	counter(coresDesc, c.Counted, "counted")
+	ch <- prometheus.MustNewConstMetric(coresCPUDesc, prometheus.CounterValue, c.Spent.Seconds())
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"os"
 	"time"
 
+	"github.com/tritond/triton/pkg/backtrace"
 	"github.com/tritond/triton/pkg/profile"
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -45,6 +47,10 @@ func (d *daemon) newTaker() *profile.Taker {
 			u, err := d.cgroups.Usage(path)
 			return u.CPUTotal, err
 		},
-		Name: d.analyze, Now: time.Now,
+		Name: func(ctx context.Context, p *backtrace.Process, mem backtrace.Memory, files []*os.File) (*backtrace.Result, error) {
+			b, _, err := d.analyze(ctx, p, mem, files)
+			return b, err
+		},
+		Now: time.Now,
 	}
 }

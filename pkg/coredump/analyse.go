@@ -38,8 +38,9 @@ type Analysis struct {
 	Error string `json:"error,omitempty"`
 }
 
-// Analyzer reads the stacks of a process; jail.Run is one.
-type Analyzer func(ctx context.Context, p *backtrace.Process, mem backtrace.Memory, files []*os.File) (*backtrace.Result, error)
+// Analyzer reads the stacks of a process; jail.Run is one. took is the processor time that it took elsewhere, also with an error.
+type Analyzer func(ctx context.Context, p *backtrace.Process, mem backtrace.Memory, files []*os.File) (
+	b *backtrace.Result, took time.Duration, err error)
 
 // waiting names a dump.
 type waiting struct {
@@ -119,7 +120,9 @@ func (s *Service) Backtrace(ctx context.Context, r *Record) (*backtrace.Result, 
 		return b, nil
 	}
 	begun := s.cfg.Now()
-	b, err := s.read(ctx, r)
+	m := &meter{}
+	defer func() { s.spent.charge(r.Container, m.read(), s.cfg.Now()) }()
+	b, err := s.read(ctx, r, m)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -134,7 +137,9 @@ func (s *Service) Backtrace(ctx context.Context, r *Record) (*backtrace.Result, 
 		a.Group, a.State = r.Analysis.Group, r.Analysis.State
 	}
 	r.Analysis = a
-	return b, errors.Join(err, s.finish(r, b, first))
+	var unfinished error
+	m.during(func() { unfinished = s.finish(r, b, first) })
+	return b, errors.Join(err, unfinished)
 }
 
 // stored returns the stacks that were read before.
@@ -186,8 +191,8 @@ func topOf(b *backtrace.Result) string {
 	return f.Func
 }
 
-// read has the stacks read from what the dump has most of.
-func (s *Service) read(ctx context.Context, r *Record) (*backtrace.Result, error) {
+// read has the stacks read from what the dump has most of. m measures it.
+func (s *Service) read(ctx context.Context, r *Record, m *meter) (*backtrace.Result, error) {
 	var core interface {
 		io.Reader
 		io.ReaderAt
@@ -214,7 +219,11 @@ func (s *Service) read(ctx context.Context, r *Record) (*backtrace.Result, error
 		}
 		defer files[i].Close()
 	}
-	return s.cfg.Analyze(ctx, process(r, h), mem, files)
+	var b *backtrace.Result
+	var took time.Duration
+	m.during(func() { b, took, err = s.cfg.Analyze(ctx, process(r, h), metered{mem, m}, files) })
+	m.add(took)
+	return b, err
 }
 
 func (s *Store) backtrace(r *Record) (*backtrace.Result, error) {

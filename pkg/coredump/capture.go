@@ -3,6 +3,7 @@ package coredump
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strconv"
@@ -21,45 +22,75 @@ type capture struct {
 	mini   bool // the policy: no body
 	record *Record
 	dir    string
+	meter  meter // what the crash takes of the daemon's processor time
 }
 
-// run saves in the order of what explains most: the notes, the mini core, the metadata, the body. The record on disk is
-// true after each step, so a kill of the daemon at any moment leaves what it says.
-func (c *capture) run(ctx context.Context, src stream) error {
+// admitted saves a crash, or counts it where its container has used up its processor time. first: with the process its
+// container ends; such a crash is always saved.
+func (c *capture) admitted(ctx context.Context, src stream, first bool) error {
+	r, key := c.record, c.record.Container
+	var h *Head
+	var m *memory
+	var err error
+	c.meter.during(func() { h, m, err = c.look(src) })
+	if err != nil {
+		return fmt.Errorf("crash of %s: %w", key, err)
+	}
+	if m != nil {
+		defer m.close()
+	}
+	at, whole, wait := c.spent.admit(key, r.Signal+" "+r.Place, first, c.cfg.Now())
+	if !whole {
+		c.spent.charge(key, c.meter.read(), c.cfg.Now())
+		c.log.Debug("crash counted", "container", key, "signal", r.Signal, "place", r.Place, "wait", wait)
+		if wait > 0 {
+			pause(ctx, wait)
+			c.spent.released(key)
+		}
+		return nil
+	}
+	if err := c.save(ctx, h, m); err != nil {
+		c.spent.failed(key, at, c.meter.read(), c.cfg.Now())
+		return fmt.Errorf("%s of %s: %w", r.Comm, key, err)
+	}
+	c.spent.saved(key, at, r.ID, c.meter.read(), c.cfg.Now())
+	c.enqueue(key.Tenant, r.ID)
+	return nil
+}
+
+// look reads what tells crashes apart. m is nil where the process's memory cannot be read; the record says why.
+func (c *capture) look(src stream) (h *Head, m *memory, err error) {
 	r := c.record
-	h, err := receive(src)
+	h, err = receive(src)
 	if h == nil {
-		return err
+		return nil, nil, err
 	}
 	if err != nil {
 		r.Missing = append(r.Missing, err.Error())
 	}
 	if err := c.peer.verify(c.proc, h); err != nil {
-		return err
+		return nil, nil, err
 	}
+	r.Signal, r.Code, r.Fault = signalName(h.Signal), h.Code, h.Fault
+	if m, err = openMemory(c.peer, c.proc); err != nil {
+		r.Missing = append(r.Missing, err.Error())
+		return h, nil, nil
+	}
+	r.Place = placeOf(h, m)
+	return h, m, nil
+}
+
+// save keeps a crash in the order of what explains most: the mini core, the metadata, the body. The record on disk is
+// true after each step, so a kill of the daemon at any moment leaves what it says. m may be nil.
+func (c *capture) save(ctx context.Context, h *Head, m *memory) (err error) {
+	r := c.record
+	c.store.objects.mu.RLock() // until the record names the files that are kept
+	defer c.store.objects.mu.RUnlock()
 	if c.dir, err = c.store.begin(r); err != nil {
 		return err
 	}
-	r.Signal, r.Code, r.Fault = signalName(h.Signal), h.Code, h.Fault
-	for _, s := range h.Segments {
-		r.MemoryBytes += s.Dumped
-	}
-	m, err := openMemory(c.peer, c.proc)
-	if err != nil {
-		r.Missing = append(r.Missing, err.Error())
-	} else {
-		defer m.close()
-		c.saveMini(h, m)
-		r.Modules = modules(h, m)
-		r.Place = place(h.Threads[0].Regs.PC, r.Modules)
-	}
-	r.describe(c.proc, h, c.lastCalls(r))
-	r.explain()
-	r.Telemetry = c.cfg.LastMinute(r.Container)
-	if r.Log, err = c.cfg.Log(ctx, r.Container, logLines); err != nil {
-		r.Missing = append(r.Missing, err.Error())
-	}
-	r.Kept = c.store.keep(ctx, r.Container.Tenant, c.proc, h.codeFiles(), c.cfg.MinFree)
+	c.meter.during(func() { c.describe(ctx, h, m) })
+	r.Kept = c.store.keep(ctx, r.Container.Tenant, c.proc, h.codeFiles(), c.cfg.MinFree, &c.meter)
 	full := m != nil && !c.mini
 	if full && !c.rate.allow(string(r.Container.Tenant)+" "+r.Signal+" "+r.Place, c.begun, c.cfg.Keep.PerPlace) {
 		full, r.Cut = false, CutRate
@@ -67,13 +98,40 @@ func (c *capture) run(ctx context.Context, src stream) error {
 	if full {
 		r.Cut = CutKill
 	}
-	if err := c.store.save(r); err != nil { // without a record it is no dump
+	c.meter.during(func() { err = c.store.save(r) })
+	if err != nil { // without a record it is no dump
 		return errors.Join(err, c.store.drop(r.Container.Tenant, r.ID))
 	}
 	if full {
 		c.saveBody(ctx, h, m)
 	}
 	r.HeldFor = c.cfg.Now().Sub(c.begun)
+	c.meter.during(func() { err = c.finish() })
+	return err
+}
+
+// describe writes the mini core, and reads what else is known of the process.
+func (c *capture) describe(ctx context.Context, h *Head, m *memory) {
+	r := c.record
+	for _, s := range h.Segments {
+		r.MemoryBytes += s.Dumped
+	}
+	if m != nil {
+		c.saveMini(h, m)
+		r.Modules = modules(h.Files, m)
+	}
+	r.describe(c.proc, h, c.lastCalls(r))
+	r.explain()
+	r.Telemetry = c.cfg.LastMinute(r.Container)
+	var err error
+	if r.Log, err = c.cfg.Log(ctx, r.Container, logLines); err != nil {
+		r.Missing = append(r.Missing, err.Error())
+	}
+}
+
+// finish makes the dump one that retention counts, and tells of it.
+func (c *capture) finish() error {
+	r := c.record
 	if err := c.store.save(r); err != nil {
 		return err
 	}
@@ -157,7 +215,7 @@ func (c *capture) saveBody(ctx context.Context, h *Head, m *memory) {
 // limits are those of a body that is to be written until a time.
 func (c *capture) limits(until time.Time) bodyLimits {
 	spare := c.store.spare()
-	l := bodyLimits{quota: c.cfg.Quota, room: min(c.cfg.Quota, spare-min(spare, c.cfg.MinFree)), until: until, now: c.cfg.Now}
+	l := bodyLimits{quota: c.cfg.Quota, room: min(c.cfg.Quota, spare-min(spare, c.cfg.MinFree)), until: until, now: c.cfg.Now, meter: &c.meter}
 	if c.cfg.MinFree > 0 {
 		l.free = func(ahead uint64) bool { return c.store.spare()+ahead >= c.cfg.MinFree }
 	}

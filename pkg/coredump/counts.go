@@ -4,6 +4,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Counts says what became of the crashes that the kernel handed over. A crash that it could not hand over, because more
@@ -16,6 +17,9 @@ type Counts struct {
 	Lost    uint64 // should have been saved and have no record, or one that does not say all
 	Refused uint64 // of containers that want none: PolicyLabel
 	Foreign uint64 // of no container: handed to whom the pattern named before
+	Counted uint64 // no more than that: their container had used up its time
+	// Spent is the processor time that crashes of containers took.
+	Spent time.Duration
 }
 
 // tally counts as Counts has it.

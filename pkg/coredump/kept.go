@@ -118,8 +118,9 @@ func (s *Store) OpenObject(tenant triton.Tenant, hash string) (*os.File, error) 
 	return os.Open(path)
 }
 
-// keep saves the files that the held process runs code of. It does not wait for a file system longer than keepBound.
-func (s *Store) keep(ctx context.Context, tenant triton.Tenant, d *procDir, files []KeptFile, minFree uint64) []KeptFile {
+// keep saves the files that the held process runs code of. It does not wait for a file system longer than keepBound. m
+// measures it.
+func (s *Store) keep(ctx context.Context, tenant triton.Tenant, d *procDir, files []KeptFile, minFree uint64, m *meter) []KeptFile {
 	ctx, cancel := context.WithTimeout(ctx, keepBound)
 	defer cancel()
 	v, _ := s.objects.turns.LoadOrStore(tenant, make(chan struct{}, 1))
@@ -147,12 +148,14 @@ func (s *Store) keep(ctx context.Context, tenant triton.Tenant, d *procDir, file
 		defer func() { <-turn }()
 		defer dir.close()
 		out, left := slices.Clone(files), s.keptRoom()
-		for i := range out {
-			if err := s.keepFile(ctx, tenant, dir, &out[i], left, minFree); err != nil {
-				out[i].Skipped = strings.ToValidUTF8(err.Error(), "�")
+		m.during(func() {
+			for i := range out {
+				if err := s.keepFile(ctx, tenant, dir, &out[i], left, minFree); err != nil {
+					out[i].Skipped = strings.ToValidUTF8(err.Error(), "�")
+				}
+				left -= out[i].Size
 			}
-			left -= out[i].Size
-		}
+		})
 		done <- out
 	}()
 	select {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -32,10 +33,10 @@ type reader interface {
 
 // modules lists the ELF files that are mapped. It reads their headers from the process's memory and opens no file, so it
 // tells what ran, whatever became of the files. What it reads is hostile.
-func modules(h *Head, m reader) []Module {
+func modules(files []Mapped, m reader) []Module {
 	var out []Module
 	head := make([]byte, pageSize)
-	for _, f := range h.Files {
+	for _, f := range files {
 		if n := len(out); n > 0 && f.Offset != 0 && out[n-1].Path == f.Path {
 			out[n-1].End = f.End
 			continue
@@ -139,6 +140,17 @@ func fileName(b []byte) string {
 		return ""
 	}
 	return string(s)
+}
+
+// placeOf is the place of a core's first thread. It looks at no more than the file that the instruction is of.
+func placeOf(h *Head, m reader) string {
+	pc := h.Threads[0].Regs.PC
+	i := slices.IndexFunc(h.Files, func(f Mapped) bool { return f.Start <= pc && pc < f.End })
+	if i < 0 {
+		return ""
+	}
+	file := slices.DeleteFunc(slices.Clone(h.Files), func(f Mapped) bool { return f.Path != h.Files[i].Path })
+	return place(pc, modules(file, m))
 }
 
 // place names the instruction at pc as any run of the program would: by its module and its offset in that.

@@ -51,7 +51,7 @@ func TestModulesCarryTheLinkersBuildID(t *testing.T) {
 		{Start: at, End: at + 0x1000, Path: "/lib/m.so (deleted)"}, {Start: at + 0x1000, End: at + 0x3000, Offset: 0x1000, Path: "/lib/m.so (deleted)"},
 		{Start: at + 0x10000000, End: at + 0x10001000, Path: "/data"},
 	}}
-	got := modules(h, fileAsMemory{at, b})
+	got := modules(h.Files, fileAsMemory{at, b})
 	if diff := cmp.Diff([]Module{{Path: "/lib/m.so (deleted)", Start: at, End: at + 0x3000, BuildID: want, Soname: "libm.so.7", Deleted: true}}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -96,7 +96,7 @@ func FuzzModules(f *testing.F) {
 	f.Add(head)
 	f.Add([]byte("\x7fELF"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, m := range modules(&Head{Files: []Mapped{{Start: 0x1000, End: 0x2000, Path: "/x"}}}, fileAsMemory{0x1000, b}) {
+		for _, m := range modules([]Mapped{{Start: 0x1000, End: 0x2000, Path: "/x"}}, fileAsMemory{0x1000, b}) {
 			if len(m.BuildID) > 2*maxBuildID || len(m.Soname) > maxSoname || strings.Contains(m.Soname, "/") || !bytes.HasPrefix(b, []byte(elf.ELFMAG)) {
 				t.Errorf("%+v of %d bytes", m, len(b))
 			}

@@ -51,7 +51,9 @@ func (s *Service) repackOne(ctx context.Context, w waiting) error {
 	if err != nil || !r.repackable() || s.store.free() < s.cfg.MinFree+r.StoredBytes {
 		return nil // removed meanwhile; or there is no room for both, and the next start looks again
 	}
-	size, err := s.store.repack(ctx, r)
+	m, size := &meter{}, uint64(0)
+	m.during(func() { size, err = s.store.repack(ctx, r) })
+	s.spent.charge(r.Container, m.read(), s.cfg.Now())
 	if err != nil {
 		return err
 	}

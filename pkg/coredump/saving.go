@@ -28,6 +28,7 @@ type bodyLimits struct {
 	resident uint64 // bytes of the process that there are to store, about
 	until    time.Time
 	now      func() time.Time
+	meter    *meter // of the work; nil: it is not measured
 	// free says whether the disk may take more, of which ahead bytes were taken already; nil: as long as it does.
 	free func(ahead uint64) bool
 }
@@ -132,7 +133,7 @@ func (s *saving) run(p *packer) {
 		}
 		begun := s.lim.now()
 		w := packed{Run: r, dense: dense}
-		w.room, w.codec, w.err = p.pack(r, dense)
+		s.lim.meter.during(func() { w.room, w.codec, w.err = p.pack(r, dense) })
 		w.took = s.lim.now().Sub(begun)
 		if !s.await(seq) {
 			return
@@ -199,7 +200,8 @@ func (s *saving) write(seq int, w *packed) {
 	}
 	begun := s.lim.now()
 	s.mu.Unlock()
-	err := s.out.add(w.Run, w.room, w.codec)
+	var err error
+	s.lim.meter.during(func() { err = s.out.add(w.Run, w.room, w.codec) })
 	s.mu.Lock()
 	if err != nil {
 		s.finish(seq, CutDisk, err)

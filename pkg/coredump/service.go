@@ -25,6 +25,7 @@ type Subject struct {
 	Image   string
 	ImageID string
 	Run     int
+	Pid     int // of its first process, in the daemon's namespace
 	Labels  map[string]string
 }
 
@@ -62,9 +63,11 @@ type Config struct {
 	Quota   uint64        // bytes on disk of one body
 	MaxHold time.Duration // how long a process is held
 	MinFree uint64        // bytes that stay free on the store's volume
-	Keep    Keep
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Share is the part of a processor that the crashes of one container may take in the long run; 0: as much as they do.
+	Share  float64
+	Keep   Keep
+	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 const (
@@ -78,6 +81,8 @@ const (
 	drainTime = 50 * time.Millisecond
 	// pruneEvery is how often is looked for dumps that have become too old; those that are too many go when one comes.
 	pruneEvery = 10 * time.Minute
+	// tellEvery is how often records are told of crashes that were only counted.
+	tellEvery = 5 * time.Second
 	// logLines is how much of a container's output a record has.
 	logLines = 200
 )
@@ -94,6 +99,7 @@ type Service struct {
 	bodies *turns // a place for each body that is written
 	counts *tally
 	rate   rate
+	spent  *accounts
 
 	backlog *backlog
 	reading *turns // the place of the one analysis that runs
@@ -112,7 +118,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	return &Service{
 		cfg: cfg, log: cfg.Logger, store: store, bodies: newTurns(bodiesAtOnce), counts: newTally(),
-		rate:    rate{seen: map[string][]time.Time{}},
+		rate: rate{seen: map[string][]time.Time{}}, spent: newAccounts(cfg.Share),
 		backlog: newBacklog(), reading: newTurns(1), unpacked: newBacklog(), packing: newTurns(1),
 	}, nil
 }
@@ -121,7 +127,11 @@ func New(cfg Config) (*Service, error) {
 func (s *Service) Store() *Store { return s.store }
 
 // Counts returns what became of the crashes since New.
-func (s *Service) Counts() Counts { return s.counts.read() }
+func (s *Service) Counts() Counts {
+	c := s.counts.read()
+	c.Spent, c.Counted = s.spent.read()
+	return c
+}
 
 // taken is the socket while crashes come to it.
 type taken struct {
@@ -175,6 +185,9 @@ func (s *Service) Run(ctx context.Context) error {
 	age := time.NewTicker(pruneEvery)
 	defer age.Stop()
 	work.Go(func() { s.pruneAt(ctx, age.C) })
+	counted := time.NewTicker(tellEvery)
+	defer counted.Stop()
+	work.Go(func() { s.tellAt(ctx, counted.C) })
 	var before *taken                      // whose keeper is gone
 	for ctx.Err() == nil || s.now != nil { // what Take made is given back in any case
 		if s.now == nil {
@@ -235,6 +248,7 @@ func (s *Service) pruneAt(ctx context.Context, ticks <-chan time.Time) {
 		case <-ctx.Done():
 			return
 		case <-ticks:
+			s.spent.prune(s.cfg.Now())
 			if err := s.store.Prune(); err != nil {
 				s.log.Error("retention of core dumps", "err", err)
 			}
@@ -287,8 +301,6 @@ func (s *Service) accept(ctx context.Context, ln *net.UnixListener, pattern *Pat
 		begun := s.cfg.Now()
 		work.Go(func() {
 			defer conn.Close()
-			s.store.objects.mu.RLock()
-			defer s.store.objects.mu.RUnlock()
 			if err := s.take(ctx, conn, begun, pattern); err != nil {
 				s.counts.lost.Add(1)
 				s.log.Error("core dump not taken", "err", err)
@@ -327,11 +339,7 @@ func (s *Service) take(ctx context.Context, conn *net.UnixConn, begun time.Time,
 		return src.reject()
 	}
 	c := &capture{Service: s, peer: p, proc: proc, begun: begun, mini: policy == "mini", record: newRecord(subject, p, begun)}
-	if err := c.run(ctx, src); err != nil {
-		return fmt.Errorf("%s of %s: %w", c.record.Comm, subject.Key, err)
-	}
-	s.enqueue(subject.Key.Tenant, c.record.ID)
-	return nil
+	return c.admitted(ctx, src, p.pid == subject.Pid)
 }
 
 func newRecord(sub Subject, p *peer, at time.Time) *Record {

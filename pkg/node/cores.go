@@ -26,7 +26,7 @@ func (n *Node) CrashSubject(cgroupID uint64, path string) (coredump.Subject, boo
 			defer c.mu.Unlock()
 			spec := c.rec.Spec
 			return coredump.Subject{
-				Key: c.key, Name: c.rec.Name, Image: spec.Image, ImageID: spec.ImageID, Run: c.state.Run, Labels: spec.Labels,
+				Key: c.key, Name: c.rec.Name, Image: spec.Image, ImageID: spec.ImageID, Run: c.state.Run, Pid: c.state.Pid, Labels: spec.Labels,
 			}, true
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 )
 
-// Namer reads in a container's files what lies at addresses; jail.Run is one.
+// Namer reads in a container's files what lies at addresses, as jail.Run does.
 type Namer func(ctx context.Context, p *backtrace.Process, mem backtrace.Memory, files []*os.File) (*backtrace.Result, error)
 
 // fileID is a file in one state: changed bytes are another one.

@@ -107,7 +107,7 @@ var savedLine = regexp.MustCompile(`msg="core dump saved" .*container=(\S+) dump
 func TestCoresOfReusedPids(t *testing.T) { captures(t, coresOfReusedPids) }
 
 func coresOfReusedPids(t *testing.T, form string) {
-	u := taking(t, form)
+	u := taking(t, form, "--core-cpu", "0") // each is to be saved
 	exe := build(t, "pids", "cc", "-O2", "-static", "testdata/pids/pids.c")
 	n := 60
 	if all.long {

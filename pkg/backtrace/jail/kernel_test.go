@@ -71,7 +71,7 @@ func put(ctx context.Context, t *testing.T, inside string, mem backtrace.Memory)
 		t.Fatal(err)
 	}
 	defer secret.Close()
-	_, err = Run(ctx, program, &backtrace.Process{}, mem, []*os.File{nil, secret})
+	_, _, err = Run(ctx, program, &backtrace.Process{}, mem, []*os.File{nil, secret})
 	return err
 }
 

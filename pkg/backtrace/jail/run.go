@@ -48,14 +48,16 @@ const (
 )
 
 // Run analyses p in a process of program, triton-backtrace. files are those of p.Files, nil where there is none; they stay
-// open. A process that ends badly or takes too long is an error that says so.
-func Run(ctx context.Context, program string, p *backtrace.Process, mem backtrace.Memory, files []*os.File) (*backtrace.Result, error) {
+// open. A process that ends badly or takes too long is an error that says so. took is its processor time, whatever became of it.
+func Run(ctx context.Context, program string, p *backtrace.Process, mem backtrace.Memory, files []*os.File) (
+	b *backtrace.Result, took time.Duration, err error,
+) {
 	ctx, cancel := context.WithTimeout(ctx, MaxTime)
 	defer cancel()
 	j := job{Process: *p}
 	ours, theirs, err := pair()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer ours.Close()
 	defer theirs.Close()
@@ -67,19 +69,19 @@ func Run(ctx context.Context, program string, p *backtrace.Process, mem backtrac
 		}
 		st, err := f.Stat()
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		j.Sizes = append(j.Sizes, st.Size())
 		extra = append(extra, f)
 	}
 	in, err := json.Marshal(j)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	answer, complaint := &limited{most: maxAnswer}, &limited{most: maxErrors}
 	image, err := openProgram(program)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer image.Close()
 	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", image.Fd()), strconv.Itoa(len(extra)))
@@ -94,20 +96,24 @@ func Run(ctx context.Context, program string, p *backtrace.Process, mem backtrac
 		Credential: &syscall.Credential{Uid: nobody, Gid: nobody},
 		Pdeathsig:  unix.SIGKILL,
 	}
-	if err := start(ctx, cmd, ours, theirs, mem); err != nil {
+	err = start(ctx, cmd, ours, theirs, mem)
+	if st := cmd.ProcessState; st != nil {
+		took = st.UserTime() + st.SystemTime()
+	}
+	if err != nil {
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("the analysis took longer than %s", MaxTime)
+			return nil, took, fmt.Errorf("the analysis took longer than %s", MaxTime)
 		}
-		return nil, fmt.Errorf("the analysis ended: %w: %s", err, strings.ToValidUTF8(complaint.String(), "."))
+		return nil, took, fmt.Errorf("the analysis ended: %w: %s", err, strings.ToValidUTF8(complaint.String(), "."))
 	}
 	if answer.over {
-		return nil, fmt.Errorf("the analysis answered more than %d bytes", maxAnswer)
+		return nil, took, fmt.Errorf("the analysis answered more than %d bytes", maxAnswer)
 	}
 	var r backtrace.Result
 	if err := json.Unmarshal(answer.Bytes(), &r); err != nil {
-		return nil, fmt.Errorf("the answer of the analysis: %w", err)
+		return nil, took, fmt.Errorf("the answer of the analysis: %w", err)
 	}
-	return &r, nil
+	return &r, took, nil
 }
 
 // openProgram opens what is executed by its descriptor: nobody may not be allowed to go where it lies, such as below /root. The
