@@ -209,6 +209,18 @@ func (s *Service) read(ctx context.Context, r *Record, m *meter) (*backtrace.Res
 	if err != nil {
 		return nil, err
 	}
+	if r.Body == BodyTruncated { // the mini core may have what the body did not come to
+		mini, err := s.store.OpenMini(r)
+		if err != nil {
+			return nil, err
+		}
+		defer mini.Close()
+		_, more, err := memoryOf(mini)
+		if err != nil {
+			return nil, err
+		}
+		mem = either{mem, more}
+	}
 	files := make([]*os.File, len(r.Kept))
 	for i, k := range r.Kept {
 		if k.Object == "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -117,8 +118,8 @@ func (c *capture) describe(ctx context.Context, h *Head, m *memory) {
 		r.MemoryBytes += s.Dumped
 	}
 	if m != nil {
-		c.saveMini(h, m)
 		r.Modules = modules(h.Files, m)
+		c.saveMini(h, m)
 	}
 	r.describe(c.proc, h, c.lastCalls(r))
 	r.explain()
@@ -147,7 +148,7 @@ func (c *capture) finish() error {
 
 func (c *capture) saveMini(h *Head, m *memory) {
 	r := c.record
-	runs := h.merge(append(h.mini(), h.python(m)...))
+	runs := h.merge(slices.Concat(h.mini(), h.python(m), h.goroutines(r.Modules, m)))
 	err := c.store.insist(r.Container.Tenant, func() error {
 		return durable.WriteFile(filepath.Join(c.dir, miniFile), func(w io.Writer) error { return commitTo(w, h, m, runs) })
 	})

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/tritond/triton/pkg/backtrace"
 )
 
 const (
@@ -79,8 +81,17 @@ func headers(head []byte, start uint64) (phdrs [][]byte, base uint64) {
 
 // buildID finds the note of an ELF file whose first page is head and is mapped at start; "" if it has none.
 func buildID(head []byte, start uint64, m reader) string {
-	le := binary.LittleEndian
 	phdrs, base := headers(head, start)
+	const gnuBuildID = 3
+	if id := noteOf(phdrs, base, m, "GNU\x00", gnuBuildID); len(id) <= maxBuildID {
+		return hex.EncodeToString(id)
+	}
+	return ""
+}
+
+// noteOf returns what the first note of a name and type says, of an ELF file with such headers; nil: there is none.
+func noteOf(phdrs [][]byte, base uint64, m reader, name string, typ uint32) []byte {
+	le := binary.LittleEndian
 	for _, p := range phdrs {
 		size := le.Uint64(p[32:])
 		if elf.ProgType(le.Uint32(p)) != elf.PT_NOTE || size > maxNotes {
@@ -88,13 +99,44 @@ func buildID(head []byte, start uint64, m reader) string {
 		}
 		notes := make([]byte, size)
 		if m.read(notes, base+le.Uint64(p[16:])) != nil {
-			return ""
+			return nil
 		}
-		if id := buildIDNote(notes); id != "" {
-			return id
+		if desc := findNote(notes, name, typ); desc != nil {
+			return desc
 		}
 	}
-	return ""
+	return nil
+}
+
+// goVariables are where the variables of Go programs lie among what else a module may write. Such a program has a note of
+// Go's linker.
+func goVariables(all []Module, m reader) []backtrace.Range {
+	le := binary.LittleEndian
+	var out []backtrace.Range
+	head := make([]byte, pageSize)
+	for _, one := range all {
+		if m.read(head, one.Start) != nil {
+			continue
+		}
+		phdrs, base := headers(head, one.Start)
+		const goBuildID = 4
+		if noteOf(phdrs, base, m, "Go\x00\x00", goBuildID) == nil {
+			continue
+		}
+		for _, p := range phdrs {
+			if elf.ProgType(le.Uint32(p)) == elf.PT_LOAD && elf.ProgFlag(le.Uint32(p[4:]))&elf.PF_W != 0 {
+				start := base + le.Uint64(p[16:])
+				zero, end := (start+le.Uint64(p[32:]))&^7, start+le.Uint64(p[40:])
+				// First those that begin as zero: the list is one of them.
+				for _, r := range []backtrace.Range{{Start: zero, End: min(end, zero+maxGoVariables)}, {Start: start, End: min(zero, start+maxGoVariables)}} {
+					if r.Start < r.End {
+						out = append(out, r)
+					}
+				}
+			}
+		}
+	}
+	return out
 }
 
 // soname finds the name of a shared library that is mapped at start; "" if it has none that a file could have.
@@ -163,21 +205,20 @@ func place(pc uint64, all []Module) string {
 	return ""
 }
 
-// buildIDNote returns NT_GNU_BUILD_ID in hex.
-func buildIDNote(b []byte) string {
+// findNote returns what the first note of a name and type says; nil: there is none.
+func findNote(b []byte, name string, typ uint32) []byte {
 	le := binary.LittleEndian
 	for len(b) >= 12 {
-		nameSize, descSize, typ := uint64(le.Uint32(b)), uint64(le.Uint32(b[4:])), le.Uint32(b[8:])
+		nameSize, descSize := uint64(le.Uint32(b)), uint64(le.Uint32(b[4:]))
 		desc := 12 + (nameSize+3)&^3
 		end := desc + (descSize+3)&^3
 		if end > uint64(len(b)) {
-			return ""
+			return nil
 		}
-		const gnuBuildID = 3
-		if typ == gnuBuildID && nameSize == 4 && string(b[12:16]) == "GNU\x00" && descSize <= maxBuildID {
-			return hex.EncodeToString(b[desc : desc+descSize])
+		if le.Uint32(b[8:]) == typ && nameSize == uint64(len(name)) && string(b[12:12+nameSize]) == name {
+			return b[desc : desc+descSize]
 		}
 		b = b[end:]
 	}
-	return ""
+	return nil
 }

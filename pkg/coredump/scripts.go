@@ -1,13 +1,17 @@
 package coredump
 
 import (
-	"slices"
-
 	"github.com/tritond/triton/pkg/backtrace"
 )
 
-// maxTouched bounds the pages of interpreters that a mini core has: 8 MiB.
-const maxTouched = 2048
+const (
+	// maxTouched bounds the pages of interpreters that a mini core has: 8 MiB.
+	maxTouched = 2048
+	// maxGoPages bounds the pages that say what goroutines do: 4 MiB, some thousand of them.
+	maxGoPages = 1024
+	// maxGoVariables bounds what is looked through for their list.
+	maxGoVariables = 16 << 20
+)
 
 // touched is a held process's memory; with pages set it notes which are read. It is for one goroutine.
 type touched struct {
@@ -47,10 +51,32 @@ func (h *Head) python(m *memory) []Run {
 	}
 	t := &touched{h: h, m: m, pages: map[uint64]bool{}}
 	_, _ = backtrace.PythonCalls(found, t) // what is wrong with them the analysis says
+	return runsOf(t.pages)
+}
+
+// runsOf are pages as runs, in no order.
+func runsOf(pages map[uint64]bool) []Run {
 	var runs []Run
-	for at := range t.pages {
+	for at := range pages {
 		runs = append(runs, Run{at, at + pageSize})
 	}
-	slices.SortFunc(runs, func(a, b Run) int { return int(int64(a.Start - b.Start)) })
 	return runs
+}
+
+// goroutines lists the pages that say what the goroutines do which no thread runs.
+func (h *Head) goroutines(all []Module, m *memory) []Run {
+	variables := goVariables(all, m)
+	if len(variables) == 0 {
+		return nil
+	}
+	pages := map[uint64]bool{}
+	backtrace.GoroutineMemory(variables, &touched{h: h, m: m}, func(addr, n uint64) bool {
+		for at := addr &^ (pageSize - 1); at < addr+n; at += pageSize {
+			if i := h.segment(at); i >= 0 && h.Segments[i].Start <= at && at < h.Segments[i].dumpedEnd() {
+				pages[at] = true
+			}
+		}
+		return len(pages) < maxGoPages
+	})
+	return runsOf(pages)
 }

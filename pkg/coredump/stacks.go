@@ -39,6 +39,12 @@ func (s *saved) Load(b []byte, addr uint64) bool {
 	return true
 }
 
+// either is what one or the other of two has of the same memory.
+type either [2]backtrace.Memory
+
+// Load implements backtrace.Memory.
+func (e either) Load(b []byte, addr uint64) bool { return e[0].Load(b, addr) || e[1].Load(b, addr) }
+
 // memoryOf returns the head of a core file and its memory.
 func memoryOf(core interface {
 	io.Reader

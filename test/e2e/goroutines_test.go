@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tritond/triton/pkg/backtrace"
+	"github.com/tritond/triton/test/images"
 )
 
 var (
@@ -62,21 +63,46 @@ func readGoroutines(b *backtrace.Result, lines bool) map[uint64][]string {
 	return all
 }
 
-// TestGoroutinesOfADump: goroutines that wait are in a whole dump, of a stripped program too, as Go's runtime told itself.
+// TestGoroutinesOfADump: goroutines that wait are in a dump, be it whole or a mini core, of a stripped program too, as Go's runtime
+// told itself.
 func TestGoroutinesOfADump(t *testing.T) {
 	u := taking(t, "socket")
-	for _, flags := range []string{"", "-s -w"} {
-		t.Run("ldflags "+flags, func(t *testing.T) {
-			name := u.crash(t, buildGo(t, flags))
+	for _, c := range [][2]string{{"", "full"}, {"-s -w", "full"}, {"", "mini"}, {"-s -w", "mini"}} {
+		flags, policy := c[0], c[1]
+		t.Run("ldflags "+flags+" "+policy, func(t *testing.T) {
+			name := u.crashIn(t, images.Busybox, policy, buildGo(t, flags))
 			want := tracedGoroutines(u.docker(t, "logs", name).Stderr, flags == "")
 			if len(want) < 5 {
 				t.Fatalf("the runtime told of %d goroutines: %v", len(want), want)
 			}
-			_, b, text := u.stacksOf(t, name)
+			r, b, text := u.stacksOf(t, name)
+			equal(t, "body", r.Body, policy)
 			if diff := cmp.Diff(want, readGoroutines(&b, flags == "")); diff != "" {
 				t.Errorf("Go and triton differ (-Go +triton):\n%s\n%s", diff, text)
 			}
 			matches(t, "text", text, `(?s)goroutine \d+ \[waiting\]\n  #0 +0x[0-9a-f]+ runtime\.gopark .*main\.main\.func1`)
 		})
+	}
+}
+
+// TestGoroutinesBeyondAMiniCore: of more goroutines than a mini core has room for, many are told, and how many others there are.
+func TestGoroutinesBeyondAMiniCore(t *testing.T) {
+	u := taking(t, "socket")
+	const waiting = 20_000
+	r, b, text := u.stacksOf(t, u.crashIn(t, images.Busybox, "mini", buildGo(t, ""), fmt.Sprint(waiting)))
+	equal(t, "body", r.Body, "mini")
+	told := 0
+	for _, g := range b.Goroutines {
+		if n := len(g.Frames); n > 1 && g.Frames[n-2].Func == "main.main.func1" && g.Cut == "" {
+			told++
+		}
+	}
+	m := regexp.MustCompile(`(?m)^.*gopanic: (\d+) goroutines, some of which may have ended, were not saved$`).FindStringSubmatch(strings.Join(b.Missing, "\n"))
+	if m == nil {
+		t.Fatalf("%d of %d are told, missing %q\n%.2000s", told, waiting, b.Missing, text)
+	}
+	var left int
+	if _, err := fmt.Sscan(m[1], &left); err != nil || told < 500 || told+left < waiting || told+left > waiting+100 {
+		t.Errorf("%d are told, %d are said not to be, of %d", told, left, waiting)
 	}
 }

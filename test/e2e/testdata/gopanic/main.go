@@ -1,8 +1,9 @@
-// Command gopanic panics, with goroutines that wait.
+// Command gopanic panics, with as many goroutines that wait as its argument says, or four.
 package main
 
 import (
 	"os"
+	"strconv"
 	"sync"
 )
 
@@ -20,8 +21,16 @@ func walk(l *list, depth int) int {
 }
 
 func main() {
+	waiting := 4
+	if len(os.Args) > 1 {
+		n, err := strconv.Atoi(os.Args[1])
+		if err != nil {
+			os.Exit(2)
+		}
+		waiting = n
+	}
 	var ready sync.WaitGroup
-	for range 4 {
+	for range waiting {
 		ready.Add(1)
 		go func() {
 			ready.Done()
