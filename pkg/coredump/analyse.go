@@ -64,11 +64,7 @@ func (s *Service) analyseAll(ctx context.Context) {
 	if s.cfg.Analyze == nil {
 		return
 	}
-	left, err := s.store.unread()
-	if err != nil {
-		s.log.Error("look for dumps that are not analysed", "err", err)
-	}
-	for _, w := range left {
+	for _, w := range s.store.left(func(k kept) bool { return k.analyse }) {
 		s.enqueue(w.tenant, w.id)
 	}
 	s.backlog.run(ctx, s.analyseOne)
@@ -209,17 +205,11 @@ func (s *Service) read(ctx context.Context, r *Record, m *meter) (*backtrace.Res
 	if err != nil {
 		return nil, err
 	}
-	if r.Body == BodyTruncated { // the mini core may have what the body did not come to
-		mini, err := s.store.OpenMini(r)
-		if err != nil {
-			return nil, err
-		}
+	if mini, err := s.store.OpenMini(r); err == nil && r.Body == BodyTruncated { // it may have what the body did not come to
 		defer mini.Close()
-		_, more, err := memoryOf(mini)
-		if err != nil {
-			return nil, err
+		if _, more, err := memoryOf(mini); err == nil {
+			mem = either{mem, more}
 		}
-		mem = either{mem, more}
 	}
 	files := make([]*os.File, len(r.Kept))
 	for i, k := range r.Kept {
@@ -252,31 +242,4 @@ func (s *Store) saveBacktrace(r *Record, b *backtrace.Result) error {
 		return err
 	}
 	return durable.WriteFile(filepath.Join(dir, backtraceFile), func(w io.Writer) error { return json.NewEncoder(w).Encode(b) })
-}
-
-// unread lists the dumps of all tenants that were not analysed, or not counted.
-func (s *Store) unread() ([]waiting, error) {
-	return s.find(func(r *Record) bool { return r.Analysis == nil || r.uncounted() })
-}
-
-// find lists the dumps of all tenants that match.
-func (s *Store) find(match func(*Record) bool) ([]waiting, error) {
-	tenants, err := os.ReadDir(s.dir)
-	if err != nil {
-		return nil, err
-	}
-	var out []waiting
-	for _, t := range tenants {
-		tenant := triton.Tenant(t.Name())
-		ids, err := s.ids(tenant)
-		if err != nil {
-			continue // no tenant's
-		}
-		for _, id := range ids {
-			if r, err := s.load(tenant, id); err == nil && match(r) {
-				out = append(out, waiting{tenant, id})
-			}
-		}
-	}
-	return out, nil
 }

@@ -93,6 +93,8 @@ type objects struct {
 	count atomic.Int64 // of known, about
 
 	dropped sync.Map // tenant: true; dumps of it went since its last sweep
+	// unknown are tenants with records that could not be read as the store was opened: what they name is not known.
+	unknown map[triton.Tenant]bool
 
 	turns sync.Map // tenant: chan struct{}; a tenant whose file system does not answer stops no other's dumps
 }
@@ -289,23 +291,17 @@ func (s *Store) sweep(tenant triton.Tenant) error {
 	if err != nil {
 		return ignoreAbsent(err)
 	}
-	ids, err := s.ids(tenant)
-	if err != nil {
-		return err
+	if s.objects.unknown[tenant] {
+		return nil
 	}
 	used := map[string]bool{}
-	for _, id := range ids {
-		r, err := s.load(tenant, id)
-		if err != nil { // damaged, or removed meanwhile: what it names is not known
-			if errors.Is(err, os.ErrNotExist) {
-				continue
-			}
-			return nil
-		}
-		for _, k := range r.Kept {
-			used[k.Object] = true
+	s.shelf.mu.Lock()
+	for _, k := range s.shelf.dumps[tenant] { // all whose records name files: what is being saved has mu
+		for object := range k.objects {
+			used[object] = true
 		}
 	}
+	s.shelf.mu.Unlock()
 	var errs []error
 	for _, e := range entries {
 		if !used[e.Name()] {

@@ -21,13 +21,7 @@ func (s *Service) later(tenant triton.Tenant, id string) { s.unpacked.add(waitin
 
 // repackAll compresses bodies anew until ctx is done, also those that a former daemon left.
 func (s *Service) repackAll(ctx context.Context) {
-	left, err := s.store.find(func(r *Record) bool {
-		return r.repackable() && (s.cfg.Analyze == nil || r.Analysis != nil || r.Kind != "")
-	})
-	if err != nil {
-		s.log.Error("look for dumps to compress", "err", err)
-	}
-	for _, w := range left {
+	for _, w := range s.store.left(func(k kept) bool { return k.repack && (s.cfg.Analyze == nil || !k.unread) }) {
 		s.later(w.tenant, w.id)
 	}
 	s.unpacked.run(ctx, func(ctx context.Context, w waiting) {

@@ -49,6 +49,8 @@ type kept struct {
 	bytes   uint64            // of the dump's own files
 	objects map[string]uint64 // bytes of the files that are kept beside it, by Object
 	unread  bool              // a crash whose stacks are to be read
+	// What is left to do of it: to read its stacks or to count it in its group, and then to compress its memory anew.
+	analyse, repack bool
 }
 
 // weighed is what retention knows of a dump.
@@ -57,7 +59,10 @@ func (s *Store) weighed(r *Record) (kept, error) {
 	if err != nil {
 		return kept{}, err
 	}
-	k := kept{id: r.ID, at: r.At, place: r.Place, bytes: sizeOf(dir), objects: map[string]uint64{}, unread: r.Kind == "" && r.Analysis == nil}
+	k := kept{
+		id: r.ID, at: r.At, place: r.Place, bytes: sizeOf(dir), objects: map[string]uint64{}, unread: r.Kind == "" && r.Analysis == nil,
+		analyse: r.Analysis == nil || r.uncounted(), repack: r.repackable(),
+	}
 	for _, f := range r.Kept {
 		if f.Object != "" {
 			k.objects[f.Object] = uint64(f.Size)
@@ -84,9 +89,13 @@ func (s *Store) shelve(r *Record) error {
 	tenant := r.Container.Tenant
 	dumps := s.shelf.dumps[tenant]
 	dumps = append(dumps, k)
-	slices.SortStableFunc(dumps, func(a, b kept) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.id, b.id)) })
+	sortKept(dumps)
 	s.shelf.dumps[tenant] = dumps
 	return errors.Join(s.prune(tenant, r.ID, 0), s.reserve())
+}
+
+func sortKept(dumps []kept) {
+	slices.SortStableFunc(dumps, func(a, b kept) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.id, b.id)) })
 }
 
 // weigh counts again what a dump of the shelf takes, and removes what there is no room for, never r.
@@ -162,6 +171,21 @@ func (s *Store) prune(tenant triton.Tenant, spared string, free uint64) error {
 		return true
 	})
 	return errors.Join(errs...)
+}
+
+// left lists the dumps of all tenants of which something is left to do.
+func (s *Store) left(match func(kept) bool) []waiting {
+	s.shelf.mu.Lock()
+	defer s.shelf.mu.Unlock()
+	var out []waiting
+	for tenant, dumps := range s.shelf.dumps {
+		for _, k := range dumps {
+			if match(k) {
+				out = append(out, waiting{tenant, k.id})
+			}
+		}
+	}
+	return out
 }
 
 // forget takes a dump that was removed by hand from the shelf.
@@ -287,29 +311,6 @@ func sizeOf(dir string) uint64 {
 		}
 	}
 	return n
-}
-
-// fill reads what is on disk, at the start.
-func (s *Store) fill(tenants []fs.DirEntry) error {
-	for _, t := range tenants {
-		tenant := triton.Tenant(t.Name())
-		if !t.IsDir() || tenant.Validate() != nil {
-			continue
-		}
-		records, _, err := s.List(tenant, true)
-		if err != nil {
-			return err
-		}
-		slices.Reverse(records)
-		for _, r := range records {
-			k, err := s.weighed(r)
-			if err != nil {
-				return err
-			}
-			s.shelf.dumps[tenant] = append(s.shelf.dumps[tenant], k)
-		}
-	}
-	return nil
 }
 
 // rate allows each place a number of whole dumps an hour: a program that crashes again and again teaches nothing new, and

@@ -128,6 +128,32 @@ func TestKeptFilesCountOnce(t *testing.T) {
 	}
 }
 
+// TestFilesOfADamagedRecordStay: what it names is not known, so nothing is removed.
+func TestFilesOfADamagedRecordStay(t *testing.T) {
+	keep := Keep{Age: time.Hour, Bytes: 1 << 40, Dumps: 99, PerPlace: 99}
+	s, err := OpenStore(t.TempDir(), keep, 0, func() time.Time { return testTime })
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := object(t, s, "acme", 1, 1<<20)
+	damaged, other := put(t, s, "acme", 1, "", 0, file), put(t, s, "acme", 2, "", 0)
+	if err := os.WriteFile(filepath.Join(s.dir, "acme", damaged, recordFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenStore(s.dir, keep, 0, s.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Remove("acme", other, true); err != nil {
+		t.Fatal(err)
+	}
+	f, err := again.OpenObject("acme", file.Object)
+	if err != nil {
+		t.Fatalf("its file: %v", err)
+	}
+	f.Close()
+}
+
 // TestWhatIsAddedToADumpCounts: its stacks come when it is on the shelf already.
 func TestWhatIsAddedToADumpCounts(t *testing.T) {
 	s, err := OpenStore(t.TempDir(), Keep{Age: time.Hour, Bytes: 4 << 20, Dumps: 99, PerPlace: 99}, 0, func() time.Time { return testTime })
@@ -160,7 +186,7 @@ func TestDumpsGrowOldWhileTheDaemonRuns(t *testing.T) {
 	put(t, s, "acme", 0, "", 0, lib)
 	put(t, s, "other", 0, "", 0)
 	young := put(t, s, "acme", 30, "", 0)
-	service := &Service{store: s, log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	service := &Service{cfg: Config{Now: s.now}, store: s, log: slog.New(slog.NewTextHandler(t.Output(), nil)), spent: newAccounts(0)}
 	ticks, done := make(chan time.Time), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { service.pruneAt(ctx, ticks); close(done) }()

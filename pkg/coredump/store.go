@@ -48,6 +48,7 @@ func OpenStore(dir string, keep Keep, minFree uint64, now func() time.Time) (*St
 		return nil, fmt.Errorf("dump store: %w", err)
 	}
 	s := &Store{dir: dir, bounds: keep, minFree: minFree, now: now, shelf: shelf{dumps: map[triton.Tenant][]kept{}}}
+	s.objects.unknown = map[triton.Tenant]bool{}
 	tenants, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("dump store: %w", err)
@@ -56,29 +57,42 @@ func OpenStore(dir string, keep Keep, minFree uint64, now func() time.Time) (*St
 		if !t.IsDir() {
 			continue
 		}
-		dumps, err := os.ReadDir(filepath.Join(dir, t.Name()))
-		if err != nil {
+		tenant := triton.Tenant(t.Name())
+		if err := errors.Join(s.fill(tenant), s.sweep(tenant)); err != nil {
 			return nil, fmt.Errorf("dump store: %w", err)
 		}
-		for _, d := range dumps {
-			if !validID(d.Name()) {
-				continue
-			}
-			at := filepath.Join(dir, t.Name(), d.Name())
-			if _, err := os.Stat(filepath.Join(at, recordFile)); errors.Is(err, os.ErrNotExist) {
-				if err := os.RemoveAll(at); err != nil {
-					return nil, fmt.Errorf("dump store: %w", err)
-				}
-			}
-		}
-		if err := s.sweep(triton.Tenant(t.Name())); err != nil {
-			return nil, fmt.Errorf("dump store: %w", err)
-		}
-	}
-	if err := s.fill(tenants); err != nil {
-		return nil, err
 	}
 	return s, s.Prune()
+}
+
+// fill puts a tenant's dumps on the shelf, and removes those that have no record. Each record is read once.
+func (s *Store) fill(tenant triton.Tenant) error {
+	ids, err := s.ids(tenant)
+	if err != nil {
+		return nil // no tenant's
+	}
+	var dumps []kept
+	for _, id := range ids {
+		r, err := s.load(tenant, id)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			if err := os.RemoveAll(filepath.Join(s.dir, string(tenant), id)); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			s.objects.unknown[tenant] = true
+			continue
+		}
+		k, err := s.weighed(r)
+		if err != nil {
+			return err
+		}
+		dumps = append(dumps, k)
+	}
+	sortKept(dumps)
+	s.shelf.dumps[tenant] = dumps
+	return nil
 }
 
 func validID(id string) bool {
@@ -243,8 +257,11 @@ func (s *Store) Remove(tenant triton.Tenant, ref string, operator bool) error {
 	if err != nil {
 		return err
 	}
-	s.forget(tenant, r.ID)
-	return errors.Join(s.drop(tenant, r.ID), s.sweep(tenant))
+	if err := s.drop(tenant, r.ID); err != nil {
+		return err
+	}
+	s.forget(tenant, r.ID) // not before it is gone: what it names would count as nobody's
+	return s.sweep(tenant)
 }
 
 // OpenMini opens the mini core.
