@@ -33,6 +33,7 @@ import (
 	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/probes"
 	"github.com/tritond/triton/pkg/profile"
+	"github.com/tritond/triton/pkg/procfs"
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/triton"
@@ -78,6 +79,9 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) (err error) {
 	begun := time.Now()
 	d := &daemon{cfg: cfg, log: log}
 	defer func() { err = errors.Join(err, d.close()) }()
+	if err := mapByPage(); err != nil {
+		log.Debug("more of the program is resident than is used", "err", err)
+	}
 	if err := d.open(ctx); err != nil {
 		return err
 	}
@@ -135,6 +139,15 @@ func ignoreCanceled(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
+}
+
+// mapByPage keeps what the daemon does not use of its own program out of its memory: half of it.
+func mapByPage() error {
+	path, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	return procfs.MapByPage(path)
 }
 
 // open makes the parts. The slow ones wait for disks and the kernel, so they overlap.
