@@ -75,12 +75,18 @@ func run(ctx context.Context, bin string, rounds, mib int) (err error) {
 			fmt.Fprintf(os.Stderr, "cores: %s %+v\n", policy, c)
 		}
 		// The pattern is the kernel's only one: the daemon's rests meanwhile.
-		s, err := b.stream(ctx, filepath.Join(set.Bin, "crash"))
-		if err != nil {
-			return fmt.Errorf("stream: %w", err)
+		for _, written := range []bool{false, true} {
+			s, err := b.stream(ctx, filepath.Join(set.Bin, "crash"), written)
+			if err != nil {
+				return fmt.Errorf("stream: %w", err)
+			}
+			if written {
+				b.written = append(b.written, s)
+			} else {
+				b.streams = append(b.streams, s)
+			}
+			fmt.Fprintf(os.Stderr, "cores: stream, written: %t, %s\n", written, s)
 		}
-		b.streams = append(b.streams, s)
-		fmt.Fprintf(os.Stderr, "cores: stream %s\n", s)
 	}
 	if err := b.together(ctx); err != nil {
 		return err
