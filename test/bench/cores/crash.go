@@ -31,12 +31,12 @@ type bench struct {
 	daemon  *engine.Tritond
 	cli     engine.CLI
 	mib     int
-	idle    int // MiB resident, before any crash
-	peak    int // and the most while one process crashes at a time
-	most    int // and while many do
+	idle    int             // MiB resident, before any crash
+	peak    int             // and the most while one process crashes at a time
+	most    int             // and while many do
 	streams []time.Duration // dropped
 	written []time.Duration // to a file
-	whole   int // of atOnce crashes those with all of their memory
+	whole   int             // of atOnce crashes those with all of their memory
 	all     time.Duration
 }
 
