@@ -77,6 +77,6 @@ func noCalls(err error) error {
 // LastCalls returns what the threads of a container's process asked of the kernel last; pid is its id in the daemon's
 // namespace. The error says why nothing is recorded.
 func (n *Node) LastCalls(key triton.ContainerKey, pid int) ([]triton.Recording, error) {
-	all, err := n.cfg.Probes.Recordings(key)
-	return slices.DeleteFunc(all, func(r triton.Recording) bool { return r.Pid != pid }), noCalls(err)
+	all, err := n.cfg.Probes.RecordingsOf(key, pid)
+	return all, noCalls(err)
 }

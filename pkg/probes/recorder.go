@@ -37,7 +37,19 @@ const (
 // are among them as long as no younger thread needed their place. Not watched is errdefs.ErrNotFound. No recorder, because
 // it was not wanted or because the level leaves system calls out, is errdefs.ErrFailedPrecondition.
 func (p *Probes) Recordings(key triton.ContainerKey) ([]triton.Recording, error) {
-	out, err := p.copyRings(key)
+	return p.recordings(key, everyProcess)
+}
+
+// RecordingsOf is Recordings of one process, by its id in the daemon's namespace, and takes less time.
+func (p *Probes) RecordingsOf(key triton.ContainerKey, pid int) ([]triton.Recording, error) {
+	return p.recordings(key, func(of int) bool { return of == pid })
+}
+
+func everyProcess(int) bool { return true }
+
+// recordings is Recordings of some processes.
+func (p *Probes) recordings(key triton.ContainerKey, of func(pid int) bool) ([]triton.Recording, error) {
+	out, err := p.copyRings(key, of)
 	for i := range out {
 		for j := range out[i].Calls {
 			describe(&out[i].Calls[j])
@@ -46,8 +58,8 @@ func (p *Probes) Recordings(key triton.ContainerKey) ([]triton.Recording, error)
 	return out, err
 }
 
-// copyRings is Recordings without names and texts, which take longer than the lock may be held.
-func (p *Probes) copyRings(key triton.ContainerKey) ([]triton.Recording, error) {
+// copyRings is recordings without names and texts, which take longer than the lock may be held.
+func (p *Probes) copyRings(key triton.ContainerKey, of func(pid int) bool) ([]triton.Recording, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	w, err := p.find(key)
@@ -70,7 +82,10 @@ func (p *Probes) copyRings(key triton.ContainerKey) ([]triton.Recording, error) 
 	p.ringsMu.Lock()
 	defer p.ringsMu.Unlock()
 	err = p.kernel.rings.each(int(used), func(ring *bpf.MeasureRing) {
-		if r, ok := copyRing(ring, w.owner(), boot); ok && forgetBefore(&r, w.detail) {
+		if !of(int(atomic.LoadUint32(&ring.Pid))) {
+			return
+		}
+		if r, ok := copyRing(ring, w.owner(), boot); ok && of(r.Pid) && forgetBefore(&r, w.detail) {
 			out = append(out, r)
 		}
 	})

@@ -43,6 +43,13 @@ func TestKernelFlightRecorderHasTheCallsOfStrace(t *testing.T) {
 		t.Fatalf("no recording of %d: %+v", proc.cmd.Process.Pid, all)
 	}
 	r := all[i]
+	own, err := p.RecordingsOf(key, r.Pid)
+	if diff := cmp.Diff([]triton.Recording{r}, own); diff != "" || err != nil {
+		t.Errorf("of that process alone: %v\n%s", err, diff)
+	}
+	if none, err := p.RecordingsOf(key, 1); len(none) > 0 || err != nil {
+		t.Errorf("of a process that is not in it: %+v, %v", none, err)
+	}
 	if r.Tid != r.Pid || r.Comm != "actor" || r.Ended.IsZero() {
 		t.Errorf("recording of %d %d %q, ended %s", r.Pid, r.Tid, r.Comm, r.Ended)
 	}
@@ -204,7 +211,7 @@ func TestKernelRecordingsAreFormattedWithoutTheLock(t *testing.T) {
 	proc.paused(t)
 	proc.release(t)
 	proc.wait(t)
-	raw, err := p.copyRings(key)
+	raw, err := p.copyRings(key, everyProcess)
 	if err != nil || len(raw) != 1 || len(raw[0].Calls) == 0 {
 		t.Fatalf("%+v, %v", raw, err)
 	}
