@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// accountMost is the processor time that a container's crashes may take at once, before their share of it counts: some
-	// twenty small programs, or one of a GiB.
-	accountMost = 2 * time.Second
+	// accountMost is the processor time that a container's crashes may take at once, before their share of it counts: those of
+	// some ten small programs.
+	accountMost = time.Second
 	// accountAhead is taken for a crash before it is known what it costs, so that many at once do not all find the same time.
 	accountAhead = 50 * time.Millisecond
 	// accountPlaces is how many places of a container are told apart; all others are one.

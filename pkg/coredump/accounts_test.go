@@ -39,7 +39,7 @@ func (s *till) crash(id, at, dump string, took time.Duration) string {
 // and what it owes slows it down; another one is not concerned, and time pays.
 func TestCrashesBeyondTheirTimeAreCounted(t *testing.T) {
 	s := newTill()
-	const cost = time.Second
+	const cost = accountMost / 2
 	var got []string
 	say := func(format string, args ...any) { got = append(got, fmt.Sprintf(format, args...)) }
 	for i := range 4 {
@@ -51,7 +51,7 @@ func TestCrashesBeyondTheirTimeAreCounted(t *testing.T) {
 	say("the first process: %t", whole)
 	s.saved(container("flood"), "a", "first", 10*time.Millisecond, s.now)
 	say("after it: %s", s.crash("flood", "a", "", 0))
-	s.now = s.now.Add(5 * time.Second) // pays for a second
+	s.now = s.now.Add(5 * cost) // pays for one
 	say("owes little: %s", s.crash("flood", "a", "", 0))
 	s.now = s.now.Add(100 * time.Millisecond)
 	say("has some: %s", s.crash("flood", "a", "again", cost))
@@ -137,7 +137,7 @@ func TestFailedDumpLeavesTheNextTheFirst(t *testing.T) {
 // TestAccountsEnd: what is paid and old is forgotten.
 func TestAccountsEnd(t *testing.T) {
 	s := newTill()
-	s.crash("paid", "a", "d", time.Second)
+	s.crash("paid", "a", "d", accountMost)
 	s.crash("owes", "a", "d", 10*time.Hour)
 	s.now = s.now.Add(2 * ratePeriod)
 	s.prune(s.now)
