@@ -25,7 +25,7 @@ type Subject struct {
 	Image   string
 	ImageID string
 	Run     int
-	Pid     int // of its first process, in the daemon's namespace
+	Pid     int // of its first process, in the daemon's namespace; 0: it has just begun, and is not noted yet
 	Labels  map[string]string
 }
 
@@ -339,7 +339,7 @@ func (s *Service) take(ctx context.Context, conn *net.UnixConn, begun time.Time,
 		return src.reject()
 	}
 	c := &capture{Service: s, peer: p, proc: proc, begun: begun, mini: policy == "mini", record: newRecord(subject, p, begun)}
-	return c.admitted(ctx, src, p.pid == subject.Pid)
+	return c.admitted(ctx, src, subject.Pid == 0 || p.pid == subject.Pid)
 }
 
 func newRecord(sub Subject, p *peer, at time.Time) *Record {
