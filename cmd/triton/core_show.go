@@ -151,7 +151,7 @@ func (d *dump) printHead(w io.Writer) {
 	row("memory", "%s of %s, %s on disk", body, mebibytes(d.MemoryBytes), mebibytes(d.StoredBytes))
 	row("held", "%s, mini core after %s", d.HeldFor.Round(time.Microsecond), d.MiniAfter.Round(time.Microsecond))
 	if d.Repeats > 0 {
-		row("repeats", "%d more crashes at the same place until %s were only counted: --core-cpu", d.Repeats, day(d.LastRepeat))
+		row("repeats", "%d crashes at the same place, until %s, were only counted: --core-cpu", d.Repeats, day(d.LastRepeat))
 	}
 	if d.OperatorOnly {
 		row("access", "operators only: a program with more rights than its caller")

@@ -36,7 +36,7 @@ type accounts struct {
 	spent   time.Duration // by all
 	counted uint64        // crashes of all
 	of      map[triton.ContainerKey]*account
-	untold  map[dumpOf]repeats // that no record has yet
+	untold  map[dumpOf]repeats // what a record is to say
 }
 
 type account struct {
@@ -48,9 +48,9 @@ type account struct {
 
 // crashPlace is where a container crashed.
 type crashPlace struct {
-	since time.Time // the first crash of the period
-	dump  string    // of the last crash that was saved; "": none is yet
-	early repeats   // counted before there was a dump
+	since   time.Time // the first crash of the period
+	dump    string    // of the last crash that was saved; "": none is yet
+	counted repeats   // since then
 }
 
 // dumpOf names a dump, and whose place it is of.
@@ -63,14 +63,6 @@ type dumpOf struct {
 type repeats struct {
 	n    uint64
 	last time.Time
-}
-
-func (r repeats) with(o repeats) repeats {
-	if o.last.After(r.last) {
-		r.last = o.last
-	}
-	r.n += o.n
-	return r
 }
 
 func newAccounts(share float64) *accounts {
@@ -110,12 +102,9 @@ func (a *accounts) admit(key triton.ContainerKey, at string, always bool, now ti
 		return at, true, 0
 	}
 	a.counted++
-	one := repeats{1, now}
-	if p.dump == "" {
-		p.early = p.early.with(one)
-	} else {
-		k := dumpOf{key, p.dump}
-		a.untold[k] = a.untold[k].with(one)
+	p.counted = repeats{p.counted.n + 1, now}
+	if p.dump != "" {
+		a.untold[dumpOf{key, p.dump}] = p.counted
 	}
 	if c.left < 0 && c.held < countedHeld {
 		c.held++
@@ -133,17 +122,15 @@ func (a *accounts) released(key triton.ContainerKey) {
 	}
 }
 
-// saved says in which dump a crash at a place is, and what it took; what is counted there from now on is told in it.
+// saved says in which dump a crash at a place is, and what it took; what was and will be counted there is told in it.
 func (a *accounts) saved(key triton.ContainerKey, at, dump string, took time.Duration, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.settle(key, took, now)
 	if p := a.of[key].places[at]; p != nil {
-		if p.early.n > 0 {
-			k := dumpOf{key, dump}
-			a.untold[k] = a.untold[k].with(p.early)
+		if p.dump = dump; p.counted.n > 0 {
+			a.untold[dumpOf{key, dump}] = p.counted
 		}
-		p.dump, p.early = dump, repeats{}
 	}
 }
 
@@ -171,7 +158,7 @@ func (a *accounts) charge(key triton.ContainerKey, took time.Duration, now time.
 	a.get(key, now).left -= took
 }
 
-// tell returns what was counted since the last call.
+// tell returns what records are to say since the last call.
 func (a *accounts) tell() map[dumpOf]repeats {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -240,7 +227,6 @@ func (s *Service) noteRepeats(ctx context.Context, k dumpOf, n repeats) error {
 	if err != nil {
 		return err
 	}
-	total := repeats{r.Repeats, r.LastRepeat}.with(n)
-	r.Repeats, r.LastRepeat = total.n, total.last.UTC()
+	r.Repeats, r.LastRepeat = n.n, n.last.UTC()
 	return s.store.save(r)
 }

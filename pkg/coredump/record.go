@@ -63,8 +63,8 @@ type Record struct {
 	HeldFor   time.Duration `json:"heldForNs"`   // from accept until the process was let go
 	// Pause is how long the process of a snapshot stood.
 	Pause time.Duration `json:"pauseNs,omitempty"`
-	// Repeats are crashes of the container at the same place after this one that were only counted: it had used up the
-	// processor time of its crashes. LastRepeat is when the last of them was.
+	// Repeats are crashes of the container at the same place, in an hour, that were only counted until LastRepeat, when the
+	// last of them was: it had used up the processor time of its crashes. The newest dump of the place has them all.
 	Repeats    uint64    `json:"repeats,omitempty"`
 	LastRepeat time.Time `json:"lastRepeat,omitzero"`
 	// Kept are the files that the process ran code of.
