@@ -58,6 +58,9 @@ func OpenStore(dir string, keep Keep, minFree uint64, now func() time.Time) (*St
 			continue
 		}
 		tenant := triton.Tenant(t.Name())
+		if tenant.Validate() != nil {
+			continue
+		}
 		if err := errors.Join(s.fill(tenant), s.sweep(tenant)); err != nil {
 			return nil, fmt.Errorf("dump store: %w", err)
 		}
@@ -69,7 +72,7 @@ func OpenStore(dir string, keep Keep, minFree uint64, now func() time.Time) (*St
 func (s *Store) fill(tenant triton.Tenant) error {
 	ids, err := s.ids(tenant)
 	if err != nil {
-		return nil // no tenant's
+		return err
 	}
 	var dumps []kept
 	for _, id := range ids {
