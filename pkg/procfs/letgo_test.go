@@ -30,11 +30,11 @@ func resident(t *testing.T, path string) (kib int) {
 	return kib
 }
 
-// A file that was let go is resident no more, and reads as before.
-func TestLetGo(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "f")
-	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	if err := os.WriteFile(path, content, 0o600); err != nil {
+// mapped is a file of so many KiB that this process has mapped, and all of it in its resident memory.
+func mapped(t *testing.T, kib, protection, flags int) (path string, mem []byte) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("0123456789abcdef"), kib<<6), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(path)
@@ -42,59 +42,49 @@ func TestLetGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	mem, err := unix.Mmap(int(f.Fd()), 0, len(content), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err != nil {
+	if mem, err = unix.Mmap(int(f.Fd()), 0, kib<<10, protection, flags|unix.MAP_POPULATE); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := unix.Munmap(mem); err != nil {
 			t.Error(err)
 		}
-	}()
-	before := resident(t, path)
+	})
+	if n := resident(t, path); n != kib {
+		t.Fatalf("%d KiB of %d are resident", n, kib)
+	}
+	return path, mem
+}
+
+// A file that was let go is resident no more, and reads as before.
+func TestLetGo(t *testing.T) {
+	path, mem := mapped(t, 1<<10, unix.PROT_READ, unix.MAP_SHARED)
+	before := bytes.Clone(mem)
 	if err := LetGo(path); err != nil {
 		t.Fatal(err)
 	}
-	if after := resident(t, path); before != len(content)>>10 || after != 0 {
-		t.Errorf("%d KiB resident, %d before", after, before)
+	if after := resident(t, path); after != 0 {
+		t.Errorf("%d KiB resident", after)
 	}
-	if !bytes.Equal(mem, content) {
+	if !bytes.Equal(mem, before) {
 		t.Error("it reads otherwise now")
 	}
 }
 
 // Of a file that is mapped by page, those pages alone are resident that were read.
 func TestKernelMapByPage(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "f")
-	const size, step = 16 << 20, 64 << 10
-	if err := os.WriteFile(path, bytes.Repeat([]byte("0123456789abcdef"), size/16), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	mem, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_POPULATE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := unix.Munmap(mem); err != nil {
-			t.Error(err)
-		}
-	}()
-	before := resident(t, path)
+	path, mem := mapped(t, 16<<10, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
 	if err := MapByPage(path); err != nil {
 		t.Fatal(err)
 	}
 	dropped := resident(t, path)
-	for i := 0; i < size; i += step {
+	const step = 64 << 10
+	for i := 0; i < len(mem); i += step {
 		if mem[i] != '0' {
 			t.Fatalf("it reads %q at %d", mem[i], i)
 		}
 	}
-	if after := resident(t, path); before != size>>10 || dropped != 0 || after != size/step*4 {
-		t.Errorf("%d KiB are resident, then %d, and %d after a read of %d pages", before, dropped, after, size/step)
+	if after := resident(t, path); dropped != 0 || after != len(mem)/step*4 {
+		t.Errorf("%d KiB are resident, and %d after a read of %d pages", dropped, after, len(mem)/step)
 	}
 }
