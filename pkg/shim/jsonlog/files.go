@@ -117,7 +117,7 @@ func (l logFiles) seekTail(n int) (logFiles, error) {
 		if err := l[i].unpack(); err != nil {
 			return nil, err
 		}
-		at, found, err := tailOffset(l[i].File, n)
+		at, found, err := tailOffset(l[i], n)
 		if err != nil {
 			return nil, err
 		}
@@ -132,22 +132,19 @@ func (l logFiles) seekTail(n int) (logFiles, error) {
 	return l, nil
 }
 
-// tailOffset returns where the last n lines of f begin, and how many of them there are.
-func tailOffset(f *os.File, n int) (at int64, found int, err error) {
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return 0, 0, fmt.Errorf("seek in log: %w", err)
-	}
+// tailOffset returns where the last n lines that f had when it was opened begin, and how many of them there are.
+func tailOffset(f *logFile, n int) (at int64, found int, err error) {
 	const block = 32 << 10
 	buf := make([]byte, block)
 	ends := 0 // newlines seen, from the end
-	for pos := size; pos > 0; {
+	for pos := f.size; pos > 0; {
 		part := buf[:min(block, pos)]
 		pos -= int64(len(part))
-		if _, err := f.ReadAt(part, pos); err != nil && !errors.Is(err, io.EOF) {
+		had, err := f.ReadAt(part, pos)
+		if err != nil && !errors.Is(err, io.EOF) { // at its end: it was emptied meanwhile
 			return 0, 0, fmt.Errorf("read log: %w", err)
 		}
-		for rest := part; ; {
+		for rest := part[:had]; ; {
 			i := bytes.LastIndexByte(rest, '\n')
 			if i < 0 {
 				break

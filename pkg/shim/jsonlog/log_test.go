@@ -121,6 +121,45 @@ func TestReadSelectsByTimeAndStream(t *testing.T) {
 	}
 }
 
+// A container that writes without end: reading ends where the log ended when it was opened, whatever is written and rotated
+// with every record that is read, and --tail counts from there. A line whose end is being written is not one that is lost.
+func TestReadingEndsThoughTheLogGoesOn(t *testing.T) {
+	for _, maxSize := range []int64{0, 400} {
+		for _, tail := range []int{-1, 3, 40} {
+			path := filepath.Join(t.TempDir(), "log")
+			w := openWriter(t, Config{Path: path, MaxSize: maxSize, MaxFile: 100})
+			var all []string
+			for i := range 40 {
+				all = append(all, fmt.Sprintf("line %d\n", i))
+				put(t, w, all[i], testTime)
+			}
+			half := []byte(`{"log":"be`)
+			if _, err := w.file.Write(half); err != nil {
+				t.Fatal(err)
+			}
+			opts, got := both, ""
+			opts.Tail = tail
+			stats, err := Read(t.Context(), path, opts, nil, func(rec triton.LogRecord) error {
+				if got == "" {
+					if _, err := w.file.WriteString("gun\"}\n"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				got += string(rec.Line)
+				put(t, w, strings.Repeat("later ", 20)+"\n", testTime)
+				return nil
+			})
+			want := all
+			if tail >= 0 {
+				want = all[len(all)-tail:]
+			}
+			if diff := cmp.Diff(strings.Join(want, ""), got); diff != "" || err != nil || stats != (ReadStats{}) {
+				t.Errorf("rotated at %d, tail %d: %s %v %+v", maxSize, tail, diff, err, stats)
+			}
+		}
+	}
+}
+
 func TestTornAndCorruptLinesAreSkippedAndCounted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	good := `{"log":"a\n","stream":"stdout","time":"2024-05-06T07:08:09Z"}` + "\n"

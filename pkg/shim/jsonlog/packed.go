@@ -116,6 +116,7 @@ func removeIfThere(path string) error {
 type logFile struct {
 	*os.File
 	id     uint64 // the inode number of the file that was written, before it was compressed
+	size   int64  // of its text when it was opened; known of a compressed one when it is unpacked
 	packed bool   // File is the compressed one
 }
 
@@ -133,7 +134,7 @@ func openRotated(path string, i int) (*logFile, error) {
 		f.Close()
 		return nil, err
 	}
-	return &logFile{File: f, id: mark.Ino}, nil
+	return &logFile{File: f, id: mark.Ino, size: mark.Offset}, nil
 }
 
 func openPacked(path string) (*logFile, error) {
@@ -170,7 +171,8 @@ func (f *logFile) unpack() error {
 	if err != nil {
 		return fmt.Errorf("room for a compressed log: %w", err)
 	}
-	if _, err = io.Copy(text, z); err == nil {
+	size, err := io.Copy(text, z)
+	if err == nil {
 		_, err = text.Seek(0, io.SeekStart)
 	}
 	if err != nil {
@@ -178,7 +180,7 @@ func (f *logFile) unpack() error {
 		return fmt.Errorf("compressed log %s: %w", filepath.Base(f.Name()), err)
 	}
 	f.Close()
-	f.File, f.packed = text, false
+	f.File, f.size, f.packed = text, size, false
 	return nil
 }
 

@@ -21,9 +21,10 @@ type ReadStats struct {
 }
 
 // Read calls each with the records of the log at path, oldest first, across rotated files. opts.Tail counts lines of
-// both streams before the others of opts select, as docker's does. With opts.Follow it goes on until ended is closed
-// (the container has ended and its output is in the log), ctx ends, or a record is later than opts.Until. An error of
-// each stops the reading and is returned. A log that does not exist yet is empty.
+// both streams before the others of opts select, as docker's does, back from the log's end when it was opened. With
+// opts.Follow it goes on until ended is closed (the container has ended and its output is in the log), ctx ends, or a record
+// is later than opts.Until; without, what is written meanwhile is not read, so that a log that grows without end has one. An
+// error of each stops the reading and is returned. A log that does not exist yet is empty.
 func Read(ctx context.Context, path string, opts triton.LogOptions, ended <-chan struct{}, each func(triton.LogRecord) error) (ReadStats, error) {
 	r := &reader{ctx: ctx, path: path, opts: opts, each: each}
 	if !opts.Follow {
@@ -65,8 +66,15 @@ func (r *reader) readOnce() error {
 		if err := f.unpack(); err != nil {
 			return err
 		}
-		if err := r.drain(f.File); err != nil {
+		at, err := f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return fmt.Errorf("seek in log: %w", err)
+		}
+		if err := r.drain(io.LimitReader(f, f.size-at)); err != nil {
 			return ignoreDone(err)
+		}
+		if now, err := place(f.File); err == nil && now.Offset > f.size {
+			r.line, r.skip = r.line[:0], false // the end of the last line was being written
 		}
 		r.endFile()
 	}
@@ -205,9 +213,9 @@ func (r *reader) rewindEmptied(f *os.File) error {
 	return nil
 }
 
-// drain reads f to its present end.
-func (r *reader) drain(f *os.File) error {
-	in := bufio.NewReaderSize(f, 64<<10)
+// drain reads a file to its present end, or as much of it as from has.
+func (r *reader) drain(from io.Reader) error {
+	in := bufio.NewReaderSize(from, 64<<10)
 	for n := 0; ; n++ {
 		part, err := in.ReadSlice('\n')
 		if err == nil {
