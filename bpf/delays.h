@@ -4,13 +4,13 @@
 //
 // Hook: that of the run queue. Every CPU remembers its last runs, those in a row of one owner's tasks as one; a wait is
 // charged to those that overlap it. Cost: a ring entry per switch between owners, and per wait of a watched task an
-// addition for each run that overlaps it. All times
-// are the run queue's clock, as the kernel notes them in sched_info; no clock is read: while a task waits on a CPU that
-// CPU is not idle, so a run lasts until the next one begins.
+// addition for each run that overlaps it. All times are the run queue's clock, as the kernel notes them in sched_info, and
+// where a CPU goes idle as the run queue has it; no clock is read. A run lasts until the next one begins.
 //
-// What is charged to UNATTRIBUTED: waiting on another CPU before the task was moved to this one, runs too long ago to be
-// remembered, and the first wait after the hook was attached. A container that its own quota holds back waits too:
-// whoever runs meanwhile is charged, and the quota's own counters tell.
+// What is charged to IDLE: the CPU had nobody to run, although a task waited for it, because a quota held the task back or
+// because a CPU takes time to wake up. Whoever runs while a quota holds a task back is charged, too; the quota's own
+// counters tell. To UNATTRIBUTED: waiting on another CPU before the task was moved to this one, runs too long ago to be
+// remembered, and the first wait after the hook was attached.
 #ifndef TRITON_DELAYS_H
 #define TRITON_DELAYS_H
 
@@ -21,10 +21,31 @@
 // Culprits that are no owners: an owner has a generation, so it is above 2^32.
 #define HOST 0         // a task of no watched container
 #define UNATTRIBUTED 1 // nobody that is known
+#define IDLE 3         // nobody; 2 is user space's
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct rq {
+	u64 clock;
+};
+
+struct cfs_rq {
+	struct rq *rq;
+};
+
+struct sched_entity___queued {
+	struct cfs_rq *cfs_rq;
+};
+
+struct task_struct___queued {
+	struct sched_entity___queued se;
+};
+
+#pragma clang attribute pop
 
 struct run {
 	u64 start_ns;
-	u64 owner; // or HOST
+	u64 owner; // or HOST, or IDLE
 };
 
 struct cpu_runs {
@@ -98,13 +119,39 @@ static __noinline void blame(struct cpu_runs *cpu, u64 victim, u64 from, u64 unt
 		ADD(slot->self_delay_ns, self_ns);
 }
 
+// begin_run remembers who has the CPU from now on, unless it goes on.
+static __always_inline void begin_run(struct cpu_runs *cpu, u64 owner, u64 start_ns)
+{
+	struct run *run = &cpu->ring[(cpu->runs - 1) & (RUNS - 1)];
+
+	if (cpu->runs && run->owner == owner)
+		return;
+	run = &cpu->ring[cpu->runs & (RUNS - 1)];
+	run->start_ns = start_ns;
+	run->owner = owner;
+	cpu->runs++;
+}
+
+// begin_idling is called with the idle task of a CPU that gets nothing else to run. A kernel without groups of tasks
+// (CONFIG_FAIR_GROUP_SCHED) does not lead from there to the run queue; it has no quotas either.
+static __always_inline void begin_idling(struct cpu_runs *cpu, struct task_struct *idle)
+{
+	struct task_struct___queued *task = (struct task_struct___queued *)idle;
+	u64 now;
+
+	if (!bpf_core_field_exists(task->se.cfs_rq))
+		return;
+	now = task->se.cfs_rq->rq->clock;
+	if (now)
+		begin_run(cpu, IDLE, now);
+}
+
 // note_switch is called when a task leaves the CPU: its wait before is charged if it has an owner, and its run remembered.
 static __always_inline void note_switch(struct task_struct *task, struct task_struct *next, u64 owner, u64 wait_ns)
 {
 	u32 zero = 0;
 	struct cpu_runs *cpu = bpf_map_lookup_elem(&recent_runs, &zero);
 	u64 arrival = task->sched_info.last_arrival, queued, pid;
-	struct run *run;
 
 	if (!cpu || no_delays)
 		return;
@@ -118,7 +165,7 @@ static __always_inline void note_switch(struct task_struct *task, struct task_st
 	cpu->queued_ns = next->sched_info.last_queued; // until the switch is done
 	cpu->pid = next->pid;
 	if (!task->pid)
-		return; // the idle task
+		return; // the idle task: noted when it began
 	if (wait_ns) {
 		u64 here = pid == task->pid && queued && queued < arrival ? arrival - queued : 0;
 
@@ -126,13 +173,9 @@ static __always_inline void note_switch(struct task_struct *task, struct task_st
 			here = wait_ns; // begun before the watch
 		blame(cpu, owner, arrival - here, arrival, wait_ns - here);
 	}
-	run = &cpu->ring[(cpu->runs - 1) & (RUNS - 1)];
-	if (cpu->runs && run->owner == owner)
-		return; // goes on
-	run = &cpu->ring[cpu->runs & (RUNS - 1)];
-	run->start_ns = arrival;
-	run->owner = owner;
-	cpu->runs++;
+	begin_run(cpu, owner, arrival);
+	if (!next->pid)
+		begin_idling(cpu, next);
 }
 
 #endif

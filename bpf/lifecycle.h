@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 //
 // Life of processes: execs, exits, forks, fatal signals, OOM kills; a counter each, and a record in the ring for all
-// but forks.
+// but forks, of the kinds that somebody reads: a container that forks without end wakes nobody who does not want to know.
 //
 // Hooks: tp_btf sched_process_exec, sched_process_exit, sched_process_fork, signal_deliver, mark_victim; always
 // attached. Cost: one or a few hash lookups per event. A process counts once, when its last thread ended.
@@ -37,10 +37,17 @@ struct {
 	__uint(max_entries, 256 * 1024); // 3,200 records: a second of a busy machine
 } events SEC(".maps");
 
+u64 wanted_events = 0; // kinds that have readers, a bit each; user space changes it
+
+#define BIT(n) (1ULL << (n))
+
 static __always_inline struct event *reserve(struct slot *slot, struct task_struct *task, u64 owner, u32 kind)
 {
-	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct event *e;
 
+	if (!(wanted_events & BIT(kind)))
+		return 0;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		__sync_fetch_and_add(&slot->drop_ring, 1);
 		return 0;
@@ -125,7 +132,6 @@ static __always_inline void process_fork(struct task_struct *child)
 }
 
 // Signals that end a process with a core by default: QUIT ILL TRAP ABRT BUS FPE SEGV XCPU XFSZ SYS.
-#define BIT(n) (1ULL << (n))
 #define CORE_SIGNALS (BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(24) | BIT(25) | BIT(31))
 
 // signal_delivered records a signal that is about to dump core, with what only this moment knows: the faulting thread,

@@ -204,12 +204,14 @@ const (
 	MeasureVarNoDelays          = "no_delays"
 	MeasureVarNoTotals          = "no_totals"
 	MeasureVarPairing           = "pairing"
+	MeasureVarRingKeptNs        = "ring_kept_ns"
 	MeasureVarRingLimit         = "ring_limit"
 	MeasureVarRingShare         = "ring_share"
 	MeasureVarShards            = "shards"
 	MeasureVarUnrecordedThreads = "unrecorded_threads"
 	MeasureVarUnusedEvent       = "unused_event"
 	MeasureVarWaitReasons       = "wait_reasons"
+	MeasureVarWantedEvents      = "wanted_events"
 )
 
 // LoadMeasure returns the embedded CollectionSpec for Measure.
@@ -304,12 +306,14 @@ type MeasureVariableSpecs struct {
 	NoDelays          *ebpf.VariableSpec `ebpf:"no_delays"`
 	NoTotals          *ebpf.VariableSpec `ebpf:"no_totals"`
 	Pairing           *ebpf.VariableSpec `ebpf:"pairing"`
+	RingKeptNs        *ebpf.VariableSpec `ebpf:"ring_kept_ns"`
 	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
 	RingShare         *ebpf.VariableSpec `ebpf:"ring_share"`
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
 	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
 	UnusedEvent       *ebpf.VariableSpec `ebpf:"unused_event"`
 	WaitReasons       *ebpf.VariableSpec `ebpf:"wait_reasons"`
+	WantedEvents      *ebpf.VariableSpec `ebpf:"wanted_events"`
 }
 
 // MeasureObjects contains all objects after they have been loaded into the kernel.
@@ -387,12 +391,14 @@ type MeasureVariables struct {
 	NoDelays          *ebpf.Variable `ebpf:"no_delays"`
 	NoTotals          *ebpf.Variable `ebpf:"no_totals"`
 	Pairing           *ebpf.Variable `ebpf:"pairing"`
+	RingKeptNs        *ebpf.Variable `ebpf:"ring_kept_ns"`
 	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
 	RingShare         *ebpf.Variable `ebpf:"ring_share"`
 	Shards            *ebpf.Variable `ebpf:"shards"`
 	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
 	UnusedEvent       *ebpf.Variable `ebpf:"unused_event"`
 	WaitReasons       *ebpf.Variable `ebpf:"wait_reasons"`
+	WantedEvents      *ebpf.Variable `ebpf:"wanted_events"`
 }
 
 // MeasurePrograms contains all programs after they have been loaded into the kernel.

@@ -4,7 +4,7 @@
 //
 // A thread's storage holds the number of its ring; the rings are one array that user space maps, so that reading them
 // costs the kernel nothing and needs nobody's help: what a dead thread did last can still be read. Rings of threads that
-// ended are used again oldest first. Hooks: those of system calls, at their entry (so that a call from which a thread
+// ended are used again oldest first, but not at once by another container. Hooks: those of system calls, at their entry (so that a call from which a thread
 // never returns is seen) and return; no clock reading of its own. Cost per call: see the benchmark of package probes.
 #ifndef TRITON_RECORDER_H
 #define TRITON_RECORDER_H

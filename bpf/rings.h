@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 //
 // Rings of the flight recorder: whose they are. A thread takes one at its first call and gives it back at its end; what is in
-// it stays until a younger thread needs it. Of each container so many threads have rings at a time: its share.
+// it stays until a younger thread needs it, and for a time nobody but its own container gets it: a container that forks without
+// end forgets its own dead. Of each container so many threads have rings at a time: its share.
 #ifndef TRITON_RINGS_H
 #define TRITON_RINGS_H
 
@@ -9,6 +10,7 @@
 
 #define RING_CALLS 64 // a power of two
 #define NO_RING 0xffffffffU
+#define RING_TRIES 4 // of a thread that finds the oldest rings kept for others
 
 struct call {
 	u64 at_ns; // CLOCK_MONOTONIC
@@ -56,6 +58,7 @@ struct {
 
 const volatile u32 ring_limit = 0; // 0: nothing is recorded
 const volatile u64 ring_share = 1; // of one owner
+const volatile u64 ring_kept_ns = 0; // for how long nobody else gets the ring of a thread that ended
 
 u64 fresh_rings = 1;
 u64 unrecorded_threads; // found no ring free
@@ -83,6 +86,27 @@ static __noinline void own_ring(struct ring *ring, struct task_struct *task, u64
 	ring->owner = owner;
 }
 
+// old_ring takes the ring that was given back longest ago and is not kept for another owner, who is watched still.
+static __noinline u32 old_ring(u64 owner)
+{
+	u64 now = bpf_ktime_get_ns(), charged;
+	struct ring *ring;
+	u32 i;
+
+	for (int n = 0; n < RING_TRIES; n++) {
+		if (bpf_map_pop_elem(&free_rings, &i))
+			break;
+		ring = bpf_map_lookup_elem(&rings, &i);
+		if (!ring)
+			break; // never
+		charged = ring->charged;
+		if (charged == owner || now - ring->ended_ns >= ring_kept_ns || !bpf_map_lookup_elem(&ring_uses, &charged))
+			return i;
+		bpf_map_push_elem(&free_rings, &i, BPF_ANY);
+	}
+	return NO_RING;
+}
+
 static __noinline u32 take_ring(struct task_state *st)
 {
 	u32 i = NO_RING;
@@ -97,8 +121,8 @@ static __noinline u32 take_ring(struct task_state *st)
 	if (!used || __sync_fetch_and_add(used, 1) < ring_share) {
 		if (fresh_rings < ring_limit)
 			i = __sync_fetch_and_add(&fresh_rings, 1);
-		if (i >= ring_limit && bpf_map_pop_elem(&free_rings, &i))
-			i = NO_RING;
+		if (i >= ring_limit)
+			i = old_ring(owner);
 	}
 	ring = bpf_map_lookup_elem(&rings, &i);
 	if (ring) {

@@ -160,11 +160,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { n.agenda.run(ctx, n.spawn) })
-	return n.cfg.Probes.Events(ctx, eventQueue, func(e probes.Event) {
-		if e.Kind == probes.EventOOM {
-			n.oomKilled(e)
-		}
-	})
+	return n.cfg.Probes.Events(ctx, []probes.EventKind{probes.EventOOM}, eventQueue, n.oomKilled)
 }
 
 // eventQueue bounds the records that wait for Run; the probes count what is dropped.

@@ -18,6 +18,7 @@ const (
 	hostOwner         = 0
 	unattributedOwner = 1
 	endedOwner        = 2
+	idleOwner         = 3
 )
 
 // delaysPerContainer sizes the matrix: so many culprits a victim on average, some 60 bytes each.
@@ -76,6 +77,8 @@ func (p *Probes) culprit(owner uint64) triton.Delay {
 		return triton.Delay{Culprit: triton.CulpritHost}
 	case unattributedOwner:
 		return triton.Delay{Culprit: triton.CulpritUnknown}
+	case idleOwner:
+		return triton.Delay{Culprit: triton.CulpritIdle}
 	}
 	if w := p.table.owning(owner); w != nil && p.table.byKey[w.Key] == w {
 		return triton.Delay{Culprit: triton.CulpritContainer, Container: w.Key}
@@ -122,7 +125,7 @@ func (p *Probes) forgetDelays() error {
 		victimGone := p.table.owning(victim) == nil
 		ended, folded := culprits[endedOwner], false
 		for owner, ns := range culprits {
-			culpritGone := owner > endedOwner && p.table.owning(owner) == nil
+			culpritGone := owner > idleOwner && p.table.owning(owner) == nil
 			if !victimGone && !culpritGone {
 				continue
 			}

@@ -2,6 +2,9 @@ package probes
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +96,73 @@ func TestKernelDelaysNameTheCulprit(t *testing.T) {
 			}
 			endCulprit(t, p, victimKey, culpritKey, kinds)
 		})
+	}
+}
+
+// limitCPU gives a control group 20 ms of each 100 ms of a CPU, and returns what puts a process under the limit: where
+// version 1 has the controller, the process has to be in a group of that too.
+func limitCPU(t *testing.T, cg cgroup) func(pid int) {
+	t.Helper()
+	put := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cgroup2Root() != "/sys/fs/cgroup" {
+		v1 := childCgroup(t, cgroup{dir: "/sys/fs/cgroup/cpu"})
+		put(filepath.Join(v1.dir, "cpu.cfs_quota_us"), "20000")
+		return func(pid int) { put(filepath.Join(v1.dir, "cgroup.procs"), strconv.Itoa(pid)) }
+	}
+	put(filepath.Join(cgroup2Root(), "cgroup.subtree_control"), "+cpu")
+	put(filepath.Join(filepath.Dir(cg.dir), "cgroup.subtree_control"), "+cpu")
+	put(filepath.Join(cg.dir, "cpu.max"), "20000 100000")
+	return func(int) {}
+}
+
+// idleTime is how long the first CPU had nothing to run, in the kernel's account.
+func idleTime(t *testing.T) time.Duration {
+	t.Helper()
+	_, line, _ := strings.Cut(readFile(t, "/proc/stat"), "\ncpu0 ")
+	f := strings.Fields(line)
+	return time.Duration(parse(t, f[3])+parse(t, f[4])) * 10 * time.Millisecond // idle and iowait, in USER_HZ
+}
+
+// A quota holds a victim back that never sleeps, so that its CPU is idle but for what others run for moments: those are charged
+// what they ran, and nobody is charged what nobody ran. The kernel's idle time is the witness; it is told in steps of 10 ms.
+func TestKernelWhatNobodyRanIsNobodys(t *testing.T) {
+	p := open(t, Config{Level: Counters})
+	victimKey, victimGroup := watch(t, p)
+	innocentKey, innocentGroup := watch(t, p)
+	limit := limitCPU(t, victimGroup)
+	victim := start(t, victimGroup, actorBinary(t), "gate", actorBinary(t), "churn", "2000000000")
+	innocent := start(t, innocentGroup, actorBinary(t), "gate", actorBinary(t), "bursts", "60")
+	for _, proc := range []*process{victim, innocent} {
+		proc.paused(t)
+		proc.pin(t, 0)
+	}
+	limit(victim.cmd.Process.Pid)
+	before := idleTime(t)
+	victim.release(t)
+	innocent.release(t)
+	eventually(t, "innocent ended", func() bool { return procState(innocent.cmd.Process.Pid) == "Z" })
+	victim.cmd.Process.Kill()
+	eventually(t, "victim ended", func() bool { return procState(victim.cmd.Process.Pid) == "Z" })
+	idle := idleTime(t) - before
+
+	ran, _ := innocent.schedstat(t)
+	_, waited := victim.schedstat(t)
+	kinds, containers := waitsOf(t, p, victimKey)
+	t.Logf("waited %v, idle %v, by the innocent, which ran %v, %v, all %v", waited, idle, ran, containers[innocentKey], kinds)
+	if got := containers[innocentKey]; got == 0 || got > ran*11/10 {
+		t.Errorf("the innocent is charged %v, it ran %v", got, ran)
+	}
+	const step = 30 * time.Millisecond
+	if nobody := kinds[triton.CulpritIdle]; nobody > idle*11/10+step || nobody+kinds[triton.CulpritUnknown] < idle*9/10-step {
+		t.Errorf("nobody is charged %v, and %v are unattributed, the CPU was idle for %v", nobody, kinds[triton.CulpritUnknown], idle)
+	}
+	if waited < 200*time.Millisecond {
+		t.Errorf("the quota held the victim back for %v, too short to tell", waited)
 	}
 }
 

@@ -97,26 +97,26 @@ type eventHub struct {
 }
 
 type subscription struct {
+	kinds uint64 // a bit each
 	queue chan Event
 }
 
-// Events calls fn for each record of watched containers until ctx is done; it returns nil then. At most queue records
-// wait for fn; what comes beyond that is dropped and counted, here under Drops()["queue"]. Records flow while Run runs.
-func (p *Probes) Events(ctx context.Context, queue int, fn func(Event)) error {
-	if queue < 1 {
-		return fmt.Errorf("subscribe to events: queue of %d records", queue)
+// Events calls fn for each record of these kinds of watched containers until ctx is done; it returns nil then. Kinds that nobody
+// subscribes to cost a test in the kernel and are not recorded. At most queue records wait for fn; what comes beyond that is
+// dropped and counted, here under Drops()["queue"]. Records flow while Run runs.
+func (p *Probes) Events(ctx context.Context, kinds []EventKind, queue int, fn func(Event)) (err error) {
+	if queue < 1 || len(kinds) == 0 {
+		return fmt.Errorf("subscribe to events: queue of %d records of %d kinds", queue, len(kinds))
 	}
 	s := &subscription{queue: make(chan Event, queue)}
-	p.events.mu.Lock()
-	if p.events.subs == nil {
-		p.events.subs = map[*subscription]struct{}{}
+	for _, kind := range kinds {
+		s.kinds |= 1 << kind
 	}
-	p.events.subs[s] = struct{}{}
-	p.events.mu.Unlock()
+	if err := p.subscribe(func(subs map[*subscription]struct{}) { subs[s] = struct{}{} }); err != nil {
+		return err
+	}
 	defer func() {
-		p.events.mu.Lock()
-		delete(p.events.subs, s)
-		p.events.mu.Unlock()
+		err = errors.Join(err, p.subscribe(func(subs map[*subscription]struct{}) { delete(subs, s) }))
 	}()
 	for {
 		select {
@@ -128,11 +128,38 @@ func (p *Probes) Events(ctx context.Context, queue int, fn func(Event)) error {
 	}
 }
 
+// subscribe changes who has subscribed, and what the programs record with it.
+func (p *Probes) subscribe(change func(map[*subscription]struct{})) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	h := &p.events
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.subs == nil {
+		h.subs = map[*subscription]struct{}{}
+	}
+	change(h.subs)
+	if p.closed {
+		return nil // there are no programs any more
+	}
+	var wanted uint64
+	for s := range h.subs {
+		wanted |= s.kinds
+	}
+	if err := p.kernel.variables[bpf.MeasureVarWantedEvents].Set(wanted); err != nil {
+		return fmt.Errorf("subscribe to events: %w", err)
+	}
+	return nil
+}
+
 // publish never blocks.
 func (h *eventHub) publish(ev Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for s := range h.subs {
+		if s.kinds&(1<<ev.Kind) == 0 {
+			continue
+		}
 		select {
 		case s.queue <- ev:
 		default:

@@ -46,13 +46,15 @@ func (r *recorder) of(kind EventKind) []Event {
 	return evs
 }
 
+var everyKind = []EventKind{EventExec, EventExit, EventSignal, EventOOM}
+
 // record subscribes until the test ends.
 func record(t *testing.T, p *Probes) *recorder {
 	t.Helper()
 	r := &recorder{}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- p.Events(ctx, 4096, r.add) }()
+	go func() { done <- p.Events(ctx, everyKind, 4096, r.add) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -322,6 +324,7 @@ func TestKernelHooksLinger(t *testing.T) {
 // A ring that nobody reads loses records, counts each of them, and the counters stay exact.
 func TestKernelFullRingIsCounted(t *testing.T) {
 	p := open(t, Config{})
+	record(t, p) // without Run
 	key, cg := watch(t, p)
 	start(t, cg, actorBinary(t), "forks", "3400").wait(t)
 	s := snapshot(t, p, key)
@@ -340,25 +343,57 @@ func TestKernelFullRingIsCounted(t *testing.T) {
 	}
 }
 
+// Kinds that nobody reads are counted and not recorded: nothing is lost of them, however many there are.
+func TestKernelNothingIsRecordedForNobody(t *testing.T) {
+	p := open(t, Config{})
+	run(t, p)
+	key, cg := watch(t, p)
+	forks := func() { start(t, cg, actorBinary(t), "forks", "3400").wait(t) }
+	forks()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	seen := &recorder{}
+	go func() { ended <- p.Events(ctx, []EventKind{EventExec}, 16, seen.add) }()
+	eventually(t, "subscribed", func() bool {
+		p.events.mu.Lock()
+		defer p.events.mu.Unlock()
+		return len(p.events.subs) > 0
+	})
+	forks()
+	eventually(t, "the exec is told", func() bool { return len(seen.of(EventExec)) == 1 })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	forks()
+	s := snapshot(t, p, key)
+	if drops := p.Drops(); s.Exits != 3*3401 || s.Dropped.Ring+drops["ring"]+drops["queue"] != 0 {
+		t.Errorf("%d exits, %d records lost by the container, all: %v", s.Exits, s.Dropped.Ring, drops)
+	}
+	if n := len(seen.of(EventExit)) + len(seen.of(EventExec)); n != 1 {
+		t.Errorf("%d records of what was not asked for", n-1)
+	}
+}
+
 // A subscriber that does not keep up loses records of its own queue only.
 func TestSlowSubscriberLosesAndCounts(t *testing.T) {
-	p := &Probes{}
+	p := &Probes{closed: true} // without programs
 	block := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	entered := make(chan struct{}, 100)
 	go func() {
-		done <- p.Events(ctx, 2, func(Event) { entered <- struct{}{}; <-block })
+		done <- p.Events(ctx, everyKind, 2, func(Event) { entered <- struct{}{}; <-block })
 	}()
 	eventually(t, "subscribed", func() bool {
 		p.events.mu.Lock()
 		defer p.events.mu.Unlock()
 		return len(p.events.subs) == 1
 	})
-	p.events.publish(Event{})
+	p.events.publish(Event{Kind: EventOOM})
 	<-entered // the callback holds one, the queue is empty
 	for range 5 {
-		p.events.publish(Event{})
+		p.events.publish(Event{Kind: EventOOM})
 	}
 	if n := p.events.droppedQueue.Load(); n != 3 {
 		t.Errorf("dropped %d, want 3 of 5 in a queue of 2", n)
@@ -368,8 +403,8 @@ func TestSlowSubscriberLosesAndCounts(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := p.Events(t.Context(), 0, nil); err == nil {
-		t.Error("a queue of none was accepted")
+	if p.Events(t.Context(), everyKind, 0, nil) == nil || p.Events(t.Context(), nil, 1, nil) == nil {
+		t.Error("a queue of none, or of nothing, was accepted")
 	}
 }
 

@@ -133,6 +133,7 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 		bpf.MeasureVarNoDelays:     cfg.noDelays,
 		bpf.MeasureVarRingLimit:    rings,
 		bpf.MeasureVarRingShare:    ringShare(cfg.RecorderThreads),
+		bpf.MeasureVarRingKeptNs:   uint64(max(0, cfg.ringsKept)),
 		bpf.MeasureVarShards:       uint32(k.shards),
 		bpf.MeasureVarExclusive:    cpus <= k.shards,
 		bpf.MeasureVarCellLimit:    uint64(cells),

@@ -54,6 +54,7 @@ type Config struct {
 	Linger time.Duration
 	Log    *slog.Logger
 
+	ringsKept time.Duration // for how long no other container gets a dead thread's place in the recorder; 0: the constant, negative: not at all
 	noDelays  bool          // who delays whom is not told, for the benchmark of what that costs
 	costEvery time.Duration // between two windows in which the programs' cost is measured; 0: the constant
 }
@@ -74,6 +75,7 @@ func (c Config) withDefaults() Config {
 		c.Level = defaultTo(c.Level, Detail)
 	}
 	c.costEvery = defaultTo(c.costEvery, costEvery)
+	c.ringsKept = defaultTo(c.ringsKept, ringsKept)
 	c.PeersPerContainer = defaultTo(c.PeersPerContainer, 1024)
 	c.Window, c.Period = defaultTo(c.Window, time.Second), defaultTo(c.Period, 10*time.Second)
 	if c.Log == nil {

@@ -27,6 +27,10 @@ func ringShare(threads int) uint64 {
 	return uint64(max(threads/4, min(threads, indivisible)))
 }
 
+// ringsKept is for how long what a thread did last is safe from other containers' threads once it has ended: longer than it
+// takes to read it after a death, on a busy machine too.
+const ringsKept = 5 * time.Second
+
 // Durations that are none: bpf/recorder.h.
 const (
 	nsInCall  = ^uint64(0)
@@ -34,8 +38,9 @@ const (
 )
 
 // Recordings returns the last system calls of every thread of a container, at most RecordedCalls each; threads that ended
-// are among them as long as no younger thread needed their place. Not watched is errdefs.ErrNotFound. No recorder, because
-// it was not wanted or because the level leaves system calls out, is errdefs.ErrFailedPrecondition.
+// are among them as long as no younger thread needed their place, for ringsKept one of the same container. Not watched is
+// errdefs.ErrNotFound. No recorder, because it was not wanted or because the level leaves system calls out, is
+// errdefs.ErrFailedPrecondition.
 func (p *Probes) Recordings(key triton.ContainerKey) ([]triton.Recording, error) {
 	return p.recordings(key, everyProcess)
 }

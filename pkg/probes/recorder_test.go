@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unsafe"
@@ -185,10 +186,53 @@ func TestKernelAContainerHasItsShareOfTheRecorder(t *testing.T) {
 	}
 }
 
+// A container that forks without end takes no more places than there are, and forgets its own dead: what another one's thread
+// did last is there still, while that is watched, and no place is lost.
+func TestKernelForksDoNotEvictTheDeadOfOthers(t *testing.T) {
+	const all, children = 32, 3000
+	actor := actorBinary(t)
+	p := open(t, Config{RecorderThreads: all})
+	key, cg := watch(t, p)
+	other, otherCg := watch(t, p)
+	dies := func(cg cgroup, argv ...string) int {
+		proc := start(t, cg, append([]string{actor, "gate", actor}, argv...)...)
+		proc.paused(t)
+		proc.release(t)
+		proc.wait(t)
+		return proc.cmd.Process.Pid
+	}
+	dead := []int{dies(cg, "segv"), dies(cg, "exit37")}
+	dies(otherCg, "forks", strconv.Itoa(children))
+	var got []int
+	for _, r := range recordings(t, p, key) {
+		got = append(got, r.Pid)
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, slices.Sorted(slices.Values(dead))) {
+		t.Errorf("recorded are %v after another container's forks, want %v", got, dead)
+	}
+	if n := len(recordings(t, p, other)); n != all-len(dead) {
+		t.Errorf("%d threads of the container that forks are recorded, want all places but %d", n, len(dead))
+	}
+	if n := p.Drops()["threads"]; n != 0 {
+		t.Errorf("%d of %d threads found no place, although hardly two ran at a time", n, children)
+	}
+	if _, err := p.Unwatch(key); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.reap(); err != nil {
+		t.Fatal(err)
+	}
+	dies(otherCg, "forks", strconv.Itoa(all))
+	if n := len(recordings(t, p, other)); n != all {
+		t.Errorf("%d threads are recorded, want %d: the places of a container that is gone are free", n, all)
+	}
+}
+
 // A container sees its own threads only, also those of a ring that another container had before.
 func TestKernelFlightRecordersAreSeparate(t *testing.T) {
 	actor := actorBinary(t)
-	p := open(t, Config{RecorderThreads: 2})
+	p := open(t, Config{RecorderThreads: 2, ringsKept: -1})
 	key, cg := watch(t, p)
 	other, otherCg := watch(t, p)
 	for _, c := range []cgroup{cg, cg, otherCg} {

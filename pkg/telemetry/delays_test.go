@@ -22,7 +22,7 @@ func TestCulpritsAreBoundedAndNoCounterFalls(t *testing.T) {
 	}
 	ended := time.Duration(0)
 	s := New(Config{Delays: func() (map[triton.ContainerKey][]triton.Delay, error) {
-		delays := []triton.Delay{{Culprit: triton.CulpritHost, Wait: 3 * time.Second}, {Culprit: triton.CulpritUnknown, Wait: time.Second}, {Culprit: triton.CulpritEnded, Wait: ended}}
+		delays := []triton.Delay{{Culprit: triton.CulpritHost, Wait: 3 * time.Second}, {Culprit: triton.CulpritUnknown, Wait: time.Second}, {Culprit: triton.CulpritIdle, Wait: 4 * time.Second}, {Culprit: triton.CulpritEnded, Wait: ended}}
 		for _, k := range keys { // longest first, as Probes has them
 			if waits[k] > 0 {
 				delays = append(delays, triton.Delay{Culprit: triton.CulpritContainer, Container: k, Wait: waits[k]})
@@ -50,7 +50,7 @@ func TestCulpritsAreBoundedAndNoCounterFalls(t *testing.T) {
 			kind, id, name, victim.ID, seconds)
 	}
 	expect("at first", culpritsShown, of("container", keys[0].ID, "noisy", 100), of("other", "", "", 95+94),
-		of("self", "", "", 9), of("host", "", "", 3), of("unattributed", "", "", 1))
+		of("self", "", "", 9), of("host", "", "", 3), of("unattributed", "", "", 1), of("idle", "", "", 4))
 	waits[keys[0]], ended = 0, 100*time.Second
 	waits[keys[5]] = 500 * time.Second
 	expect("when one has ended", culpritsShown-1, of("other", "", "", 100+500+94))

@@ -12,6 +12,8 @@ const (
 	CulpritEnded Culprit = "ended"
 	// CulpritHost is what belongs to no container: the kernel's threads and the machine's other processes.
 	CulpritHost Culprit = "host"
+	// CulpritIdle is nobody: the CPU was idle, because a quota held the container back or because a CPU takes time to wake up.
+	CulpritIdle Culprit = "idle"
 	// CulpritUnknown is the time that could not be attributed.
 	CulpritUnknown Culprit = "unattributed"
 )

@@ -53,7 +53,7 @@ func coreFloodIsCounted(t *testing.T, form string) {
 	const counted = `triton_core_dumps_total{result="counted"`
 	name := u.detached(t, "--cpus", "1", "--memory", "256m", "--pids-limit", "64", images.Programs, "flood", "cores")
 	id := u.inspect(t, name, "{{.Id}}")
-	eventually(t, time.Minute, "crashes are counted", func() bool { return u.droppedBy(t, counted) > 100 })
+	eventually(t, time.Minute, "crashes are counted", func() bool { return u.metric(t, counted) > 100 })
 
 	u.fails(t, 139, "", "exec", name, "crash")
 	others := 0
@@ -79,7 +79,7 @@ func coreFloodIsCounted(t *testing.T, form string) {
 				t.Errorf("%d repeats, the last at %s", r.Repeats, r.LastRepeat)
 			}
 		}
-		return told > 0 && float64(told) == u.droppedBy(t, counted)
+		return told > 0 && float64(told) == u.metric(t, counted)
 	})
 	for _, r := range u.recordsOf(t, id) {
 		if r.Repeats > 0 {
@@ -97,7 +97,7 @@ func TestCoreOfAFirstProcessIsWhole(t *testing.T) {
 	if n := len(u.recordsOf(t, u.inspect(t, name, "{{.Id}}"))); n != 6 {
 		t.Errorf("%d dumps of 6 ends", n)
 	}
-	if n := u.droppedBy(t, `triton_core_dumps_total{result="counted"`); n != 0 {
+	if n := u.metric(t, `triton_core_dumps_total{result="counted"`); n != 0 {
 		t.Errorf("%.0f crashes were only counted", n)
 	}
 }

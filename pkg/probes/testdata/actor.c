@@ -1,5 +1,5 @@
 // What the kernel tests run: a program that makes known numbers of known system calls, or ends in a known way.
-// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | direct FILE KIB | untouched PROG | clocked N | pingpong N | shim MODE | MODE
+// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | direct FILE KIB | untouched PROG | clocked N | bursts N | pingpong N | shim MODE | MODE
 // where MODE is exit37 | segv | thread-exit | leader-first | term | hog | hostile.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -218,6 +218,21 @@ static int clocked(long n)
 	}
 }
 
+// bursts takes a CPU for 1 ms, n times, and sleeps for 9 ms after each.
+static int bursts(long n)
+{
+	struct timespec pause = {0, 9000000};
+
+	while (n--) {
+		long from = used(CLOCK_THREAD_CPUTIME_ID);
+
+		while (used(CLOCK_THREAD_CPUTIME_ID) - from < 1000000)
+			;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 // pingpong passes a byte to a child and back n times for each byte it reads, and prints the CPU time that took both in nanoseconds.
 static int pingpong(long n)
 {
@@ -328,6 +343,8 @@ int main(int argc, char **argv)
 		return untouched(argv[2]);
 	if (!strcmp(mode, "clocked") && argc > 2)
 		return clocked(atol(argv[2]));
+	if (!strcmp(mode, "bursts") && argc > 2)
+		return bursts(atol(argv[2]));
 	if (!strcmp(mode, "pingpong") && argc > 2)
 		return pingpong(atol(argv[2]));
 	if (!strcmp(mode, "shim") && argc > 2)

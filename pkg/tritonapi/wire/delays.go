@@ -29,7 +29,8 @@ type Victim struct {
 // Culprit is what had the CPU meanwhile.
 type Culprit struct {
 	// Kind is container, self (the victim's own other tasks), other (containers of other tenants, and those that have
-	// ended), ended (for operators: those that have), host, or unattributed.
+	// ended), ended (for operators: those that have), host, idle (nobody: a quota held the victim back, or the CPU had to wake
+	// up), or unattributed.
 	Kind    string  `json:"kind"`
 	ID      string  `json:"id,omitempty"` // of a container
 	Name    string  `json:"name,omitempty"`
