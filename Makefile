@@ -82,7 +82,7 @@ test-races: build ## the daemon under the race detector, 200 lives of containers
 	GORACE=halt_on_error=1 TRITON_E2E_BIN=$(CURDIR)/.cache/race TRITON_E2E_LONG=1 \
 		go test $(TAGS) -count=1 -timeout 12m -run 'RaceHunt|Restarting|OnFailure|TestHealth|TestUpdate|PoliciesSurvive' ./test/e2e
 
-test-vm: ## probes, control groups and core dumps on Debian 12's kernel (6.1) in qemu, by software emulation; a minute or two (root)
+test-vm: ## probes and their functions, control groups and core dumps on Debian 12's kernel (6.1) in qemu, by software emulation; a minute or two (root)
 	tools/vm/run
 
 test-e2e: build registry $(PEERDEP) ## the docker client against the built daemon (root)
@@ -128,7 +128,7 @@ bench: build registry $(PEERDEP) ## benchmarks; PEER=docker.io, PEER=moby or PEE
 bench-probes: build ## what observation costs: system calls beside an empty pair of hooks and bpftrace, switches, profiles, memory, redis and nginx at each level; BENCH_ARGS="-only calls" for a part (root; under ten minutes)
 	@go run ./test/bench/probes $(BENCH_ARGS)
 
-bench-floods: build ## a neighbour's latency and the daemon's answers while a container forks, executes, crashes, logs or writes without end; BENCH_ARGS="-only log" for one (root; three minutes)
+bench-floods: build ## a neighbour's latency and the daemon's answers while a container forks, executes, crashes, logs or writes without end, or a client makes events; BENCH_ARGS="-only log" for one (root; four minutes)
 	@go run ./test/bench/floods $(BENCH_ARGS)
 
 bench-services: build ## redis and nginx at full load in containers at each level of probes, beside the host's own speed

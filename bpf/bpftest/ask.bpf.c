@@ -4,6 +4,7 @@
 //
 // The functions of questions, callable by a test.
 #include "askrunqueue.h"
+#include "tested.h"
 
 char __license[] SEC("license") = "GPL";
 
@@ -13,15 +14,14 @@ struct ask_args {
 	u64 bits;
 };
 
-SEC("syscall")
-int test_consider(struct ask_args *args)
+TESTED(test_consider, ask_args)
 {
 	struct event *e = event_of(1);
 
 	if (!e)
-		return 1;
+		return;
 	__builtin_memcpy(e->word, args->word, sizeof(e->word));
-	return consider(e, args->entry, args->bits);
+	consider(e, args->entry, args->bits);
 }
 
 struct wait_of_args {
@@ -33,11 +33,9 @@ struct wait_of_args {
 	u32 zero;
 };
 
-SEC("syscall")
-int test_waited(struct wait_of_args *args)
+TESTED(test_waited, wait_of_args)
 {
 	struct on_cpu on = {.pid = args->on.pid, .run_delay_ns = args->on.run_delay_ns};
 
 	args->ns = waited(args->tid, args->total, args->runs, &on);
-	return 0;
 }

@@ -134,7 +134,7 @@ func TestKernelPredicatesHold(t *testing.T) {
 			if p.holds(&a) {
 				want++
 			}
-			call(t, o.TestConsider, &a)
+			call(t, o.TestConsider, o.TestConsiderArgs, &a)
 		}
 		if got := o.count(t); got != want {
 			t.Errorf("trial %d, %d leaves, %d clauses: %d held, want %d", trial, p.leafCount, p.clauseN, got, want)
@@ -152,7 +152,7 @@ func TestKernelAnswersAddUp(t *testing.T) {
 	for _, e := range []struct{ errno, ns, bytes, subject uint64 }{{2, 1000, 5, 1}, {2, 1024, 5, 1}, {2, ^uint64(0), 1, 1}, {3, 7, 0, 1}, {2, 9, 2, 2}, {4, 1 << 40, 1, 3}} {
 		a := AskAskArgs{Entry: e.subject}
 		a.Word[wordCall], a.Word[wordErrno], a.Word[wordLatency], a.Word[wordBytes] = e.ns, e.errno, e.ns, e.bytes
-		call(t, o.TestConsider, &a)
+		call(t, o.TestConsider, o.TestConsiderArgs, &a)
 	}
 	key := func(subject, errno uint64) (k [keyWords]uint64) {
 		k[0], k[wordErrno] = subject, errno
@@ -190,7 +190,7 @@ func TestKernelAnswersAddUp(t *testing.T) {
 	if err := o.Side.Set(uint32(1)); err != nil {
 		t.Fatal(err)
 	}
-	call(t, o.TestConsider, &AskAskArgs{Entry: 1})
+	call(t, o.TestConsider, o.TestConsiderArgs, &AskAskArgs{Entry: 1})
 	if err := o.AnswersB.Lookup(key(1, 0), &a); err != nil || a.Count != 1 || a.Timed != 1 || a.Ns != 0 {
 		t.Errorf("the other side has %+v, %v", a, err)
 	}
@@ -214,7 +214,7 @@ func TestKernelWaitsOfQuestionsAreGrowth(t *testing.T) {
 		"of one of another time": {AskWaitOfArgs{Tid: 8, Total: 1600, Runs: 9, On: AskOnCpu{Pid: 8, RunDelayNs: 1500}}, 100},
 		"the first since birth":  {AskWaitOfArgs{Tid: 8, Total: 70, Runs: 1, On: AskOnCpu{Pid: 8, RunDelayNs: 50}}, 70},
 	} {
-		call(t, o.TestWaited, &c.args)
+		call(t, o.TestWaited, o.TestWaitedArgs, &c.args)
 		if c.args.Ns != c.want {
 			t.Errorf("%s: %d, want %d", name, c.args.Ns, c.want)
 		}

@@ -69,36 +69,42 @@ type AskWaitOfArgs struct {
 	_     structs.HostLayout
 	Total uint64
 	Runs  uint64
-	On    AskOnCpu
-	Ns    uint64
-	Tid   uint32
-	Zero  uint32
+	On    struct {
+		_          structs.HostLayout
+		Pid        uint64
+		RunDelayNs uint64
+	}
+	Ns   uint64
+	Tid  uint32
+	Zero uint32
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	AskMapAnswers       = "answers"
-	AskMapAnswersA      = "answers_a"
-	AskMapAnswersB      = "answers_b"
-	AskMapAsked         = "asked"
-	AskMapEvents        = "events"
-	AskMapExits         = "exits"
-	AskMapLeft          = "left"
-	AskMapOnCpus        = "on_cpus"
-	AskMapRest          = "rest"
-	AskProgTestConsider = "test_consider"
-	AskProgTestWaited   = "test_waited"
-	AskVarClauseCount   = "clause_count"
-	AskVarClauses       = "clauses"
-	AskVarLeafCount     = "leaf_count"
-	AskVarLeaves        = "leaves"
-	AskVarLostRoom      = "lost_room"
-	AskVarSide          = "side"
-	AskVarToldApart     = "told_apart"
-	AskVarUnusedAnswer  = "unused_answer"
-	AskVarWithLatency   = "with_latency"
+	AskMapAnswers          = "answers"
+	AskMapAnswersA         = "answers_a"
+	AskMapAnswersB         = "answers_b"
+	AskMapAsked            = "asked"
+	AskMapEvents           = "events"
+	AskMapExits            = "exits"
+	AskMapLeft             = "left"
+	AskMapOnCpus           = "on_cpus"
+	AskMapRest             = "rest"
+	AskProgTestConsider    = "test_consider"
+	AskProgTestWaited      = "test_waited"
+	AskVarClauseCount      = "clause_count"
+	AskVarClauses          = "clauses"
+	AskVarLeafCount        = "leaf_count"
+	AskVarLeaves           = "leaves"
+	AskVarLostRoom         = "lost_room"
+	AskVarSide             = "side"
+	AskVarTestConsiderArgs = "test_consider_args"
+	AskVarTestWaitedArgs   = "test_waited_args"
+	AskVarToldApart        = "told_apart"
+	AskVarUnusedAnswer     = "unused_answer"
+	AskVarWithLatency      = "with_latency"
 )
 
 // LoadAsk returns the embedded CollectionSpec for Ask.
@@ -166,15 +172,17 @@ type AskMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type AskVariableSpecs struct {
-	ClauseCount  *ebpf.VariableSpec `ebpf:"clause_count"`
-	Clauses      *ebpf.VariableSpec `ebpf:"clauses"`
-	LeafCount    *ebpf.VariableSpec `ebpf:"leaf_count"`
-	Leaves       *ebpf.VariableSpec `ebpf:"leaves"`
-	LostRoom     *ebpf.VariableSpec `ebpf:"lost_room"`
-	Side         *ebpf.VariableSpec `ebpf:"side"`
-	ToldApart    *ebpf.VariableSpec `ebpf:"told_apart"`
-	UnusedAnswer *ebpf.VariableSpec `ebpf:"unused_answer"`
-	WithLatency  *ebpf.VariableSpec `ebpf:"with_latency"`
+	ClauseCount      *ebpf.VariableSpec `ebpf:"clause_count"`
+	Clauses          *ebpf.VariableSpec `ebpf:"clauses"`
+	LeafCount        *ebpf.VariableSpec `ebpf:"leaf_count"`
+	Leaves           *ebpf.VariableSpec `ebpf:"leaves"`
+	LostRoom         *ebpf.VariableSpec `ebpf:"lost_room"`
+	Side             *ebpf.VariableSpec `ebpf:"side"`
+	TestConsiderArgs *ebpf.VariableSpec `ebpf:"test_consider_args"`
+	TestWaitedArgs   *ebpf.VariableSpec `ebpf:"test_waited_args"`
+	ToldApart        *ebpf.VariableSpec `ebpf:"told_apart"`
+	UnusedAnswer     *ebpf.VariableSpec `ebpf:"unused_answer"`
+	WithLatency      *ebpf.VariableSpec `ebpf:"with_latency"`
 }
 
 // AskObjects contains all objects after they have been loaded into the kernel.
@@ -226,15 +234,17 @@ func (m *AskMaps) Close() error {
 //
 // It can be passed to LoadAskObjects or ebpf.CollectionSpec.LoadAndAssign.
 type AskVariables struct {
-	ClauseCount  *ebpf.Variable `ebpf:"clause_count"`
-	Clauses      *ebpf.Variable `ebpf:"clauses"`
-	LeafCount    *ebpf.Variable `ebpf:"leaf_count"`
-	Leaves       *ebpf.Variable `ebpf:"leaves"`
-	LostRoom     *ebpf.Variable `ebpf:"lost_room"`
-	Side         *ebpf.Variable `ebpf:"side"`
-	ToldApart    *ebpf.Variable `ebpf:"told_apart"`
-	UnusedAnswer *ebpf.Variable `ebpf:"unused_answer"`
-	WithLatency  *ebpf.Variable `ebpf:"with_latency"`
+	ClauseCount      *ebpf.Variable `ebpf:"clause_count"`
+	Clauses          *ebpf.Variable `ebpf:"clauses"`
+	LeafCount        *ebpf.Variable `ebpf:"leaf_count"`
+	Leaves           *ebpf.Variable `ebpf:"leaves"`
+	LostRoom         *ebpf.Variable `ebpf:"lost_room"`
+	Side             *ebpf.Variable `ebpf:"side"`
+	TestConsiderArgs *ebpf.Variable `ebpf:"test_consider_args"`
+	TestWaitedArgs   *ebpf.Variable `ebpf:"test_waited_args"`
+	ToldApart        *ebpf.Variable `ebpf:"told_apart"`
+	UnusedAnswer     *ebpf.Variable `ebpf:"unused_answer"`
+	WithLatency      *ebpf.Variable `ebpf:"with_latency"`
 }
 
 // AskPrograms contains all programs after they have been loaded into the kernel.

@@ -2,11 +2,11 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 //
-// The functions of the measurement and exit programs, callable by a test: tp_btf programs have no test run, syscall
-// programs have one. And an empty pair of hooks, the floor that a benchmark compares with.
+// The functions of the measurement and exit programs, callable by a test: tp_btf programs have no test run. And an empty pair of hooks, the floor that a benchmark compares with.
 #include "syscalls.h"
 #include "runqueue.h"
 #include "exits.h"
+#include "tested.h"
 
 char __license[] SEC("license") = "GPL";
 
@@ -16,14 +16,12 @@ struct bucket_args {
 	u32 b0;
 };
 
-SEC("syscall")
-int test_bucket(struct bucket_args *args)
+TESTED(test_bucket, bucket_args)
 {
 	int i = schema2_index(args->ns);
 
 	args->b2 = bucket2(i);
 	args->b0 = bucket0(i);
-	return 0;
 }
 
 struct call_args {
@@ -33,31 +31,25 @@ struct call_args {
 	u64 nr;
 };
 
-SEC("syscall")
-int test_add(struct call_args *args)
+TESTED(test_add, call_args)
 {
 	if (args->ns)
 		add_timed(args->owner, args->nr, args->ns, args->ret);
 	else
 		add_untimed(args->owner, args->nr, args->ret);
-	return 0;
 }
 
 // test_enter and test_leave run the hooks' functions for the calling task.
-SEC("syscall")
-int test_enter(struct call_args *args)
+TESTED(test_enter, call_args)
 {
 	enter(bpf_get_current_task_btf(), 0, args->nr);
-	return 0;
 }
 
-SEC("syscall")
-int test_leave_unpaired(struct call_args *args)
+TESTED(test_leave_unpaired, call_args)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	leave_unpaired(task, bpf_task_storage_get(&tasks, task, 0, 0), 0, args->nr, args->ret);
-	return 0;
 }
 
 struct exit_args {
@@ -67,18 +59,70 @@ struct exit_args {
 	u32 status;
 };
 
-SEC("syscall")
-int test_child_born(struct exit_args *args)
+TESTED(test_child_born, exit_args)
 {
 	child_born(args->forker, args->parent, args->pid);
-	return 0;
 }
 
-SEC("syscall")
-int test_child_ended(struct exit_args *args)
+TESTED(test_child_ended, exit_args)
 {
 	child_ended(args->pid, args->status);
-	return 0;
+}
+
+struct reason_args {
+	u64 fd; // of the calling task; its mode is used
+	u32 table;
+	u32 device;
+	u32 mode;
+	u32 why;
+};
+
+TESTED(test_reason, reason_args)
+{
+	args->mode = mode_of(bpf_get_current_task_btf(), args->fd);
+	args->why = reason_of_call(args->table, args->mode, args->device);
+}
+
+struct off_cpu_args {
+	u64 left_ns; // and waits: what a task keeps
+	u64 arrival_ns;
+	u64 ran_ns;
+	u64 wait_ns;
+	u32 waits;
+	u32 why;
+};
+
+TESTED(test_off_cpu, off_cpu_args)
+{
+	struct task_state st = {.left_ns = args->left_ns, .waits = args->waits};
+	struct slot *slot = slot_of(1ULL << 32);
+
+	if (slot)
+		add_off_cpu(slot, &st, args->arrival_ns, args->ran_ns, args->wait_ns, args->why);
+	args->left_ns = st.left_ns;
+	args->waits = st.waits;
+}
+
+struct accept_args {
+	u64 owner;
+	u64 fd;
+	u64 age_ns;
+};
+
+// test_queue notes the connection that a descriptor of the calling task is of as one that has waited for so long.
+TESTED(test_queue, accept_args)
+{
+	struct file *file = file_of(bpf_get_current_task_btf(), args->fd);
+	struct socket *socket = BPF_CORE_READ(file, private_data);
+	u64 sk = (u64)BPF_CORE_READ(socket, sk);
+	struct queued q = {.owner = args->owner, .at_ns = bpf_ktime_get_ns() - args->age_ns};
+
+	bpf_map_update_elem(&accept_queue, &sk, &q, BPF_ANY);
+}
+
+TESTED(test_taken, accept_args)
+{
+	taken(bpf_get_current_task_btf(), args->owner, args->fd);
 }
 
 SEC("tp_btf/sys_enter")

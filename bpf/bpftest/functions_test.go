@@ -29,6 +29,8 @@ func load(t *testing.T, cells int) *FunctionsObjects {
 	spec.Maps[FunctionsMapFreeCells].MaxEntries = uint32(slots + cells)
 	spec.Maps[FunctionsMapOwnersV2].MaxEntries = slots
 	spec.Maps[FunctionsMapExits].MaxEntries = 4
+	spec.Maps[FunctionsMapAcceptDelays].MaxEntries = slots
+	spec.Maps[FunctionsMapAcceptQueue].MaxEntries = 4
 	for name, v := range map[string]uint64{
 		FunctionsVarCellLimit: uint64(slots + cells), FunctionsVarFreshCells: slots,
 	} {
@@ -44,10 +46,16 @@ func load(t *testing.T, cells int) *FunctionsObjects {
 	return &o
 }
 
-// call runs a function with args, which it may change.
-func call[T any](t *testing.T, prog *ebpf.Program, args *T) {
+// call runs a function with args, which it may change, for the calling thread.
+func call[T any](t *testing.T, prog *ebpf.Program, passed *ebpf.Variable, args *T) {
 	t.Helper()
-	if _, err := prog.Run(&ebpf.RunOptions{Context: args, ContextOut: args}); err != nil {
+	if err := passed.Set(args); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := prog.Run(&ebpf.RunOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := passed.Get(args); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -75,7 +83,7 @@ func TestKernelBucketBoundsAreExact(t *testing.T) {
 	o := load(t, 1)
 	bucket := func(ns uint64) (int, int) {
 		a := FunctionsBucketArgs{Ns: ns}
-		call(t, o.TestBucket, &a)
+		call(t, o.TestBucket, o.TestBucketArgs, &a)
 		return int(a.B2) + 4*expMin, int(a.B0) + expMin
 	}
 	for i := 4 * expMin; i <= 4*expMax; i++ {
@@ -124,7 +132,9 @@ func cell(t *testing.T, o *FunctionsObjects, i uint32) FunctionsCell {
 // A call takes a cell on its first use, a given-back one before a fresh one, and the shared one when none is left.
 func TestKernelCellsComeFromThePool(t *testing.T) {
 	o := load(t, 2)
-	add := func(owner, nr uint64) { call(t, o.TestAdd, &FunctionsCallArgs{Owner: owner, Ns: 100, Nr: nr}) }
+	add := func(owner, nr uint64) {
+		call(t, o.TestAdd, o.TestAddArgs, &FunctionsCallArgs{Owner: owner, Ns: 100, Nr: nr})
+	}
 	// An owner is its generation in the upper half, its slot in the lower.
 	add(1<<32, 7)
 	add(1<<32, 7)
@@ -157,7 +167,7 @@ func TestKernelErrorsAreNegativeErrnosOnly(t *testing.T) {
 	}{
 		{1, 0, 0}, {2, -1, 1}, {3, -4095, 1}, {4, -4096, 0}, {unix.SYS_RT_SIGRETURN, -4, 0},
 	} {
-		call(t, o.TestAdd, &FunctionsCallArgs{Owner: 1 << 32, Nr: c.nr, Ret: c.ret})
+		call(t, o.TestAdd, o.TestAddArgs, &FunctionsCallArgs{Owner: 1 << 32, Nr: c.nr, Ret: c.ret})
 		i := slot(t, o, 0).Cells[c.nr]
 		if got := cell(t, o, i).Errors; got != c.want {
 			t.Errorf("call %d with result %d: %d errors, want %d", c.nr, c.ret, got, c.want)
@@ -210,16 +220,16 @@ func TestKernelUnpairedCallsAreTold(t *testing.T) {
 		}
 		return cell(t, o, i).Untimed
 	}
-	call(t, o.TestEnter, &FunctionsCallArgs{Nr: unix.SYS_EXIT_GROUP})
-	call(t, o.TestEnter, &FunctionsCallArgs{Nr: unix.SYS_GETPID})
+	call(t, o.TestEnter, o.TestEnterArgs, &FunctionsCallArgs{Nr: unix.SYS_EXIT_GROUP})
+	call(t, o.TestEnter, o.TestEnterArgs, &FunctionsCallArgs{Nr: unix.SYS_GETPID})
 	for _, nr := range []uint64{unix.SYS_CLONE, unix.SYS_FORK, unix.SYS_VFORK, unix.SYS_CLONE3} {
-		call(t, o.TestLeaveUnpaired, &FunctionsCallArgs{Nr: nr})
+		call(t, o.TestLeaveUnpaired, o.TestLeaveUnpairedArgs, &FunctionsCallArgs{Nr: nr})
 		if n := untimed(nr); n != 0 {
 			t.Errorf("a child's birth by call %d was counted", nr)
 		}
 	}
-	call(t, o.TestLeaveUnpaired, &FunctionsCallArgs{Nr: unix.SYS_CLONE, Ret: -1})
-	call(t, o.TestLeaveUnpaired, &FunctionsCallArgs{Nr: 100000})
+	call(t, o.TestLeaveUnpaired, o.TestLeaveUnpairedArgs, &FunctionsCallArgs{Nr: unix.SYS_CLONE, Ret: -1})
+	call(t, o.TestLeaveUnpaired, o.TestLeaveUnpairedArgs, &FunctionsCallArgs{Nr: 100000})
 	for nr, want := range map[uint64]uint64{unix.SYS_EXIT_GROUP: 1, unix.SYS_GETPID: 0, unix.SYS_CLONE: 1, otherNumber: 1} {
 		if n := untimed(nr); n != want {
 			t.Errorf("call %d: counted %d without duration, want %d", nr, n, want)
@@ -232,10 +242,10 @@ func TestKernelOnlyTheLastStageIsKept(t *testing.T) {
 	const shim, stage0, stage1, stage2, stage3 = 10, 11, 12, 13, 14
 	o := load(t, 1)
 	born := func(forker, parent, pid uint32) {
-		call(t, o.TestChildBorn, &FunctionsExitArgs{Forker: forker, Parent: parent, Pid: pid})
+		call(t, o.TestChildBorn, o.TestChildBornArgs, &FunctionsExitArgs{Forker: forker, Parent: parent, Pid: pid})
 	}
 	ended := func(pid, status uint32) {
-		call(t, o.TestChildEnded, &FunctionsExitArgs{Pid: pid, Status: status})
+		call(t, o.TestChildEnded, o.TestChildEndedArgs, &FunctionsExitArgs{Pid: pid, Status: status})
 	}
 	has := func(pid uint32) bool {
 		var r FunctionsExitRecord

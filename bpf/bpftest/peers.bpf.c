@@ -4,6 +4,7 @@
 //
 // The functions that find where a peer is counted, callable by a test.
 #include "peerdrops.h"
+#include "tested.h"
 
 char __license[] SEC("license") = "GPL";
 
@@ -14,8 +15,7 @@ struct peer_args {
 	u32 found; // 0: nowhere
 };
 
-SEC("syscall")
-int test_opened(struct peer_args *args)
+TESTED(test_opened, peer_args)
 {
 	struct connection c = {.key = args->key, .rest = args->rest};
 	struct peer_totals *t = totals_of_connection(&c);
@@ -24,24 +24,19 @@ int test_opened(struct peer_args *args)
 	args->rest = c.rest;
 	if (t)
 		ADD_TO(t->opened, 1);
-	return 0;
 }
 
-SEC("syscall")
-int test_whose(struct peer_args *args)
+TESTED(test_whose, peer_args)
 {
 	struct peer_key key = args->key;
 
 	remember_owner(&key);
 	args->key.other = key.other;
-	return 0;
 }
 
-SEC("syscall")
-int test_reason(struct peer_args *args)
+TESTED(test_reason, peer_args)
 {
 	struct peer_key key = args->key;
 
 	count_reason(&key, args->reason);
-	return 0;
 }

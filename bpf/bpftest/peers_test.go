@@ -51,7 +51,7 @@ func TestKernelPeersFindRoomOrTheRest(t *testing.T) {
 	o, first, second := peering(t)
 	open := func(owner uint64, port uint16, rest uint32) (found, inRest uint32) {
 		a := PeersPeerArgs{Key: PeersPeerKey{Owner: owner, Port: port, Protocol: 6}, Rest: rest}
-		call(t, o.TestOpened, &a)
+		call(t, o.TestOpened, o.TestOpenedArgs, &a)
 		return a.Found, a.Rest
 	}
 	for _, c := range []struct {
@@ -94,7 +94,7 @@ func TestKernelAddressesAreSomebodysOrNobodys(t *testing.T) {
 	}
 	for address, want := range map[[16]byte]uint64{theirs: first, {15: 1}: 0} {
 		a := PeersPeerArgs{Key: PeersPeerKey{Address: address, Other: 99}}
-		call(t, o.TestWhose, &a)
+		call(t, o.TestWhose, o.TestWhoseArgs, &a)
 		if a.Key.Other != want {
 			t.Errorf("%v is %#x's, want %#x", address, a.Key.Other, want)
 		}
@@ -104,7 +104,7 @@ func TestKernelAddressesAreSomebodysOrNobodys(t *testing.T) {
 func TestKernelReasonsOfDropsAreBounded(t *testing.T) {
 	o, first, _ := peering(t)
 	for _, reason := range []uint64{8, 8, 9} {
-		call(t, o.TestReason, &PeersPeerArgs{Key: PeersPeerKey{Owner: first}, Reason: reason})
+		call(t, o.TestReason, o.TestReasonArgs, &PeersPeerArgs{Key: PeersPeerKey{Owner: first}, Reason: reason})
 	}
 	var n, dropped uint64
 	err := o.PeerDrops.Lookup(PeersDropKey{Peer: PeersPeerKey{Owner: first}, Reason: 8}, &n)

@@ -44,8 +44,17 @@ type PeersDropKey struct {
 }
 
 type PeersPeerArgs struct {
-	_      structs.HostLayout
-	Key    PeersPeerKey
+	_   structs.HostLayout
+	Key struct {
+		_        structs.HostLayout
+		Owner    uint64
+		Other    uint64
+		Address  [16]uint8
+		Port     uint16
+		Accepted uint8
+		Protocol uint8
+		Zero     [4]uint8
+	}
 	Reason uint64
 	Rest   uint32
 	Found  uint32
@@ -94,6 +103,9 @@ const (
 	PeersVarPeersPerContainer = "peers_per_container"
 	PeersVarQueuePurge        = "queue_purge"
 	PeersVarReasonsDropped    = "reasons_dropped"
+	PeersVarTestOpenedArgs    = "test_opened_args"
+	PeersVarTestReasonArgs    = "test_reason_args"
+	PeersVarTestWhoseArgs     = "test_whose_args"
 	PeersVarUntracked         = "untracked"
 )
 
@@ -164,6 +176,9 @@ type PeersVariableSpecs struct {
 	PeersPerContainer *ebpf.VariableSpec `ebpf:"peers_per_container"`
 	QueuePurge        *ebpf.VariableSpec `ebpf:"queue_purge"`
 	ReasonsDropped    *ebpf.VariableSpec `ebpf:"reasons_dropped"`
+	TestOpenedArgs    *ebpf.VariableSpec `ebpf:"test_opened_args"`
+	TestReasonArgs    *ebpf.VariableSpec `ebpf:"test_reason_args"`
+	TestWhoseArgs     *ebpf.VariableSpec `ebpf:"test_whose_args"`
 	Untracked         *ebpf.VariableSpec `ebpf:"untracked"`
 }
 
@@ -214,6 +229,9 @@ type PeersVariables struct {
 	PeersPerContainer *ebpf.Variable `ebpf:"peers_per_container"`
 	QueuePurge        *ebpf.Variable `ebpf:"queue_purge"`
 	ReasonsDropped    *ebpf.Variable `ebpf:"reasons_dropped"`
+	TestOpenedArgs    *ebpf.Variable `ebpf:"test_opened_args"`
+	TestReasonArgs    *ebpf.Variable `ebpf:"test_reason_args"`
+	TestWhoseArgs     *ebpf.Variable `ebpf:"test_whose_args"`
 	Untracked         *ebpf.Variable `ebpf:"untracked"`
 }
 

@@ -4,6 +4,7 @@
 //
 // The functions of the profiling programs, callable by a test.
 #include "profile.h"
+#include "tested.h"
 
 char __license[] SEC("license") = "GPL";
 
@@ -14,26 +15,20 @@ struct profile_args {
 	u32 on;
 };
 
-SEC("syscall")
-int test_keep_stack(struct profile_args *args)
+TESTED(test_keep_stack, profile_args)
 {
 	args->hash = keep_stack(args->key.owner, args->on, args->bytes);
-	return 0;
 }
 
-SEC("syscall")
-int test_count(struct profile_args *args)
+TESTED(test_count, profile_args)
 {
 	struct count_key key = args->key;
 
 	add_count(&key, args->on, 5);
-	return 0;
 }
 
 // test_wake_up ends the wait of the calling task.
-SEC("syscall")
-int test_wake_up(struct profile_args *args)
+TESTED(test_wake_up, profile_args)
 {
 	wakes_up(bpf_get_current_task_btf());
-	return 0;
 }

@@ -74,7 +74,7 @@ func (o *ProfileObjects) keep(t *testing.T, on uint32, pcs ...uint64) uint64 {
 	}
 	a := ProfileProfileArgs{Bytes: int64(8 * len(pcs)), On: on}
 	a.Key.Owner = 7
-	call(t, o.TestKeepStack, &a)
+	call(t, o.TestKeepStack, o.TestKeepStackArgs, &a)
 	return a.Hash
 }
 
@@ -123,8 +123,8 @@ func TestKernelAnOwnerHasItsShareOfASide(t *testing.T) {
 	for i := range uint64(5) {
 		o.keep(t, 0, 100+i)
 		a.Key.User = i
-		call(t, o.TestCount, &a)
-		call(t, o.TestCount, &a) // what is there already takes nothing more
+		call(t, o.TestCount, o.TestCountArgs, &a)
+		call(t, o.TestCount, o.TestCountArgs, &a) // what is there already takes nothing more
 	}
 	if l := o.lost(t); l.Stacks != 2 || l.Counts != 4 {
 		t.Errorf("lost %+v, want 2 stacks and twice 2 counts", l)
@@ -140,13 +140,13 @@ func TestKernelAnOwnerHasItsShareOfASide(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Key.Owner = 8
-	call(t, o.TestCount, &a)
+	call(t, o.TestCount, o.TestCountArgs, &a)
 	var c ProfileCount
 	if err := o.CountsA.Lookup(a.Key, &c); err != nil || c.N != 1 {
 		t.Errorf("another owner's: %+v, %v", c, err)
 	}
 	a.Key.Owner = 9 // whom nobody looks at
-	call(t, o.TestCount, &a)
+	call(t, o.TestCount, o.TestCountArgs, &a)
 	if err := o.CountsA.Lookup(a.Key, &c); !errors.Is(err, ebpf.ErrKeyNotExist) {
 		t.Errorf("of whom nobody looks at: %+v, %v", c, err)
 	}
@@ -158,7 +158,7 @@ func TestKernelCountsOfStacksAddUp(t *testing.T) {
 	a := ProfileProfileArgs{}
 	a.Key.Owner, a.Key.User = 7, 1
 	for range 3 {
-		call(t, o.TestCount, &a)
+		call(t, o.TestCount, o.TestCountArgs, &a)
 	}
 	var c ProfileCount
 	if err := o.CountsA.Lookup(a.Key, &c); err != nil || c.N != 3 || c.Ns != 15 {
@@ -168,7 +168,7 @@ func TestKernelCountsOfStacksAddUp(t *testing.T) {
 		t.Errorf("the other side has %+v, %v", c, err)
 	}
 	a.Key.User = 2
-	call(t, o.TestCount, &a)
+	call(t, o.TestCount, o.TestCountArgs, &a)
 	if l := o.lost(t); l.Counts != 1 {
 		t.Errorf("lost %+v", l)
 	}
@@ -190,7 +190,7 @@ func TestKernelWaitsAreCountedAtTheirEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		call(t, o.TestWakeUp, &ProfileProfileArgs{})
+		call(t, o.TestWakeUp, o.TestWakeUpArgs, &ProfileProfileArgs{})
 	}
 	var c ProfileCount
 	if err := o.CountsA.Lookup(s.Key, &c); err != nil || c.N != 1 || c.Ns < second || c.Ns > 60*second {

@@ -47,8 +47,16 @@ type ProfileLost struct {
 }
 
 type ProfileProfileArgs struct {
-	_     structs.HostLayout
-	Key   ProfileCountKey
+	_   structs.HostLayout
+	Key struct {
+		_      structs.HostLayout
+		Owner  uint64
+		Image  uint64
+		User   uint64
+		Kernel uint64
+		Pid    uint32
+		Kind   uint32
+	}
 	Bytes int64
 	Hash  uint64
 	On    uint32
@@ -82,29 +90,32 @@ type ProfileUse struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ProfileMapCounts         = "counts"
-	ProfileMapCountsA        = "counts_a"
-	ProfileMapCountsB        = "counts_b"
-	ProfileMapExits          = "exits"
-	ProfileMapLosses         = "losses"
-	ProfileMapOffCpu         = "off_cpu"
-	ProfileMapOnCpu          = "on_cpu"
-	ProfileMapScratch        = "scratch"
-	ProfileMapSleepers       = "sleepers"
-	ProfileMapSleeping       = "sleeping"
-	ProfileMapStacks         = "stacks"
-	ProfileMapStacksA        = "stacks_a"
-	ProfileMapStacksB        = "stacks_b"
-	ProfileMapUsed           = "used"
-	ProfileMapUsedA          = "used_a"
-	ProfileMapUsedB          = "used_b"
-	ProfileProgTestCount     = "test_count"
-	ProfileProgTestKeepStack = "test_keep_stack"
-	ProfileProgTestWakeUp    = "test_wake_up"
-	ProfileVarCountShare     = "count_share"
-	ProfileVarSide           = "side"
-	ProfileVarSleeperShare   = "sleeper_share"
-	ProfileVarStackShare     = "stack_share"
+	ProfileMapCounts            = "counts"
+	ProfileMapCountsA           = "counts_a"
+	ProfileMapCountsB           = "counts_b"
+	ProfileMapExits             = "exits"
+	ProfileMapLosses            = "losses"
+	ProfileMapOffCpu            = "off_cpu"
+	ProfileMapOnCpu             = "on_cpu"
+	ProfileMapScratch           = "scratch"
+	ProfileMapSleepers          = "sleepers"
+	ProfileMapSleeping          = "sleeping"
+	ProfileMapStacks            = "stacks"
+	ProfileMapStacksA           = "stacks_a"
+	ProfileMapStacksB           = "stacks_b"
+	ProfileMapUsed              = "used"
+	ProfileMapUsedA             = "used_a"
+	ProfileMapUsedB             = "used_b"
+	ProfileProgTestCount        = "test_count"
+	ProfileProgTestKeepStack    = "test_keep_stack"
+	ProfileProgTestWakeUp       = "test_wake_up"
+	ProfileVarCountShare        = "count_share"
+	ProfileVarSide              = "side"
+	ProfileVarSleeperShare      = "sleeper_share"
+	ProfileVarStackShare        = "stack_share"
+	ProfileVarTestCountArgs     = "test_count_args"
+	ProfileVarTestKeepStackArgs = "test_keep_stack_args"
+	ProfileVarTestWakeUpArgs    = "test_wake_up_args"
 )
 
 // LoadProfile returns the embedded CollectionSpec for Profile.
@@ -180,10 +191,13 @@ type ProfileMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProfileVariableSpecs struct {
-	CountShare   *ebpf.VariableSpec `ebpf:"count_share"`
-	Side         *ebpf.VariableSpec `ebpf:"side"`
-	SleeperShare *ebpf.VariableSpec `ebpf:"sleeper_share"`
-	StackShare   *ebpf.VariableSpec `ebpf:"stack_share"`
+	CountShare        *ebpf.VariableSpec `ebpf:"count_share"`
+	Side              *ebpf.VariableSpec `ebpf:"side"`
+	SleeperShare      *ebpf.VariableSpec `ebpf:"sleeper_share"`
+	StackShare        *ebpf.VariableSpec `ebpf:"stack_share"`
+	TestCountArgs     *ebpf.VariableSpec `ebpf:"test_count_args"`
+	TestKeepStackArgs *ebpf.VariableSpec `ebpf:"test_keep_stack_args"`
+	TestWakeUpArgs    *ebpf.VariableSpec `ebpf:"test_wake_up_args"`
 }
 
 // ProfileObjects contains all objects after they have been loaded into the kernel.
@@ -249,10 +263,13 @@ func (m *ProfileMaps) Close() error {
 //
 // It can be passed to LoadProfileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProfileVariables struct {
-	CountShare   *ebpf.Variable `ebpf:"count_share"`
-	Side         *ebpf.Variable `ebpf:"side"`
-	SleeperShare *ebpf.Variable `ebpf:"sleeper_share"`
-	StackShare   *ebpf.Variable `ebpf:"stack_share"`
+	CountShare        *ebpf.Variable `ebpf:"count_share"`
+	Side              *ebpf.Variable `ebpf:"side"`
+	SleeperShare      *ebpf.Variable `ebpf:"sleeper_share"`
+	StackShare        *ebpf.Variable `ebpf:"stack_share"`
+	TestCountArgs     *ebpf.Variable `ebpf:"test_count_args"`
+	TestKeepStackArgs *ebpf.Variable `ebpf:"test_keep_stack_args"`
+	TestWakeUpArgs    *ebpf.Variable `ebpf:"test_wake_up_args"`
 }
 
 // ProfilePrograms contains all programs after they have been loaded into the kernel.

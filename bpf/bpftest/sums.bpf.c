@@ -5,6 +5,7 @@
 // The functions that split waits among culprits and requests among disks, callable by a test.
 #include "blockio.h"
 #include "delays.h"
+#include "tested.h"
 
 char __license[] SEC("license") = "GPL";
 
@@ -20,14 +21,12 @@ struct request_args {
 	u64 now_ns;
 };
 
-SEC("syscall")
-int test_request(struct request_args *args)
+TESTED(test_request, request_args)
 {
 	struct disk_totals *t = totals_of_disk(args->owner, args->major, args->minor, args->write);
 
 	if (t)
 		add_request(t, args->bytes, args->left, args->start_ns, args->now_ns);
-	return 0;
 }
 
 struct wait_args {
@@ -38,13 +37,11 @@ struct wait_args {
 };
 
 // test_wait charges a wait to the runs that the test has put into recent_runs, the same for each CPU.
-SEC("syscall")
-int test_wait(struct wait_args *args)
+TESTED(test_wait, wait_args)
 {
 	u32 zero = 0;
 	struct cpu_runs *cpu = bpf_map_lookup_elem(&recent_runs, &zero);
 
 	if (cpu)
 		blame(cpu, args->victim, args->from, args->until, args->elsewhere);
-	return 0;
 }

@@ -38,7 +38,7 @@ func TestKernelRequestsAreSummedByDisk(t *testing.T) {
 		{Owner: 1, Major: 8, Write: 1, Bytes: 512, Left: 512, StartNs: 1, NowNs: 2},
 		{Owner: 2, Major: 8, Bytes: 512, Left: 512, StartNs: 1, NowNs: 2}, // no room
 	} {
-		call(t, o.TestRequest, &r)
+		call(t, o.TestRequest, o.TestRequestArgs, &r)
 	}
 	type sums struct{ Timed, SumNs, Untimed, Bytes uint64 }
 	got := map[SumsDiskKey]sums{}
@@ -72,10 +72,11 @@ func variable(t *testing.T, v *ebpf.Variable) (n uint64) {
 	return n
 }
 
-// A CPU ran HOST at 100..200, A at 200..300, the victim itself at 300..400, B from 400 on.
+// A CPU ran HOST at 100..200, A at 200..300, the victim itself at 300..400, B at 400..500, and was idle from then on.
 func TestKernelWaitsAreChargedToTheRunsThatOverlap(t *testing.T) {
 	const (
 		host, unattributed = 0, 1
+		idle               = 3
 		victim             = 1 << 32
 		a, b               = 2<<32 | 1, 3<<32 | 2
 	)
@@ -90,6 +91,8 @@ func TestKernelWaitsAreChargedToTheRunsThatOverlap(t *testing.T) {
 		{"begun before what is remembered", 50, 250, 0, map[uint64]uint64{host: 100, a: 50, unattributed: 50}, 0},
 		{"elsewhere first", 400, 410, 7, map[uint64]uint64{b: 10, unattributed: 7}, 0},
 		{"elsewhere only", 400, 400, 7, map[uint64]uint64{unattributed: 7}, 0},
+		{"nobody ran", 510, 600, 0, map[uint64]uint64{idle: 90}, 0},
+		{"B, and then nobody", 450, 600, 0, map[uint64]uint64{b: 50, idle: 100}, 0},
 		{"on the bound of two runs", 300, 400, 0, map[uint64]uint64{}, 100},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -97,15 +100,15 @@ func TestKernelWaitsAreChargedToTheRunsThatOverlap(t *testing.T) {
 			runs := make([]SumsCpuRuns, ebpf.MustPossibleCPU())
 			for cpu := range runs {
 				r := &runs[cpu]
-				r.Runs = 4
-				for i, owner := range []uint64{host, a, victim, b} {
+				r.Runs = 5
+				for i, owner := range []uint64{host, a, victim, b, idle} {
 					r.Ring[i].StartNs, r.Ring[i].Owner = uint64(100+100*i), owner
 				}
 			}
 			if err := o.RecentRuns.Put(uint32(0), runs); err != nil {
 				t.Fatal(err)
 			}
-			call(t, o.TestWait, &SumsWaitArgs{Victim: victim, From: c.from, Until: c.until, Elsewhere: c.elsewhere})
+			call(t, o.TestWait, o.TestWaitArgs, &SumsWaitArgs{Victim: victim, From: c.from, Until: c.until, Elsewhere: c.elsewhere})
 			got := map[uint64]uint64{}
 			var key SumsDelayKey
 			var ns uint64
@@ -130,9 +133,9 @@ func TestKernelWaitsAreChargedToTheRunsThatOverlap(t *testing.T) {
 // What finds no room in the matrix is counted, not lost.
 func TestKernelDelaysBeyondTheMatrixAreCounted(t *testing.T) {
 	o := loadSums(t, 1)
-	call(t, o.TestWait, &SumsWaitArgs{Victim: 1 << 32, Elsewhere: 5})
-	call(t, o.TestWait, &SumsWaitArgs{Victim: 2 << 32, Elsewhere: 9})
-	call(t, o.TestWait, &SumsWaitArgs{Victim: 1 << 32, Elsewhere: 6})
+	call(t, o.TestWait, o.TestWaitArgs, &SumsWaitArgs{Victim: 1 << 32, Elsewhere: 5})
+	call(t, o.TestWait, o.TestWaitArgs, &SumsWaitArgs{Victim: 2 << 32, Elsewhere: 9})
+	call(t, o.TestWait, o.TestWaitArgs, &SumsWaitArgs{Victim: 1 << 32, Elsewhere: 6})
 	if dropped := variable(t, o.DelaysDroppedNs); dropped != 9 {
 		t.Errorf("%d ns dropped, want 9", dropped)
 	}

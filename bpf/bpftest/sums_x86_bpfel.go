@@ -160,6 +160,8 @@ const (
 	SumsVarNoTotals        = "no_totals"
 	SumsVarPairing         = "pairing"
 	SumsVarShards          = "shards"
+	SumsVarTestRequestArgs = "test_request_args"
+	SumsVarTestWaitArgs    = "test_wait_args"
 )
 
 // LoadSums returns the embedded CollectionSpec for Sums.
@@ -239,6 +241,8 @@ type SumsVariableSpecs struct {
 	NoTotals        *ebpf.VariableSpec `ebpf:"no_totals"`
 	Pairing         *ebpf.VariableSpec `ebpf:"pairing"`
 	Shards          *ebpf.VariableSpec `ebpf:"shards"`
+	TestRequestArgs *ebpf.VariableSpec `ebpf:"test_request_args"`
+	TestWaitArgs    *ebpf.VariableSpec `ebpf:"test_wait_args"`
 }
 
 // SumsObjects contains all objects after they have been loaded into the kernel.
@@ -303,6 +307,8 @@ type SumsVariables struct {
 	NoTotals        *ebpf.Variable `ebpf:"no_totals"`
 	Pairing         *ebpf.Variable `ebpf:"pairing"`
 	Shards          *ebpf.Variable `ebpf:"shards"`
+	TestRequestArgs *ebpf.Variable `ebpf:"test_request_args"`
+	TestWaitArgs    *ebpf.Variable `ebpf:"test_wait_args"`
 }
 
 // SumsPrograms contains all programs after they have been loaded into the kernel.
