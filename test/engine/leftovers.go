@@ -18,23 +18,25 @@ import (
 // namespace, a cgroup with its last process, both asynchronously.
 const leaveTime = 5 * time.Second
 
-// leftovers waits until nothing of the instance is left, and names what still is after leaveTime.
+// collectTime is how long the machine's first process may take to collect processes that have ended. Those that a purge ends are
+// its children: their parents end with them. Some look for orphans every other second, and later on a busy machine.
+const collectTime = 30 * time.Second
+
+// leftovers waits until nothing of the instance is left, and names what still is after leaveTime, or after collectTime.
 func (d *Tritond) leftovers() error {
-	deadline := time.Now().Add(leaveTime)
-	for {
-		left := d.left()
-		if len(left) == 0 {
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		left, ended := d.left()
+		if len(left)+len(ended) == 0 {
 			return nil
 		}
-		if time.Now().After(deadline) {
-			return errors.New("left behind:\n  " + strings.Join(left, "\n  "))
+		if age := time.Since(began); len(left) > 0 && age > leaveTime || age > collectTime {
+			return errors.New("left behind:\n  " + strings.Join(append(left, ended...), "\n  "))
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-func (d *Tritond) left() []string {
-	var left []string
+// left names what is left, and the processes that have ended and whom nobody has collected yet.
+func (d *Tritond) left() (left, ended []string) {
 	for _, m := range Mounts(d.Root) {
 		left = append(left, "mount "+m)
 	}
@@ -42,7 +44,15 @@ func (d *Tritond) left() []string {
 		left = append(left, "cgroup "+c)
 	}
 	for _, pid := range Pids(d.owns) {
-		left = append(left, fmt.Sprintf("process %d %s", pid, Cmdline(pid)))
+		state, err := StatusField(pid, "State")
+		parent, perr := StatusField(pid, "PPid")
+		switch {
+		case err != nil || perr != nil: // gone by now
+		case strings.HasPrefix(state, "Z") && parent == "1":
+			ended = append(ended, fmt.Sprintf("process %d, which has ended, and which process 1 does not collect", pid))
+		default:
+			left = append(left, fmt.Sprintf("process %d (%s, child of %s) %s", pid, state, parent, Cmdline(pid)))
+		}
 	}
 	if out, err := exec.Command("nft", "list", "tables").CombinedOutput(); err != nil {
 		left = append(left, "nft list tables: "+err.Error())
@@ -58,7 +68,7 @@ func (d *Tritond) left() []string {
 	if _, err := os.Lstat(d.RunRoot); err == nil {
 		left = append(left, "folder "+d.RunRoot)
 	}
-	return left
+	return left, ended
 }
 
 // rememberLinks notes the host's ends of all links of the instance while it can still be told that they are its: the
