@@ -21,17 +21,23 @@ import (
 const corePattern = "/proc/sys/kernel/core_pattern"
 
 func main() {
+	if len(os.Args) == 5 && os.Args[1] == clientMode {
+		err := client(context.Background(), os.Args[2], os.Args[3], os.Args[4])
+		fmt.Fprintln(os.Stderr, "floods: client:", err)
+		os.Exit(1)
+	}
 	b := &bench{}
 	flag.IntVar(&b.rounds, "rounds", 3, "turns of each flood")
 	flag.DurationVar(&b.window, "window", 5*time.Second, "of a turn, with and without the flood")
 	bin := flag.String("bin", "bin", "folder of tritond")
-	only := flag.String("only", "", "floods whose name matches this pattern: forks, execs, cores, log, disk")
+	only := flag.String("only", "", "floods whose name matches this pattern: "+strings.Join(floods, ", "))
+	probes := flag.String("probes", "detail", "the daemon's --probes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
 	if b.only, err = regexp.Compile(*only); err == nil {
-		err = b.run(ctx, *bin)
+		err = b.run(ctx, *bin, *probes)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "floods:", err)
@@ -40,7 +46,7 @@ func main() {
 }
 
 // run starts a daemon, its containers, and the floods one after the other.
-func (b *bench) run(ctx context.Context, bin string) (err error) {
+func (b *bench) run(ctx context.Context, bin, probes string) (err error) {
 	before, err := os.ReadFile(corePattern)
 	if err != nil {
 		return err
@@ -54,7 +60,7 @@ func (b *bench) run(ctx context.Context, bin string) (err error) {
 	if bin, err = filepath.Abs(bin); err != nil {
 		return err
 	}
-	d, err := engine.NewTritond(bin, "--core-pattern", "take")
+	d, err := engine.NewTritond(bin, "--core-pattern", "take", "--probes", probes)
 	if err != nil {
 		return err
 	}
@@ -77,6 +83,11 @@ func (b *bench) run(ctx context.Context, bin string) (err error) {
 	if err := os.Chmod(b.seen, 0o777); err != nil {
 		return err
 	}
+	b.programs = set.Bin
+	if b.group, err = newGroup(d.Instance + "-bare"); err != nil {
+		return errors.Join(err, b.group.remove())
+	}
+	defer func() { err = errors.Join(err, b.group.remove()) }()
 	if _, err := b.docker(ctx, "load", "-q", "-i", set.Programs); err != nil {
 		return err
 	}
@@ -97,7 +108,7 @@ func (b *bench) run(ctx context.Context, bin string) (err error) {
 	if err := machine.Print(os.Stdout, conditions); err != nil {
 		return err
 	}
-	return printRows(os.Stdout, rows)
+	return errors.Join(printRows(os.Stdout, rows), printWaits(os.Stdout, rows))
 }
 
 func (b *bench) docker(ctx context.Context, args ...string) (string, error) {

@@ -19,8 +19,11 @@ import (
 	"github.com/tritond/triton/test/images"
 )
 
-// floods are what the program flood of the images can do.
-var floods = []string{"forks", "execs", "cores", "log", "disk"}
+// floods are what the program flood of the images can do, and what a client can.
+var floods = []string{"forks", "execs", "cores", "log", "disk", "events"}
+
+// bareToo tells whether a flood can be without a daemon as well. A core is not, since the daemon takes the machine's.
+func bareToo(flood string) bool { return flood != "cores" && flood != "events" }
 
 // limits are what a careful operator gives a container that is not trusted.
 var limits = []string{"--cpus", "1", "--memory", "256m", "--pids-limit", "64", "--log-opt", "max-size=10m", "--log-opt", "max-file=2"}
@@ -33,57 +36,58 @@ type bench struct {
 	cli    engine.CLI
 	api    *engine.API
 	seen   string // folder of what the neighbour writes
+
+	group    *group // of the floods that are no containers
+	programs string // folder of their programs
 }
 
 // row is what one flood did.
 type row struct {
 	flood         string
 	without, with []time.Duration // the neighbour's requests
+	bare          []time.Duration // the same beside a flood that is no container; none for some
 	pings, lists  []time.Duration // the daemon's answers during the flood
 	daemonCPU     float64         // of one CPU, during the flood
 	dropped       map[string]float64
+	waits         [3]waited // the neighbour's: without, with, with one that is no container
 }
 
 // span is a time in which the neighbour is looked at.
 type span struct{ from, until time.Time }
 
-// flood takes turns with and without one.
+// flood takes turns: without one, with one, and with one that is no container.
 func (b *bench) flood(ctx context.Context, name string) (r row, err error) {
 	r.flood = name
-	var without, with []span
+	var without, with, bare []span
 	dropped, err := b.dropped(ctx)
 	if err != nil {
 		return r, err
 	}
 	for i := range b.rounds {
 		fmt.Fprintf(os.Stderr, "floods: %s, turn %d of %d\n", name, i+1, b.rounds)
-		quiet, err := b.watch(ctx, nil)
-		if err != nil {
-			return r, err
+		turns := []struct {
+			spans *[]span
+			run   func() (span, error)
+		}{
+			{&without, func() (span, error) { return b.watch(ctx, nil) }},
+			{&with, func() (span, error) { return b.contained(ctx, &r) }},
+			{&bare, func() (span, error) { return b.bare(ctx, name) }},
 		}
-		without = append(without, quiet)
-		args := slices.Concat([]string{"run", "-d", "--name", "flood"}, limits, []string{images.Programs, "flood", name})
-		if _, err := b.docker(ctx, args...); err != nil {
-			return r, err
+		if !bareToo(name) {
+			turns = turns[:2]
 		}
-		flooded, err := b.watch(ctx, &r)
-		if err != nil {
-			return r, err
-		}
-		with = append(with, flooded)
-		state, err := b.docker(ctx, "inspect", "-f", "{{.State.Running}}", "flood")
-		if err == nil && state != "true" {
-			err = errors.New("the flood ended by itself")
-		}
-		if _, rm := b.docker(ctx, "rm", "-f", "flood"); err != nil || rm != nil {
-			return r, errors.Join(err, rm)
+		for n, turn := range turns {
+			s, err := b.turn(ctx, turn.run, &r.waits[n])
+			if err != nil {
+				return r, err
+			}
+			*turn.spans = append(*turn.spans, s)
 		}
 	}
-	if r.without, err = b.requests(without); err != nil {
-		return r, err
-	}
-	if r.with, err = b.requests(with); err != nil {
-		return r, err
+	for spans, into := range map[*[]span]*[]time.Duration{&without: &r.without, &with: &r.with, &bare: &r.bare} {
+		if *into, err = b.requests(*spans); err != nil {
+			return r, err
+		}
 	}
 	r.dropped, err = b.dropped(ctx)
 	for reason, n := range r.dropped {
@@ -92,6 +96,43 @@ func (b *bench) flood(ctx context.Context, name string) (r row, err error) {
 		}
 	}
 	return r, err
+}
+
+// turn runs one and adds up what the neighbour waited for meanwhile.
+func (b *bench) turn(ctx context.Context, run func() (span, error), into *waited) (span, error) {
+	before, err := b.waits(ctx)
+	if err != nil {
+		return span{}, err
+	}
+	began := time.Now()
+	s, err := run()
+	if err != nil {
+		return s, err
+	}
+	after, err := b.waits(ctx)
+	if *into == nil {
+		*into = waited{}
+	}
+	into.add(before, after, time.Since(began), b.rounds)
+	return s, err
+}
+
+// contained is the flood as a container, or as a client of the daemon.
+func (b *bench) contained(ctx context.Context, r *row) (span, error) {
+	if r.flood == "events" {
+		return b.events(ctx, r)
+	}
+	args := slices.Concat([]string{"run", "-d", "--name", "flood"}, limits, []string{images.Programs, "flood", r.flood})
+	if _, err := b.docker(ctx, args...); err != nil {
+		return span{}, err
+	}
+	s, err := b.watch(ctx, r)
+	state, ierr := b.docker(ctx, "inspect", "-f", "{{.State.Running}}", "flood")
+	if ierr == nil && state != "true" {
+		ierr = errors.New("the flood ended by itself")
+	}
+	_, rm := b.docker(ctx, "rm", "-f", "flood")
+	return s, errors.Join(err, ierr, rm)
 }
 
 // watch lets a window pass, during a flood (r is not nil) asking the daemon all the time.
@@ -133,8 +174,11 @@ func (b *bench) watch(ctx context.Context, r *row) (span, error) {
 	return span{from, time.Now()}, err
 }
 
-// requests reads the neighbour's requests of those seconds that lie within spans.
+// requests reads the neighbour's requests of those seconds that lie within spans; none of no spans.
 func (b *bench) requests(spans []span) ([]time.Duration, error) {
+	if len(spans) == 0 {
+		return nil, nil
+	}
 	text, err := os.ReadFile(filepath.Join(b.seen, "all"))
 	if err != nil {
 		return nil, err
@@ -172,18 +216,18 @@ var droppedLine = regexp.MustCompile(`(?m)^triton_dropped_total\{reason="(\w+)"\
 
 // dropped are the daemon's counters of what was.
 func (b *bench) dropped(ctx context.Context) (map[string]float64, error) {
-	reply, err := engine.NewAPI("tcp://"+b.daemon.HTTP, 1).Do(ctx, http.MethodGet, "/metrics", "", nil)
+	text, err := b.metrics(ctx)
 	if err != nil {
 		return nil, err
 	}
 	all := map[string]float64{}
-	for _, m := range droppedLine.FindAllStringSubmatch(string(reply.Body), -1) {
+	for _, m := range droppedLine.FindAllStringSubmatch(text, -1) {
 		if all[m[1]], err = strconv.ParseFloat(m[2], 64); err != nil {
 			return nil, err
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("no counters of what was dropped: %d", reply.Status)
+		return nil, errors.New("no counters of what was dropped")
 	}
 	return all, nil
 }
@@ -196,8 +240,8 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 // printRows writes the table in Markdown.
 func printRows(w io.Writer, rows []row) error {
 	var out strings.Builder
-	out.WriteString("\n### Results\n\n| flood | neighbour's p50, p99 without | with | ratio of p99 (at most 1.2) | /_ping p50, most | docker ps p50, most | the daemon's CPU | dropped |\n|" +
-		strings.Repeat("---|", 8) + "\n")
+	out.WriteString("\n### Results\n\n| flood | neighbour's p50, p99 without | with | ratio of p99 (at most 1.2) | no container: with | its ratio | " +
+		"/_ping p50, most | docker ps p50, most | the daemon's CPU | dropped |\n|" + strings.Repeat("---|", 10) + "\n")
 	for _, r := range rows {
 		slices.Sort(r.pings)
 		slices.Sort(r.lists)
@@ -205,13 +249,24 @@ func printRows(w io.Writer, rows []row) error {
 		for _, reason := range slices.Sorted(maps.Keys(r.dropped)) {
 			dropped = append(dropped, fmt.Sprintf("%s %.0f", reason, r.dropped[reason]))
 		}
-		fmt.Fprintf(&out, "| %s | %s, %s | %s, %s | %.2f | %s, %s | %s, %s | %.2f | %s |\n", r.flood,
-			ms(quantile(r.without, 0.5)), ms(quantile(r.without, 0.99)), ms(quantile(r.with, 0.5)), ms(quantile(r.with, 0.99)),
-			float64(quantile(r.with, 0.99))/float64(quantile(r.without, 0.99)),
-			ms(quantile(r.pings, 0.5)), ms(quantile(r.pings, 1)), ms(quantile(r.lists, 0.5)), ms(quantile(r.lists, 1)), r.daemonCPU, strings.Join(dropped, ", "))
+		bare, ratio := "", ""
+		if len(r.bare) > 0 {
+			bare, ratio = two(r.bare, 0.5, 0.99), p99s(r.bare, r.without)
+		}
+		fmt.Fprintf(&out, "| %s | %s | %s | %s | %s | %s | %s | %s | %.2f | %s |\n", r.flood, two(r.without, 0.5, 0.99), two(r.with, 0.5, 0.99),
+			p99s(r.with, r.without), bare, ratio, two(r.pings, 0.5, 1), two(r.lists, 0.5, 1), r.daemonCPU, strings.Join(dropped, ", "))
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
+}
+
+// two prints two quantiles of times in order.
+func two(sorted []time.Duration, a, b float64) string {
+	return ms(quantile(sorted, a)) + ", " + ms(quantile(sorted, b))
+}
+
+func p99s(with, without []time.Duration) string {
+	return fmt.Sprintf("%.2f", float64(quantile(with, 0.99))/float64(quantile(without, 0.99)))
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond)) }

@@ -4,7 +4,7 @@
 //   flood execs    processes that execute a program, which ends by a signal
 //   flood cores    processes of 8 MiB that end with a core
 //   flood log      lines to its output
-//   flood disk     writes that reach the disk, to /flood.N
+//   flood disk     writes that reach the disk, to flood.N in the working directory, which is / in a container
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -54,7 +54,7 @@ static void writes(int n)
 	char name[32];
 	int fd;
 
-	snprintf(name, sizeof name, "/flood.%d", n);
+	snprintf(name, sizeof name, "flood.%d", n);
 	fd = open(name, O_CREAT | O_WRONLY | O_TRUNC, 0600);
 	for (long i = 0; fd >= 0; i++)
 		if (pwrite(fd, block, sizeof block, (i % 64) * sizeof block) < 0 || fsync(fd))
