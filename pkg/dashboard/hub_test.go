@@ -298,7 +298,11 @@ func TestSourceStopsAWhileAfterTheLastViewerLeft(t *testing.T) {
 	for _, c := range []*browser{a, b} {
 		c.say(Request{Op: "sub", ID: 1, Topic: "events", Key: key.ID})
 		c.reply("ok")
-		c.frame(&EventFrame{})
+		for told := false; !told; { // of the start of web: nothing else is on its way then
+			var e EventFrame
+			c.frame(&e)
+			told = len(e.Events) > 0
+		}
 	}
 	if n := reading(); n != 1 {
 		t.Fatalf("%d readers of the journal for two clients", n)
