@@ -1,0 +1,181 @@
+package node
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/tritond/triton/pkg/triton"
+)
+
+// hostPorts are the ports of this machine that lead to containers, as of now. A container that asks for one sees an address of
+// the machine, and so does who is asked where the shim relays it: two halves of one conversation.
+type hostPorts struct {
+	leads  map[hostPort]service
+	local  map[netip.Addr]bool          // addresses of this machine
+	onHost map[triton.ContainerKey]bool // containers that have its network: its loopback is theirs
+}
+
+// hostPort is a published port; address may be unspecified: all of its family.
+type hostPort struct {
+	address  netip.Addr
+	port     uint16
+	protocol string
+}
+
+// service is a port of a container.
+type service struct {
+	key      triton.ContainerKey
+	port     uint16
+	protocol string
+}
+
+func (n *Node) hostPorts() (*hostPorts, error) {
+	h := &hostPorts{leads: map[hostPort]service{}, local: map[netip.Addr]bool{}, onHost: map[triton.ContainerKey]bool{}}
+	for _, c := range n.all() {
+		c.mu.Lock()
+		for _, p := range c.published {
+			h.leads[hostPort{p.HostIP, p.HostPort, p.Proto}] = service{c.key, p.Port, p.Proto}
+		}
+		if c.rec.Spec.NetworkMode == triton.ModeHost {
+			h.onHost[c.key] = true
+		}
+		c.mu.Unlock()
+	}
+	if len(h.leads) == 0 {
+		return h, nil
+	}
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of this machine: %w", err)
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			h.local[p.Addr().Unmap()] = true
+		}
+	}
+	return h, nil
+}
+
+// leadsTo is where a container came that asked a peer.
+func (h *hostPorts) leadsTo(asker triton.ContainerKey, p *triton.Peer) (service, bool) {
+	address := p.Address.Unmap()
+	if p.Accepted || p.Other != (triton.ContainerKey{}) || !h.local[address] || address.IsLoopback() && !h.onHost[asker] {
+		return service{}, false
+	}
+	s, ok := h.leads[hostPort{address, p.Port, p.Protocol}]
+	if !ok {
+		every := netip.IPv6Unspecified()
+		if address.Is4() {
+			every = netip.IPv4Unspecified()
+		}
+		s, ok = h.leads[hostPort{every, p.Port, p.Protocol}]
+	}
+	return s, ok
+}
+
+// asked is what a container asked of a service through ports of this machine.
+type asked struct {
+	asker triton.ContainerKey
+	peer  triton.Peer // all its ports and addresses together; the first address
+}
+
+// join returns the peers with the halves of conversations through published ports put together: who asked did so of the container,
+// and who was asked was by that container, as far as it was an address of this machine that came to it. A port of a container
+// that whoever asks about the asker may not see stays that of the machine.
+func (h *hostPorts) join(peers map[triton.ContainerKey][]triton.Peer, operator bool) map[triton.ContainerKey][]triton.Peer {
+	if len(h.leads) == 0 {
+		return peers
+	}
+	through := map[service][]asked{}
+	out := make(map[triton.ContainerKey][]triton.Peer, len(peers))
+	for asker, list := range peers {
+		list = slices.Clone(list)
+		for i := range list {
+			s, ok := h.leadsTo(asker, &list[i])
+			if !ok {
+				continue
+			}
+			list[i].Other = s.key
+			if remoteKind(asker, s.key, operator) != RemoteOther {
+				list[i].Port = s.port
+			}
+			through[s] = addAsked(through[s], asker, list[i])
+		}
+		out[asker] = list
+	}
+	for s, all := range through {
+		slices.SortFunc(all, func(a, b asked) int { // the same every time
+			return cmp.Or(cmp.Compare(a.asker.Tenant, b.asker.Tenant), cmp.Compare(a.asker.ID, b.asker.ID))
+		})
+		for _, a := range all {
+			seen := between(peers[s.key], a.asker, s, true)
+			direct := between(peers[a.asker], s.key, s, false)
+			// What the kernel's translation led there has the asker's own address at the other end; the rest came by the relay.
+			relayed := a.peer.Opened - min(a.peer.Opened, seen-min(seen, direct))
+			out[s.key] = h.attribute(out[s.key], s, a, relayed)
+		}
+	}
+	return out
+}
+
+func addAsked(all []asked, asker triton.ContainerKey, p triton.Peer) []asked {
+	for i := range all {
+		if all[i].asker == asker {
+			all[i].peer.Add(&p)
+			return all
+		}
+	}
+	return append(all, asked{asker, p})
+}
+
+// between counts the connections of a container with another at a service.
+func between(peers []triton.Peer, other triton.ContainerKey, s service, accepted bool) uint64 {
+	var n uint64
+	for i := range peers {
+		if p := &peers[i]; p.Accepted == accepted && p.Other == other && p.Port == s.port && p.Protocol == s.protocol {
+			n += p.Opened
+		}
+	}
+	return n
+}
+
+// attribute gives what an asker opened by the relay, as its peers of the service's container count it, to the asker: so much is
+// taken from the peers that are addresses of this machine.
+func (h *hostPorts) attribute(peers []triton.Peer, s service, a asked, relayed uint64) []triton.Peer {
+	var kept []triton.Peer
+	for _, p := range peers {
+		if relayed == 0 || !p.Accepted || p.Other != (triton.ContainerKey{}) || p.Port != s.port || p.Protocol != s.protocol || !h.local[p.Address.Unmap()] {
+			kept = append(kept, p)
+			continue
+		}
+		mine, rest := split(p, &a.peer, relayed)
+		mine.Other = a.asker
+		relayed -= min(relayed, mine.Opened)
+		kept = append(kept, mine)
+		if rest.Opened+rest.Open > 0 {
+			kept = append(kept, rest)
+		}
+	}
+	return kept
+}
+
+// split parts what a container accepted: what an asker counted of at most so many connections, and the rest. What went wrong
+// stays with the rest, if there are connections left that it can be of.
+func split(p triton.Peer, by *triton.Peer, most uint64) (mine, rest triton.Peer) {
+	mine, rest = p, p
+	mine.Opened = min(p.Opened, by.Opened, most)
+	rest.Opened -= mine.Opened
+	mine.Open = min(p.Open, by.Open, mine.Opened)
+	rest.Open -= mine.Open
+	if rest.Opened+rest.Open == 0 {
+		return mine, rest
+	}
+	mine.SentBytes, mine.ReceivedBytes = min(p.SentBytes, by.ReceivedBytes), min(p.ReceivedBytes, by.SentBytes)
+	rest.SentBytes -= mine.SentBytes
+	rest.ReceivedBytes -= mine.ReceivedBytes
+	mine.Opening, mine.ConnectFailures, mine.Retransmits, mine.ResetsSent, mine.ResetsReceived, mine.Drops = 0, nil, 0, 0, 0, nil
+	return mine, rest
+}
