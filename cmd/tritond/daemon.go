@@ -296,7 +296,7 @@ func (d *daemon) openTelemetry() error {
 		cfg.Network = d.probes.NetworkHealth
 	}
 	d.telemetry = telemetry.New(cfg)
-	if err := d.telemetry.Register(append(journalMetrics(d.journal), probeMetrics{d.probes})...); err != nil {
+	if err := d.telemetry.Register(append(journalMetrics(d.journal), probeMetrics{d.probes}, watchingMetrics{d.watchings})...); err != nil {
 		return err
 	}
 	if d.cfg.PyroscopeURL == "" {

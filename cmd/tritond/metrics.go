@@ -127,6 +127,31 @@ func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(probeBusyDesc, c.Burden)
 }
 
+// watchingMetrics tells what observing each container costs. Before the first window there is nothing.
+type watchingMetrics struct{ watchings func() []watching }
+
+var (
+	watchingCPUDesc = prometheus.NewDesc("triton_probes_container_cpu_ratio",
+		"What observing a container costs, of one CPU: an estimate, by what a run of a program costs on average.", []string{"id", "image", "name"}, nil)
+	watchingEventsDesc = prometheus.NewDesc("triton_probes_container_events_per_second",
+		"Runs of programs for system calls of a container, and for its tasks' being given a CPU.", []string{"id", "image", "name"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (watchingMetrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- watchingCPUDesc
+	ch <- watchingEventsDesc
+}
+
+// Collect implements prometheus.Collector.
+func (m watchingMetrics) Collect(ch chan<- prometheus.Metric) {
+	for _, w := range m.watchings() {
+		labels := []string{"/docker/" + w.Key.ID, w.Image, w.Name}
+		ch <- prometheus.MustNewConstMetric(watchingCPUDesc, prometheus.GaugeValue, w.cpu, labels...)
+		ch <- prometheus.MustNewConstMetric(watchingEventsDesc, prometheus.GaugeValue, w.events, labels...)
+	}
+}
+
 // coreMetrics tells what became of crashes.
 type coreMetrics struct{ cores *coredump.Service }
 

@@ -1,9 +1,15 @@
 package main
 
 import (
+	"cmp"
 	goruntime "runtime"
+	"slices"
+	"time"
+
+	"github.com/prometheus/procfs"
 
 	"github.com/tritond/triton/pkg/probes"
+	"github.com/tritond/triton/pkg/telemetry"
 	"github.com/tritond/triton/pkg/tritonapi"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
@@ -25,6 +31,7 @@ func (d *daemon) probesView() wire.Probes {
 	v := wire.Probes{
 		Missing: []wire.Missing{}, Drops: d.probes.Drops(), Level: string(d.probes.Level()), Share: d.probes.CountedShare(d.probes.Level()),
 		Price: cost.Price, Burden: cost.Burden, Tax: cost.Tax, Programs: []wire.Program{},
+		Containers: []wire.Watching{}, At: time.Now(),
 	}
 	if s, ok := d.probes.Stepping(); ok {
 		v.Stepping = steppingView(s)
@@ -35,7 +42,33 @@ func (d *daemon) probesView() wire.Probes {
 	for _, m := range d.probes.Missing() {
 		v.Missing = append(v.Missing, wire.Missing{Program: m.Program, Reason: m.Reason.Error()})
 	}
+	for _, c := range d.watchings() {
+		v.Containers = append(v.Containers, wire.Watching{
+			ID: c.Key.ID, Name: c.Name, Tenant: string(c.Key.Tenant), Events: c.events, CPU: c.cpu, Dropped: c.Dropped,
+		})
+	}
+	slices.SortStableFunc(v.Containers, func(a, b wire.Watching) int { return cmp.Compare(b.CPU, a.CPU) })
 	return v
+}
+
+// watching is a container with what observing it costs.
+type watching struct {
+	telemetry.Rate
+	events float64 // runs of programs a second
+	cpu    float64 // of one CPU: an estimate
+}
+
+// watchings are in order of id; none before the cost is known.
+func (d *daemon) watchings() []watching {
+	cost := d.probes.Cost()
+	if cost.At.IsZero() {
+		return nil
+	}
+	var out []watching
+	for _, r := range d.telemetry.Rates() {
+		out = append(out, watching{r, r.Calls*cost.Attached + r.Switches, cost.Of(r.Calls, r.Switches)})
+	}
+	return out
 }
 
 func steppingView(s probes.Stepping) *wire.Stepping {
@@ -51,11 +84,25 @@ func steppingView(s probes.Stepping) *wire.Stepping {
 	return v
 }
 
+// vars tells the daemon's size. What cannot be read is 0.
 func (d *daemon) vars() wire.Vars {
 	var m goruntime.MemStats
 	goruntime.ReadMemStats(&m)
-	return wire.Vars{
-		Goroutines: goruntime.NumGoroutine(), FDs: openFDs(), HeapBytes: m.HeapInuse,
+	v := wire.Vars{
+		At: time.Now(), Goroutines: goruntime.NumGoroutine(), FDs: openFDs(), HeapBytes: m.HeapInuse,
 		Containers: d.node.Count(), Slots: len(d.probes.Watched()),
 	}
+	if self, err := procfs.Self(); err == nil {
+		if st, err := self.Stat(); err == nil {
+			v.CPUSeconds, v.RSSBytes = st.CPUTime(), uint64(st.ResidentMemory())
+		}
+	}
+	maps, err := d.probes.Memory()
+	if err != nil {
+		d.log.Warn("size of maps not known", "err", err)
+	}
+	for _, m := range maps {
+		v.MapBytes += m.Bytes
+	}
+	return v
 }

@@ -63,7 +63,7 @@ func (d *daemon) viewer(r *http.Request) (dashboard.Caller, error) {
 	case !ok:
 		return dashboard.Caller{}, fmt.Errorf("the login has ended: %w", errdefs.ErrUnauthenticated)
 	}
-	return dashboard.Caller{Name: c.Name, Tenant: c.Tenant, Exec: true, Ambient: c.Cookie}, nil
+	return dashboard.Caller{Name: c.Name, Tenant: c.Tenant, Exec: true, Operator: c.Operator, Ambient: c.Cookie}, nil
 }
 
 // terminals gives the page the node's execs.

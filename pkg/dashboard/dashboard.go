@@ -23,6 +23,8 @@ type Caller struct {
 	Tenant triton.Tenant
 	// Exec: may run programs in the tenant's containers.
 	Exec bool
+	// Operator: may see what is about the machine.
+	Operator bool
 	// Ambient: the login came by itself, as a cookie does, so that a foreign page could have made the browser send it.
 	Ambient bool
 }

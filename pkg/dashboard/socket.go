@@ -83,7 +83,7 @@ func (h *Hub) serveSocket(w http.ResponseWriter, r *http.Request) {
 func (h *Hub) hello(who Caller) *Hello {
 	hello := &Hello{
 		Protocol: Protocol, Version: h.cfg.Version, Boot: h.cfg.Boot, Node: h.cfg.Node, Now: h.cfg.Now().UnixMilli(),
-		Tenant: who.Tenant, Caller: who.Name, Exec: who.Exec,
+		Tenant: who.Tenant, Caller: who.Name, Exec: who.Exec, Operator: who.Operator,
 	}
 	if h.cfg.Missing != nil {
 		hello.Missing = h.cfg.Missing()

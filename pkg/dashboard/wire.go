@@ -71,6 +71,7 @@ type Hello struct {
 	Tenant   triton.Tenant `json:"tenant"`
 	Caller   string        `json:"caller"`
 	Exec     bool          `json:"exec"`
+	Operator bool          `json:"operator"`
 	// Missing are the probes that do not run here: the page says what it has no numbers of.
 	Missing []string `json:"missing,omitempty"`
 	// Level is absent where nobody tells.

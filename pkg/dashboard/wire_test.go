@@ -80,7 +80,7 @@ func TestWireMatchesGoldenMessages(t *testing.T) {
 		golden(t, name+".json", append(text, '\n'))
 	}
 	for name, r := range map[string]Reply{
-		"hello":   {Op: "hello", Hello: &Hello{Protocol: 1, Version: "v", Boot: "b", Node: "n", Now: 1, Tenant: "t", Caller: "me", Exec: true, Missing: []string{"block_rq_issue"}, Level: &Level{Level: "detail"}}},
+		"hello":   {Op: "hello", Hello: &Hello{Protocol: 1, Version: "v", Boot: "b", Node: "n", Now: 1, Tenant: "t", Caller: "me", Exec: true, Operator: true, Missing: []string{"block_rq_issue"}, Level: &Level{Level: "detail"}}},
 		"level":   {Op: "level", Level: &Level{Level: "sampled", Why: "detail costs 4 %, more than the budget of 3 %", AtMs: 1700000000004, Missing: []string{"sys_exit"}}},
 		"ok":      {Op: "ok", ID: 3, Group: 7, Resumed: true},
 		"err":     {Op: "err", ID: 3, Code: "not_found", Message: "no such container: x"},

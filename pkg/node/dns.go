@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -14,5 +16,8 @@ func (n *Node) AskedNames(ctx context.Context, tenant triton.Tenant, ref string)
 		return "", triton.NameService{}, triton.AskedNames{}, err
 	}
 	s, names, err := n.cfg.Probes.AskedNames(key)
+	if errdefs.IsFailedPrecondition(err) {
+		err = kindf(errdefs.ErrFailedPrecondition, "what containers ask name servers is not seen here: tritond runs without --metrics-dns")
+	}
 	return name, s, names, err
 }

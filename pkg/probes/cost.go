@@ -63,6 +63,25 @@ type Cost struct {
 	Burden float64
 }
 
+// Of estimates what a container costs that makes so many system calls a second and is given a CPU so often, of one CPU: runs of
+// the programs of those at what one cost on average of the whole machine, the tax of the calls included. It leaves out what
+// happens seldom: processes, requests to devices, packets.
+func (c Cost) Of(calls, switches float64) float64 {
+	of := map[string]ProgramCost{}
+	for _, p := range c.Programs {
+		of[p.Program] = p
+	}
+	var cpu float64
+	if exit := of[bpf.MeasureProgSysExit]; exit.Runs > 0 {
+		perRun := (exit.CPU + of[bpf.MeasureProgSysEnter].CPU) / exit.Runs
+		cpu += calls * c.Attached * (perRun + pairTax.Seconds())
+	}
+	if s := of[bpf.MeasureProgSchedSwitch]; s.Runs > 0 {
+		cpu += switches * s.CPU / s.Runs
+	}
+	return cpu
+}
+
 // Cost tells what the programs cost.
 func (p *Probes) Cost() Cost {
 	if c := p.cost.Load(); c != nil {

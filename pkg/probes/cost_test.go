@@ -167,3 +167,17 @@ func TestKernelCostHasTraces(t *testing.T) {
 		}
 	}
 }
+
+// A container pays for its own runs at what one costs on average, in the share of the time for which the pair is attached.
+func TestCostOfAContainerIsByItsRuns(t *testing.T) {
+	c := Cost{Attached: 0.1, Programs: []ProgramCost{
+		{Program: "sched_switch", Runs: 10_000, CPU: 0.005}, {Program: "sys_enter", Runs: 20_000, CPU: 0.002}, {Program: "sys_exit", Runs: 20_000, CPU: 0.004},
+	}}
+	const perCall, perSwitch = 0.006 / 20_000, 0.005 / 10_000
+	if got, want := c.Of(1000, 500), 1000*0.1*(perCall+130e-9)+500*perSwitch; math.Abs(got-want) > 1e-12 {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := (Cost{Programs: []ProgramCost{{Program: "sys_exit"}}}).Of(1000, 500); got != 0 {
+		t.Errorf("%v where no program runs", got)
+	}
+}

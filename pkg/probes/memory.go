@@ -37,6 +37,9 @@ func (p *Probes) Memory() ([]MapMemory, error) {
 	if p.network != nil {
 		maps.Copy(all, p.network.maps)
 	}
+	if p.names != nil {
+		maps.Copy(all, p.names.maps)
+	}
 	var out []MapMemory
 	for name, m := range all {
 		info, err := m.Info()

@@ -290,7 +290,7 @@ func (p *Probes) AskedNames(key triton.ContainerKey) (triton.NameService, triton
 	defer p.mu.RUnlock()
 	w, err := p.find(key)
 	if err == nil && p.names == nil {
-		err = fmt.Errorf("nobody looks, the daemon was started without --metrics-dns: %w", errdefs.ErrFailedPrecondition)
+		err = fmt.Errorf("nobody looks: %w", errdefs.ErrFailedPrecondition)
 	}
 	if err != nil {
 		return triton.NameService{}, triton.AskedNames{}, fmt.Errorf("names of %s: %w", key, err)

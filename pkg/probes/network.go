@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+	"github.com/containerd/errdefs"
 
 	"github.com/tritond/triton/bpf"
 	"github.com/tritond/triton/pkg/triton"
@@ -109,12 +110,7 @@ func (p *Probes) NetworkHealth() map[triton.ContainerKey]triton.NetworkHealth {
 	if p.network == nil || p.closed {
 		return nil
 	}
-	return byContainer(p, func(slot int) triton.NetworkHealth {
-		h := p.network.read(slot)
-		accepts := p.kernel.accepts.at(slot)
-		h.Accept = durations(accepts.Buckets[:], &accepts.SumNs)
-		return h
-	})
+	return byContainer(p, p.networkOf)
 }
 
 // byContainer reads what every watched container has in its slot. p.mu is held.
@@ -124,6 +120,29 @@ func byContainer[T any](p *Probes, read func(slot int) T) map[triton.ContainerKe
 		out[key] = read(w.Slot)
 	}
 	return out
+}
+
+// NetworkHealthOf is NetworkHealth of one container. Not watched is errdefs.ErrNotFound; where nobody counts it is
+// errdefs.ErrFailedPrecondition.
+func (p *Probes) NetworkHealthOf(key triton.ContainerKey) (triton.NetworkHealth, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	w, err := p.find(key)
+	if err == nil && p.network == nil {
+		err = fmt.Errorf("nobody counts: %w", errdefs.ErrFailedPrecondition)
+	}
+	if err != nil {
+		return triton.NetworkHealth{}, fmt.Errorf("network of %s: %w", key, err)
+	}
+	return p.networkOf(w.Slot), nil
+}
+
+// networkOf reads what is counted in a slot. The caller holds mu, and there are programs.
+func (p *Probes) networkOf(slot int) triton.NetworkHealth {
+	h := p.network.read(slot)
+	accepts := p.kernel.accepts.at(slot)
+	h.Accept = durations(accepts.Buckets[:], &accepts.SumNs)
+	return h
 }
 
 func (k *networkPrograms) read(slot int) triton.NetworkHealth {

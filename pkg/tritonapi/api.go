@@ -29,6 +29,7 @@ type Node interface {
 	AllDelays() ([]node.Delayed, error)
 	AskedNames(ctx context.Context, tenant triton.Tenant, ref string) (string, triton.NameService, triton.AskedNames, error)
 	Disks(ctx context.Context, tenant triton.Tenant, ref string) (name string, disks []triton.Disk, err error)
+	NetworkHealth(ctx context.Context, tenant triton.Tenant, ref string) (string, triton.NetworkHealth, error)
 	Talks(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (node.Talks, error)
 	ServiceMap(tenant triton.Tenant, operator, all bool) (node.ServiceMap, error)
 	Recorder(ctx context.Context, tenant triton.Tenant, ref string) (node.Recorded, error)
@@ -95,7 +96,7 @@ func routes() []route {
 		{"POST " + wire.LoginLinkPath, forTenants, (*API).loginLink},
 		{"GET " + wire.Prefix + "probes", forOperator, (*API).probes},
 		{"GET " + wire.Prefix + "debug/vars", forOperator, (*API).vars},
-	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), diskRoutes(), dnsRoutes(), flowRoutes(),
+	}, slices.Concat(tenantRoutes(), coreRoutes(), groupRoutes(), deathRoutes(), delayRoutes(), diskRoutes(), dnsRoutes(), flowRoutes(), networkRoutes(),
 		recorderRoutes(), profileRoutes(), watchRoutes(), traceRoutes(), askRoutes())...)
 }
 

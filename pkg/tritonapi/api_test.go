@@ -76,6 +76,13 @@ func (oneContainer) AskedNames(_ context.Context, tenant triton.Tenant, ref stri
 	return "", triton.NameService{}, triton.AskedNames{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
 }
 
+func (oneContainer) NetworkHealth(_ context.Context, tenant triton.Tenant, ref string) (string, triton.NetworkHealth, error) {
+	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
+		return acmesName, triton.NetworkHealth{ConnectFailures: map[string]uint64{"refused": 2, "timeout": 0}, ResetsSent: 7}, nil
+	}
+	return "", triton.NetworkHealth{}, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
+}
+
 func (oneContainer) Recorder(_ context.Context, tenant triton.Tenant, ref string) (node.Recorded, error) {
 	if tenant == "acme" && (ref == acmesName || strings.HasPrefix(acmesID, ref)) {
 		return node.Recorded{Key: triton.ContainerKey{Tenant: tenant, ID: acmesID}, Name: acmesName}, nil

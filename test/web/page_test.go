@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := engine.NewTritond(filepath.Join(root, "bin"))
+	d, err := engine.NewTritond(filepath.Join(root, "bin"), "--metrics-dns", "--metrics-network")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +51,7 @@ func TestPage(t *testing.T) {
 	control := httptest.NewServer(hands(ctx, d))
 	defer control.Close()
 	run(ctx, t, root, "DOCKER_HOST="+d.Host, "DOCKER_CONFIG="+cli.ConfigDir, "PAGE_LINK="+strings.TrimSpace(string(link)), "PAGE_CONTROL="+control.URL,
-		"PAGE_CGROUP="+d.Cgroup(), "PAGE_FLEET="+fleet(ctx, t, root), "PAGE_SHOTS="+os.Getenv("PAGE_SHOTS"))
+		"PAGE_CGROUP="+d.Cgroup(), "PAGE_PID="+strconv.Itoa(d.Pid()), "PAGE_FLEET="+fleet(ctx, t, root), "PAGE_SHOTS="+os.Getenv("PAGE_SHOTS"))
 }
 
 // finish removes what the browser's test ran, also when it failed half-way.
@@ -83,6 +84,14 @@ func hands(ctx context.Context, d *engine.Tritond) http.Handler {
 	}
 	mux.HandleFunc("POST /kill", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.Kill()) })
 	mux.HandleFunc("POST /start", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.Start(ctx)) })
+	mux.HandleFunc("POST /plain", func(w http.ResponseWriter, _ *http.Request) { // again, without the flags that let it watch more
+		d.Extra = nil
+		err := d.Stop()
+		if err == nil {
+			err = d.Start(ctx)
+		}
+		answer(w, err)
+	})
 	return mux
 }
 

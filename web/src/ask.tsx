@@ -1,6 +1,6 @@
 // A question of one's own: metric, predicate and what is told apart, answered each second while this page is looked at.
 import { useSignal } from '@preact/signals'
-import { useEffect, useMemo, useRef } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import { plainText, quantile, type Counts } from './detail'
 import { bytes, DASH, duration, percent, rate } from './format'
 import { drawn, redraw, second } from './frame'
@@ -149,7 +149,7 @@ function Answers({ tally, metric, phase }: { tally: Tally; metric: Metric; phase
   const picked = tally.rows.get(param('row'))
   const pick = (r: Row | undefined) => setParams({ row: r && r.id !== picked?.id ? r.id : '' })
   const rows = sorted(tally)
-  useEffect(() => {
+  useLayoutEffect(() => {
     viewKeys.value = (key) => { // two keys may come between two drawings: what is picked is asked anew
       if (key === 'Escape') setParams({ row: '' })
       else if (key === 'j' || key === 'k') {

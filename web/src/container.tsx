@@ -1,23 +1,30 @@
-// One container: numbers, four heatmaps on one time axis, and a tab of system calls, events, log or a terminal.
+// One container: numbers, four heatmaps on one time axis, and a tab with one part in detail.
 import { useSignal } from '@preact/signals'
 import { LazyTerminal } from './lazy'
-import { useEffect, useMemo, useRef } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import { Calls } from './calls'
 import { Lifetime } from './containers'
 import { Detail, type Second } from './detail'
+import { DisksTab, gains, type Disks } from './disks'
+import { DnsTab } from './dns'
+import { Ends } from './ends'
 import { about, bytes, cores, DASH, duration, percent, rate, whole } from './format'
 import { drawn, redraw } from './frame'
 import { Flame } from './flame'
 import { HeatGroup } from './heat'
 import { Events, Logs } from './lists'
+import { NetworkTab, type Network } from './network'
+import { keepGain, since, useReadings, type Gain } from './reading'
 import { href, open, pausedAt, span, TABS, type Tab } from './route'
 import { Link, viewKeys } from './shell'
 import { connection, hello, newest, subscribe } from './socket'
 import { TraceTab } from './trace'
-import { VAL } from './wire'
+import { Waits } from './waits'
+import { VAL, type ContainerMeta } from './wire'
 
 export function ContainerView({ id, tab }: { id: string; tab: Tab }) {
   const detail = useMemo(() => new Detail(), [])
+  const heat = useMemo((): Record<'disks' | 'rtt', Gain[]> => ({ disks: [], rtt: [] }), [])
   const problem = useSignal('')
   useEffect(() => subscribe('container', { key: id }, {
     frame(f) {
@@ -27,23 +34,25 @@ export function ContainerView({ id, tab }: { id: string; tab: Tab }) {
     },
     error: (code, message) => (problem.value = code === 'not_found' ? 'There is no such container, or it is not yours.' : message),
   }), [])
-  useEffect(() => {
+  useLayoutEffect(() => {
     viewKeys.value = (key) => key === 'Escape' && open('/c')
     return () => void (viewKeys.value = null)
   }, [])
+  const disks = useReadings<Disks>(`containers/${encodeURIComponent(id)}/disks`, 1000, (before, now) => keepGain(heat.disks, before, now, gains(before, now).map(({ disk, was }) => since(was?.durations, disk.durations)))).value
+  const network = useReadings<Network>(`containers/${encodeURIComponent(id)}/network`, 1000, (before, now) => keepGain(heat.rtt, before, now, [since(before.rtt, now.rtt)])).value
   drawn.value
   const m = detail.meta
   if (problem.value && !m) {
     return <div class="notice"><h1>{id}</h1><p class="error">{problem.value}</p><p><Link path="/c">All containers</Link></p></div>
   }
   if (!m) return <div class="notice" aria-busy="true" />
-  const end = pausedAt.value || axisEnd(detail)
+  const end = pausedAt.value || axisEnd(detail), noBlock = hello.value?.missing?.includes('block_ios') ?? false
   return (
     <article class={'container' + (connection.value.kind === 'live' ? '' : ' stale')} data-seconds={detail.seconds.length}>
       <div class="title">
         <Link path="/c" class="back" label="All containers">‹</Link>
         <h1>{m.name}</h1>
-        <span class={'badge ' + (m.oom || (m.status === 'exited' && m.exit !== 0) ? 'alarm' : m.status)}>{m.status}{m.status === 'exited' && ' ' + m.exit}{m.oom && ', out of memory'}</span>
+        <Status m={m} />
         <span class="facts">
           <span><Lifetime m={m} /></span><span>{m.image}</span><span class="mono">{m.id.slice(0, 12)}</span>
           {m.address && <span class="mono">{m.address.split('/')[0]}</span>}{m.pid > 0 && <span>pid {m.pid}</span>}
@@ -53,12 +62,19 @@ export function ContainerView({ id, tab }: { id: string; tab: Tab }) {
       </div>
       {detail.gone && <p class="banner alarm" role="status">This container was removed. What is shown is the last that was seen of it.</p>}
       <Stats detail={detail} end={end} />
-      <HeatGroup seconds={detail.seconds} end={end} span={span.value} running={m.status === 'running'} />
+      <HeatGroup seconds={detail.seconds} end={end} span={span.value} running={m.status === 'running'} read={[
+        { slot: DISKS, gains: heat.disks, why: noBlock ? 'not measured here: the kernel refused the program' : disks.problem }, { slot: RTT, gains: heat.rtt, why: network.problem },
+      ]} />
       <Tabs id={id} tab={tab} exec={hello.value?.exec ?? true} />
       <div class="panel" id="panel" role="tabpanel" aria-labelledby={'tab-' + tab}>
         {tab === 'syscalls' && <Calls detail={detail} />}
+        {tab === 'waits' && <Waits id={m.id} level={m.level ?? ''} />}
+        {tab === 'disks' && <DisksTab readings={disks} unmeasured={noBlock} />}
+        {tab === 'network' && <NetworkTab readings={network} level={m.level ?? ''} />}
+        {tab === 'dns' && <DnsTab id={m.id} />}
         {tab === 'trace' && <TraceTab id={m.id} running={m.status === 'running'} />}
         {tab === 'events' && <Events id={id} />}
+        {tab === 'ends' && <Ends id={m.id} />}
         {tab === 'logs' && <Logs id={id} readable={m.logs} />}
         {tab === 'profile' && <Flame id={m.id} running={m.status === 'running'} />}
         {tab === 'exec' && <LazyTerminal id={m.id} running={m.status === 'running'} />}
@@ -67,12 +83,23 @@ export function ContainerView({ id, tab }: { id: string; tab: Tab }) {
   )
 }
 
+/** One that failed leads to why. */
+function Status({ m }: { m: ContainerMeta }) {
+  const failed = m.oom || (m.status === 'exited' && m.exit !== 0)
+  const text = <>{m.status}{m.status === 'exited' && ' ' + m.exit}{m.oom && ', out of memory'}</>
+  return failed ? <Link path={`/c/${m.id.slice(0, 12)}/ends`} class="badge alarm">{text}</Link> : <span class={'badge ' + m.status}>{text}</span>
+}
+
 /** The axis ends now; while nothing comes, it goes on, and what is missing is seen. */
 function axisEnd(d: Detail): number {
   const last = d.seconds.at(-1)?.t ?? 0
+  if (!last) return Date.now()
   const now = connection.value.kind === 'live' && newest && Date.now() - newest < 3000 ? last : Date.now()
   return Math.max(last, d.gone ? last : now)
 }
+
+const DISKS = { key: 'disks', title: 'Block I/O latency', what: 'requests' }
+const RTT = { key: 'rtt', title: 'TCP round trip', what: 'samples' }
 
 const LEVELS: Record<string, string> = {
   sampled: 'System calls are counted one second of every ten: numbers with ~ are estimates. The flight recorder is empty.',
@@ -147,7 +174,9 @@ function Spark({ seconds, end, col }: { seconds: Second[]; end: number; col: num
 
 function Tabs({ id, tab, exec }: { id: string; tab: Tab; exec: boolean }) {
   const box = useRef<HTMLDivElement>(null)
-  const names: Record<Tab, string> = { syscalls: 'System calls', trace: 'Trace', events: 'Events', logs: 'Logs', profile: 'Profile', exec: 'Terminal' }
+  const names: Record<Tab, string> = {
+    syscalls: 'System calls', waits: 'Waits', disks: 'Disks', network: 'Network', dns: 'DNS', trace: 'Trace', profile: 'Profile', events: 'Events', ends: 'Ends', logs: 'Logs', exec: 'Terminal',
+  }
   const shown = TABS.filter((t) => exec || t !== 'exec')
   const go = (t: Tab) => open(`/c/${id}/${t}`, true)
   return (

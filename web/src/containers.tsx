@@ -1,6 +1,6 @@
 // The table of all containers. Rows are drawn for what is visible; order follows the five-second averages.
 import { useSignal } from '@preact/signals'
-import { useEffect, useMemo, useRef } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import { matches, parseFilter } from './filter'
 import { about, ago, bytes, clock, cores, duration, percent, rate, whole } from './format'
 import { drawn, parts, redraw, second } from './frame'
@@ -140,8 +140,9 @@ function TableView({ table, late }: { table: Table; late: boolean }) {
     if (i * ROW < el.scrollTop) el.scrollTop = i * ROW
     else if ((i + 2) * ROW > el.scrollTop + el.clientHeight) el.scrollTop = (i + 2) * ROW - el.clientHeight
   }
-  useEffect(() => {
-    viewKeys.value = (key) => {
+  useLayoutEffect(() => {
+    viewKeys.value = (key) => { // between two drawings there may be other rows
+      const { rows } = order.current
       if (key === 'j') show(Math.min(picked.value + 1, rows.length - 1))
       else if (key === 'k') show(Math.max(picked.value - 1, 0))
       else if (key === 'Escape') picked.value = -1

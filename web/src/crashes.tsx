@@ -1,11 +1,12 @@
 // Crashes and snapshots: the groups, and the page of one dump.
 import { useSignal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
-import { useEffect } from 'preact/hooks'
+import { useEffect, useLayoutEffect } from 'preact/hooks'
 import { plainText } from './detail'
-import { ask, type Backtrace, callRow, type CrashGroup, type Dump, type DumpRecord, frameText, type Group, groupDumps, hex, rates } from './dump'
-import { ago, bytes, clock, cores, duration, rate, whole } from './format'
+import { ask, type Backtrace, callRow, type CrashGroup, type Dump, type DumpRecord, frameText, type Group, groupDumps, hex, rates, type Reading, type RecordedCall } from './dump'
+import { ago, bytes, clock, cores, duration, moment, rate, whole } from './format'
 import { second } from './frame'
+import { Refused } from './refused'
 import { open, param, setParams } from './route'
 import { Link, viewKeys } from './shell'
 
@@ -31,11 +32,11 @@ export function CrashesView() {
     }, (e: Error) => there && (problem.value = e.message))
     return () => void (there = false)
   }, [turn])
-  useEffect(() => {
+  useLayoutEffect(() => {
     viewKeys.value = (key) => key === 'Escape' && setParams({ group: '' })
     return () => void (viewKeys.value = null)
   }, [])
-  if (problem.value) return <div class="notice"><h1>Crashes</h1><p class="error">{problem.value}</p></div>
+  if (problem.value && !dumps.value) return <div class="notice"><h1>Crashes</h1><Refused why={problem.value} /></div>
   if (!dumps.value) return <div class="notice" aria-busy="true" />
   const groups = groupDumps(dumps.value, known.value)
   const chosen = groups.find((g) => g.key === param('group'))
@@ -49,6 +50,7 @@ export function CrashesView() {
         <span><b>{bytes(dumps.value.reduce((n, d) => n + d.storedBytes, 0))}</b> of memory kept</span>
         {unseen > 0 && <span class="alarm">{unseen} new or regressed</span>}
         {damaged.value > 0 && <span class="alarm">{damaged.value} records cannot be read</span>}
+        {problem.value && <span class="alarm">{problem.value}</span>}
         {chosen && <button class="chosen" onClick={() => setParams({ group: '' })}>Only {plainText(chosen.title)} ✕</button>}
       </div>
       {!groups.length ? <p class="quiet pad">No process has crashed. <code>triton snapshot CONTAINER</code> takes a core of one that goes on.</p>
@@ -68,8 +70,8 @@ function Groups({ groups }: { groups: Group[] }) {
           <td class={g.dumps[0]?.kind ? '' : 'alarm'}>{g.what}</td>
           <td class={g.state === 'new' || g.state === 'regressed' ? 'alarm' : ''}>{g.state}</td>
           <td>{g.count}</td>
-          <td title={clock(g.last)}>{ago(Date.now() - g.last)} ago</td>
-          <td title={clock(g.first)}>{ago(Date.now() - g.first)} ago</td>
+          <td title={moment(g.last)}>{ago(Date.now() - g.last)} ago</td>
+          <td title={moment(g.first)}>{ago(Date.now() - g.first)} ago</td>
           <td>{short(g.containers)}</td>
           <td>{short(g.images)}</td>
         </tr>
@@ -89,7 +91,7 @@ function GroupCrashes({ group: g }: { group: Group }) {
       <tbody>{g.dumps.map((d) => (
         <tr key={d.id}>
           <th scope="row"><Link path={'/crashes/' + d.id}>{d.id}</Link></th>
-          <td class="mono">{clock(Date.parse(d.at))}</td><td>{d.name}</td><td>{d.image}</td><td>{plainText(d.comm)}</td>
+          <td class="mono">{moment(Date.parse(d.at))}</td><td>{d.name}</td><td>{d.image}</td><td>{plainText(d.comm)}</td>
           <td>{d.body}{d.cut && ' (' + d.cut + ')'}</td>
         </tr>
       ))}</tbody>
@@ -107,11 +109,11 @@ export function CrashView({ id }: { id: string }) {
     const path = 'cores/' + encodeURIComponent(id)
     ask<DumpRecord>(path).then((r) => there && (record.value = r), (e: Error) => there && (problem.value = e.message))
     ask<Backtrace>(path + '/backtrace').then((b) => there && (stacks.value = b), (e: Error) => there && (noStacks.value = e.message))
+    return () => void (there = false)
+  }, [])
+  useLayoutEffect(() => {
     viewKeys.value = (key) => key === 'Escape' && open('/crashes')
-    return () => {
-      there = false
-      viewKeys.value = null
-    }
+    return () => void (viewKeys.value = null)
   }, [])
   if (problem.value) return <div class="notice"><h1>{id}</h1><p class="error">{problem.value}</p><p><Link path="/crashes">All crashes</Link></p></div>
   const r = record.value
@@ -122,14 +124,14 @@ export function CrashView({ id }: { id: string }) {
         <Link path="/crashes" class="back" label="All crashes">‹</Link>
         <h1>{plainText(r.comm)}</h1>
         <span class={'badge ' + (r.kind ? '' : 'alarm')}>{r.kind ?? r.signal}{r.fault !== undefined && ' at ' + hex(r.fault)}</span>
-        <span class="facts"><span>{clock(Date.parse(r.at))}</span><span>{r.image}</span><span class="mono">{r.id}</span></span>
+        <span class="facts"><span>{moment(Date.parse(r.at))}</span><span>{r.image}</span><span class="mono">{r.id}</span></span>
       </div>
       {r.death && <p class="banner alarm">{plainText(r.death.reason)}</p>}
       <Facts r={r} />
-      <Part title="Threads"><Threads r={r} stacks={stacks.value} why={noStacks.value} /></Part>
+      <Part title="Threads" open><Threads r={r} stacks={stacks.value} why={noStacks.value} /></Part>
       <Calls r={r} />
-      {r.telemetry && r.telemetry.length > 1 && <Part title="The last seconds of the container"><Last r={r} /></Part>}
-      {r.log && r.log.length > 0 && <Part title="Last output"><div class="lines">{r.log.map((l, i) => (
+      {r.telemetry && r.telemetry.length > 1 && <Part title="The last seconds of the container" open><Last r={r} /></Part>}
+      {r.log && r.log.length > 0 && <Part title="Last output" open><div class="lines">{r.log.map((l, i) => (
         <div key={i} class={l.startsWith('stderr: ') ? 'err' : ''}><span>{plainText(l.replace(/^std(out|err): /, ''))}</span></div>
       ))}</div></Part>}
       {r.sockets && <Part title="Sockets"><Table heads={['FD', 'Protocol', 'Local', 'Peer', 'State']} rows={r.sockets.map((s) => [s.fd, s.proto, s.local, s.peer, s.state])} /></Part>}
@@ -141,8 +143,8 @@ export function CrashView({ id }: { id: string }) {
   )
 }
 
-function Part({ title, children }: { title: string; children: ComponentChildren }) {
-  return <details open={['Threads', 'Last output', 'The last seconds of the container'].includes(title)}><summary>{title}</summary>{children}</details>
+export function Part({ title, open = false, children }: { title: string; open?: boolean; children: ComponentChildren }) {
+  return <details open={open}><summary>{title}</summary>{children}</details>
 }
 
 function Facts({ r }: { r: DumpRecord }) {
@@ -171,7 +173,7 @@ function Threads({ r, stacks, why }: { r: DumpRecord; stacks: Backtrace | null; 
   const comm = new Map((r.threads ?? []).map((t) => [t.tid, t]))
   if (!stacks) {
     return <>
-      {why && <p class="quiet pad">No backtrace: {plainText(why)}</p>}
+      {why ? <p class="quiet pad">No backtrace: {plainText(why)}</p> : <p class="quiet pad" role="status">Reading the stacks…</p>}
       <Table heads={['Thread', 'Name', 'At', 'System call']} rows={(r.threads ?? []).map((t) => [String(t.tid), t.comm ?? '', hex(t.pc), t.call ?? ''])} />
     </>
   }
@@ -197,8 +199,8 @@ function Threads({ r, stacks, why }: { r: DumpRecord; stacks: Backtrace | null; 
   </>
 }
 
-/** What the threads asked of the kernel before, by the flight recorder: the crashed one's first. */
-function Calls({ r }: { r: DumpRecord }) {
+/** What the threads asked of the kernel before, by the flight recorder: the first is the one that it is about. */
+export function Calls({ r }: { r: { at: string; threads: { tid: number; comm?: string; calls?: RecordedCall[] }[] | null } }) {
   const recorded = (r.threads ?? []).filter((t) => t.calls?.length)
   if (recorded.length === 0) return null
   return <Part title="Last system calls">{recorded.map((t, i) => (
@@ -209,12 +211,12 @@ function Calls({ r }: { r: DumpRecord }) {
   ))}</Part>
 }
 
-function Last({ r }: { r: DumpRecord }) {
+export function Last({ r }: { r: { telemetry?: Reading[] } }) {
   const rows = rates(r.telemetry ?? []).slice(-15).map((s) => [clock(s.t), cores(s.cpu), bytes(s.memory), whole(s.pids), rate(s.syscalls), rate(s.errors)])
   return <Table heads={['Time', 'CPU, cores', 'Memory', 'Processes', 'Syscalls/s', 'Errors/s']} rows={rows} />
 }
 
-function Table({ heads, rows }: { heads: string[]; rows: string[][] }) {
+export function Table({ heads, rows }: { heads: string[]; rows: string[][] }) {
   return (
     <table class="plain">
       <thead><tr>{heads.map((h) => <th key={h} scope="col">{h}</th>)}</tr></thead>

@@ -23,9 +23,10 @@ export interface Backtrace { goroutines?: { id: number; state: string; frames: F
 
 /** Asks for JSON; the error has the daemon's words. */
 export async function ask<T>(path: string): Promise<T> {
-  const r = await fetch('/triton/v1/' + path, { credentials: 'same-origin', headers: { Accept: 'application/json' } })
+  const r = await fetch('/triton/v1/' + path, { credentials: 'same-origin', headers: { Accept: 'application/json' } }).catch(() => null)
+  if (!r) throw new Error('the daemon does not answer')
   const body: unknown = await r.json().catch(() => null)
-  if (r.ok) return body as T
+  if (r.ok && body !== null) return body as T
   const message = body && typeof body === 'object' && 'message' in body ? String(body.message) : `the server answered ${r.status}`
   throw new Error(message)
 }

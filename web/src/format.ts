@@ -44,4 +44,6 @@ export function ago(ms: number): string {
 }
 
 export const clock = (ms: number): string => new Date(ms).toLocaleTimeString('en-GB')
+/** With the day, of what may be long ago. */
+export const moment = (ms: number): string => new Date(ms).toLocaleDateString('en-CA') + ' ' + clock(ms)
 export const clockMillis = (ms: number): string => clock(ms) + '.' + String(Math.floor(ms) % 1000).padStart(3, '0')

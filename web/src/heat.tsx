@@ -3,8 +3,11 @@ import { signal, useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import { bound, quantile, toColumns, type Counts, type Second } from './detail'
 import { clock, duration } from './format'
-import { theme } from './theme'
+import { layOut } from './question'
+import type { Gain } from './reading'
+import { Refused } from './refused'
 import { param, setParams } from './route'
+import { theme } from './theme'
 
 /** Rows are quarters of an octave, as the probes count a container: from 2^LOW seconds (0.24 µs) to 2^HIGH (16 s). */
 const LOW = -22
@@ -19,16 +22,13 @@ const SLOTS: (Slot & { key: 'calls' | 'waits' })[] = [
   { key: 'calls', title: 'System call latency', what: 'calls' },
   { key: 'waits', title: 'Run-queue latency', what: 'waits' },
 ]
-/** Slots that no probe fills yet: they say so, and keep their place on the axis. */
-const EMPTY: { title: string; why: string }[] = [
-  { title: 'Block I/O latency', why: 'not recorded by this daemon' },
-  { title: 'TCP round trip', why: 'not recorded by this daemon' },
-]
+/** A heatmap of what is read while the page is there; why: it is not. */
+export interface Read { slot: Slot; gains: Gain[]; why: string }
 
 /** Seconds before the end under the pointer, -1: none. Shared, so that all slots show the same moment. */
 const hover = signal({ x: -1, row: -1, slot: '' })
 
-export function HeatGroup({ seconds, end, span, running }: { seconds: Second[]; end: number; span: number; running: boolean }) {
+export function HeatGroup({ seconds, read, end, span, running }: { seconds: Second[]; read: Read[]; end: number; span: number; running: boolean }) {
   // The last second is whole: a sample comes some time after its beginning.
   const last = Math.floor(end / 1000 - 0.5)
   const known = seconds[0] ? Math.floor(seconds[0].t / 1000) : last + 1
@@ -40,7 +40,10 @@ export function HeatGroup({ seconds, end, span, running }: { seconds: Second[]; 
   return (
     <section class="heats" aria-label="Latency over time" data-holes={holes}>
       {SLOTS.map((s) => <Heatmap key={s.key} slot={s} columns={columns.map((c) => c?.[s.key])} last={last} known={known} waiting={running ? 'waiting for the first second' : 'nothing was recorded in this time'} />)}
-      {EMPTY.map((s) => <div key={s.title} class="heat empty"><h2>{s.title}</h2><p>{s.why}</p></div>)}
+      {read.map(({ slot, gains, why }) => why && !gains.length ? <div key={slot.key} class="heat empty"><h2>{slot.title}</h2><Refused why={why} /></div> : (
+        <Heatmap key={slot.key} slot={slot} columns={layOut(gains, last, span, (g) => g.n)} last={last} known={gains[0] ? Math.floor(gains[0].t / 1000) : last + 1}
+          waiting={running ? 'recorded while this page is open' : 'nothing was recorded in this time'} />
+      ))}
     </section>
   )
 }

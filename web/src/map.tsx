@@ -1,38 +1,25 @@
 // The service map: which containers ask which, drawn and as a table.
-import { useSignal } from '@preact/signals'
-import { useEffect } from 'preact/hooks'
-import { ask } from './dump'
-import { bytes, duration, rate, whole } from './format'
-import { second } from './frame'
+import { useRef } from 'preact/hooks'
+import { bytes, clock, duration, rate, whole } from './format'
+import { useReadings } from './reading'
+import { Refused } from './refused'
 import { pausedAt } from './route'
 import { arrows, type Arrow, type Drawn, type End, keyOf, labelOf, layout, merged, POINTS_DRAWN, type ServiceMap } from './servicemap'
 import { Link } from './shell'
 
-const EVERY = 2
+/** Milliseconds between two readings. */
+const EVERY = 2000
 /** More lines than these have words on them only while the pointer is on them, or when something goes wrong; the table has all. */
 const LABELLED = 12
 const BOX = { width: 156, height: 30 }, STEP = { x: 300, y: 58 }, EDGE = 12
 
 export function MapView() {
-  const now = useSignal<ServiceMap | null>(null)
-  const before = useSignal<ServiceMap | null>(null)
-  const problem = useSignal('')
-  const turn = pausedAt.value ? -1 : Math.floor(second.value / EVERY)
-  useEffect(() => {
-    if (turn < 0 || document.hidden) return
-    let there = true
-    ask<ServiceMap>('map').then((m) => {
-      if (!there) return
-      before.value = now.value
-      now.value = m
-      problem.value = ''
-    }, (e: Error) => there && (problem.value = e.message))
-    return () => void (there = false)
-  }, [turn])
-  if (problem.value) return <div class="notice"><h1>Map</h1><p class="error">{problem.value}</p></div>
-  const m = now.value
-  if (!m) return <div class="notice" aria-busy="true" />
-  const list = arrows(before.value, m)
+  const live = useReadings<ServiceMap>('map', EVERY).value, held = useRef(live)
+  if (!pausedAt.value) held.current = live
+  const { all, problem } = held.current
+  const m = all.at(-1), before = all.length > 1 ? all[0]! : null
+  if (!m) return <div class="notice"><h1>Map</h1>{problem ? <Refused why={problem} /> : <p aria-busy="true" />}</div>
+  const list = arrows(before, m)
   const ends = new Map(m.points.map((p) => [keyOf(p), p]))
   const containers = m.points.filter((p) => p.kind === 'container').length
   const wrong = list.filter((a) => a.wrong).length
@@ -44,6 +31,7 @@ export function MapView() {
         {wrong > 0 && <span class="alarm">{wrong} with failures, losses or drops now</span>}
         {m.points.length > POINTS_DRAWN && <span>{POINTS_DRAWN} of {m.points.length} are drawn</span>}
         {m.more > 0 && <span class="alarm">{m.more} more are not shown</span>}
+        {problem && <span class="alarm">{problem}; this is of {clock(Date.parse(m.at))}</span>}
       </div>
       {!list.length ? <p class="quiet pad">No container has talked to anybody by TCP since its start.</p>
         : <div class="scroll" tabIndex={0} role="region" aria-label="Map, scrollable"><Picture points={m.points} list={list} /><Edges list={list} ends={ends} /></div>}

@@ -119,7 +119,7 @@ export class Tally {
 }
 
 /** A column for each second, the newest is second last: an answer stands for the second that it ends in. */
-export function layOut(seconds: AskedSecond[], last: number, span: number, of: (s: AskedSecond) => Counts): (Counts | undefined)[] {
+export function layOut<T extends { t: number }>(seconds: T[], last: number, span: number, of: (s: T) => Counts): (Counts | undefined)[] {
   const columns: (Counts | undefined)[] = Array.from({ length: span })
   let before = 0
   for (const s of seconds) {

@@ -1,9 +1,9 @@
 // The URL holds the whole visible state; a history entry is made only for a change of view.
 import { computed, signal } from '@preact/signals'
 
-export type Tab = 'syscalls' | 'trace' | 'events' | 'logs' | 'profile' | 'exec'
-export const TABS: Tab[] = ['syscalls', 'trace', 'events', 'logs', 'profile', 'exec']
-export type View = { name: 'containers' } | { name: 'container'; id: string; tab: Tab } | { name: 'map' } | { name: 'crashes' } | { name: 'crash'; id: string } | { name: 'ask' } | { name: 'unknown' }
+export const TABS = ['syscalls', 'waits', 'disks', 'network', 'dns', 'trace', 'profile', 'events', 'ends', 'logs', 'exec'] as const
+export type Tab = typeof TABS[number]
+export type View = { name: 'containers' } | { name: 'container'; id: string; tab: Tab } | { name: 'map' } | { name: 'crashes' } | { name: 'crash'; id: string } | { name: 'ask' } | { name: 'cost' } | { name: 'unknown' }
 
 interface Place { path: string; params: URLSearchParams }
 const here = (): Place => ({ path: location.pathname, params: new URLSearchParams(location.search) })
@@ -16,6 +16,7 @@ export const view = computed<View>(() => {
   if (first === 'map') return { name: 'map' }
   if (first === 'crashes') return id ? { name: 'crash', id: decodeURIComponent(id) } : { name: 'crashes' }
   if (first === 'ask' && id === undefined) return { name: 'ask' }
+  if (first === 'cost' && id === undefined) return { name: 'cost' }
   return { name: 'unknown' }
 })
 

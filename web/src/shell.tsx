@@ -1,11 +1,12 @@
 // What is on every page: rail, filter, time, connection, theme, keys.
 import { signal, useComputed, useSignal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
-import { useEffect, useRef } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks'
 import { AskView } from './ask'
 import { ContainerView } from './container'
 import { ContainersView } from './containers'
 import { CrashesView, CrashView } from './crashes'
+import { CostView } from './cost'
 import { parseFilter } from './filter'
 import { ago, clock } from './format'
 import { drawn, second } from './frame'
@@ -32,6 +33,7 @@ export function Shell() {
           : v.name === 'container' ? <ContainerView key={v.id} id={v.id} tab={v.tab} />
           : v.name === 'ask' ? <AskView />
           : v.name === 'map' ? <MapView />
+          : v.name === 'cost' ? <CostView />
           : v.name === 'crashes' ? <CrashesView />
           : v.name === 'crash' ? <CrashView key={v.id} id={v.id} />
           : <div class="notice"><h1>No such page</h1><p><Link path="/c">Go to the containers</Link></p></div>}
@@ -73,6 +75,10 @@ function Rail() {
         <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><path d="M13 2 5 13h6l-1 9 9-12h-6z" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" /></svg>
         <span>Crashes</span>
       </Link>
+      {hello.value?.operator && <Link path="/cost" current={view.value.name === 'cost'}>
+        <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><path d="M4 18a9 9 0 1 1 16 0M12 15l4-6" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" /></svg>
+        <span>Cost</span>
+      </Link>}
       <div class="rail-end">
         <button type="button" onClick={toggleTheme} aria-label={theme.value === 'dark' ? 'Light theme' : 'Dark theme'} title="Theme (T)">{theme.value === 'dark' ? '☀' : '☾'}</button>
         <button type="button" onClick={() => (helpOpen.value = true)} aria-label="Keys and filter" title="Keys and filter (?)">?</button>
@@ -197,7 +203,7 @@ function SignedOut() {
 }
 
 const KEYS: [string, string][] = [
-  ['/', 'filter'], ['g c', 'containers'], ['g a', 'ask a question'], ['g m', 'map'], ['g d', 'crashes and snapshots'], ['j  k', 'next, previous row'], ['Enter', 'open the row'], ['Space', 'pause, go live'],
+  ['/', 'filter'], ['g c', 'containers'], ['g a', 'ask a question'], ['g m', 'map'], ['g d', 'crashes and snapshots'], ['g o', 'own cost, for operators'], ['j  k', 'next, previous row'], ['Enter', 'open the row'], ['Space', 'pause, go live'],
   ['[  ]', 'earlier, later'], ['T', 'theme'], ['Esc', 'leave a field, close'], ['?', 'this page'],
 ]
 const GRAMMAR: [string, string][] = [
@@ -221,8 +227,9 @@ function Help() {
 /** Views take the keys that mean something to them: j, k, Enter. */
 export const viewKeys = signal<((key: string) => void) | null>(null)
 
+/** What is seen can be had by its key: effects of the layout are there with what is drawn, others come later. */
 function useKeys(): void {
-  useEffect(() => {
+  useLayoutEffect(() => {
     let before = ''
     const down = (e: KeyboardEvent) => {
       if (e.ctrlKey || e.metaKey || e.altKey || helpOpen.value) return
@@ -234,6 +241,7 @@ function useKeys(): void {
       else if (pair === 'ga') open('/ask')
       else if (pair === 'gm') open('/map')
       else if (pair === 'gd') open('/crashes')
+      else if (pair === 'go') open('/cost')
       else if (e.key === '/') document.getElementById('filter')?.focus()
       else if (e.key === '?') helpOpen.value = true
       else if (e.key === ' ') togglePause()

@@ -3,7 +3,7 @@ import { decode } from '@msgpack/msgpack'
 
 export interface Hello {
   protocol: number; version: string; boot: string; node: string; now: number
-  tenant: string; caller: string; exec: boolean; missing?: string[]; level?: Level
+  tenant: string; caller: string; exec: boolean; operator: boolean; missing?: string[]; level?: Level
 }
 
 /** How much is measured of containers of which nothing else is wanted; why is of the last change that nobody asked for. */

@@ -8,6 +8,7 @@ import { matches, parseFilter } from '../src/filter'
 import { boxes } from '../src/flame'
 import { bytes, duration, rate } from '../src/format'
 import { EXAMPLES, layOut, METRICS, Tally, type Answer } from '../src/question'
+import { gained, keepGain, mean as meanOf, since, total, type Gain } from '../src/reading'
 import { Lines } from '../src/stream'
 import { arrows, labelOf, layout, merged, POINTS_DRAWN, type ServiceMap } from '../src/servicemap'
 import { Table } from '../src/table'
@@ -276,4 +277,19 @@ test('the map draws who asks left of who is asked, also in circles and with too 
   const lines = merged(arrows(null, { ...reading(1), edges: [...reading(1).edges, { ...reading(1).edges[0]!, port: 80 }, { ...reading(1).edges[0]!, to: 0 }] }))
   assert.deepEqual(lines.map((l) => l.ports), [['5432', '80'], ['80']], 'ports of one pair are one line, its own are none')
   assert.deepEqual(['other', 'rest', 'address'].map((kind) => labelOf({ kind })), ['other tenants', 'found no room', 'other addresses'])
+})
+
+test('readings tell what came between, also when a container began anew', () => {
+  const h = (...counts: number[]) => ({ schema: 2, first: -8, counts, sumNs: counts.reduce((n, c) => n + c, 0) * 2e6 })
+  assert.deepEqual([...since(h(1, 2, 3), h(1, 5, 4)).n], [0, 3, 1])
+  assert.deepEqual([...since(h(9, 2, 3), h(1, 5, 4)).n], [1, 5, 4], 'one that fell began anew')
+  assert.deepEqual([...since(undefined, h(1, 2)).n], [1, 2])
+  assert.deepEqual([gained(3, 5), gained(5, 3), gained(undefined, 3)], [2, 3, 3])
+  assert.equal(meanOf(h(1, 3)), 0.002)
+  assert.ok(Number.isNaN(meanOf({ schema: 2, first: 0, sumNs: 0 })))
+  const at = (s: number) => ({ at: new Date(s * 1000).toISOString() })
+  const kept: Gain[] = []
+  keepGain(kept, at(10), at(11), [since(h(1, 1), h(2, 1)), since(h(1, 1), h(1, 4))])
+  keepGain(kept, at(11), at(20), [since(h(1, 1), h(2, 2))])
+  assert.deepEqual(kept.map((g) => [g.t, total(g.n), quantile(g.n, 1)]), [[11_000, 4, bound(2, -7)]], 'over a hole nothing is known')
 })

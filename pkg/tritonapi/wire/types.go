@@ -74,6 +74,22 @@ type Probes struct {
 	Tax float64 `json:"tax"`
 	// Programs are those that run, in order of name.
 	Programs []Program `json:"programs"`
+	// Containers are those that are watched, the dearest first.
+	Containers []Watching `json:"containers"`
+	At         time.Time  `json:"at"`
+}
+
+// Watching is what observation of a container costs.
+type Watching struct {
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Tenant string `json:"tenant"`
+	// Events is how often its system calls, and its tasks' being given a CPU, ran programs, a second; CPU what that costs, of one
+	// CPU: an estimate, by what a run costs on average.
+	Events float64 `json:"events"`
+	CPU    float64 `json:"cpu"`
+	// Dropped is what was lost of it since its start.
+	Dropped uint64 `json:"dropped"`
 }
 
 // Stepping is what the machine's level does by itself. Prices are shares as in Probes.Burden.
@@ -171,6 +187,11 @@ func (l Latency) Mean() float64 {
 
 // Vars answers GET /triton/v1/debug/vars: the daemon's own size, to see that nothing grows.
 type Vars struct {
+	At         time.Time `json:"at"`
+	CPUSeconds float64   `json:"cpuSeconds"` // used since it started
+	RSSBytes   uint64    `json:"rssBytes"`
+	// MapBytes is what the probes' maps take of the kernel's memory, those that come and go left out.
+	MapBytes   uint64 `json:"mapBytes"`
 	Goroutines int    `json:"goroutines"`
 	FDs        int    `json:"fds"`
 	HeapBytes  uint64 `json:"heapBytes"`

@@ -7,7 +7,9 @@ import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import type { Browser, Page } from 'playwright-core'
 import { launch, tab, until, type Tab } from './chrome'
-import { questionTests } from './questions'
+import { costTests } from './cost'
+import { questionTests, type Stage } from './questions'
+import { endTests, readingTests, unreadTests } from './readings'
 
 const env = (name: string): string => process.env[name] ?? assert.fail(name + ' is not set')
 const link = env('PAGE_LINK'), control = env('PAGE_CONTROL'), fleet = env('PAGE_FLEET')
@@ -153,12 +155,14 @@ test('the keyboard reaches everything', async () => {
   await page.keyboard.press('j')
   await page.keyboard.press('Enter')
   await page.waitForURL('**/c/' + busy.slice(0, 12) + '**')
+  const at = (url: URL) => Number(url.searchParams.get('t'))
   await page.keyboard.press('Space')
-  await page.waitForSelector('text=Live')
-  assert.match(page.url(), /[?&]t=\d+/)
+  await page.waitForURL((url) => at(url) > 0)
+  const paused = at(new URL(page.url()))
   await page.keyboard.press('[')
+  await page.waitForURL((url) => at(url) > 0 && at(url) < paused)
   await page.keyboard.press('Space')
-  assert.doesNotMatch(page.url(), /[?&]t=\d+/)
+  await page.waitForURL((url) => at(url) === 0)
   await page.keyboard.press('?')
   await page.waitForSelector('dialog[open]')
   await accessible(page, 'help')
@@ -307,7 +311,11 @@ test('a snapshot is listed, and its page has threads, downloads and what the con
   await row(pace).waitFor()
 })
 
-questionTests({ base, page: () => page, pace: () => pace, docker, shot })
+const stage: Stage = { base, page: () => page, pace: () => pace, busy: () => busy, docker, hands, shot, accessible }
+questionTests(stage)
+readingTests(stage)
+endTests(stage)
+costTests(stage, env('PAGE_PID'))
 
 /** A shop of a dozen containers, as a daemon would tell of it: for the eye, and for what a picture must keep to. */
 async function shopMap(): Promise<void> {
@@ -365,9 +373,9 @@ test('no accessibility violation in either theme, with data', async () => {
   for (const theme of ['dark', 'light'] as const) {
     const t = await tab(browser, base, { theme })
     await t.context.addCookies(await main.context.cookies())
-    for (const path of ['/c', '/map', ...['syscalls', 'trace', 'events', 'logs', 'exec'].map((x) => `/c/${pace.slice(0, 12)}/${x}`), '/ask', '/ask?m=syscall&by=comm,latency']) {
+    for (const path of ['/c', '/map', '/cost', ...['syscalls', 'waits', 'disks', 'network', 'dns', 'trace', 'events', 'logs', 'exec'].map((x) => `/c/${pace.slice(0, 12)}/${x}`), '/ask', '/ask?m=syscall&by=comm,latency']) {
       await t.page.goto(base + path)
-      await t.page.waitForSelector(path === '/c' ? '.row[data-id]' : path === '/map' ? '.map' : path === '/ask' ? '.examples' : path.startsWith('/ask') ? '.asked tbody tr' : '.panel > :not([aria-busy])')
+      await t.page.waitForSelector(path === '/c' ? '.row[data-id]' : path === '/map' ? '.map' : path === '/cost' ? '[data-program=all]' : path === '/ask' ? '.examples' : path.startsWith('/ask') ? '.asked tbody tr' : '.panel > :not([aria-busy])')
       await accessible(t.page, `${path} ${theme}`)
       await shot(t.page, `real${path.replaceAll('/', '-').replace(pace.slice(0, 12), 'pace')}-${theme}`)
     }
@@ -400,6 +408,8 @@ test('a kill of the daemon shows, the page comes back by itself, and the time be
   await shot(page, 'gap')
 })
 
+unreadTests(stage)
+
 test('a page that cannot keep up is told what it lost', async () => {
   await page.goto(base + '/c')
   await row(busy).waitFor()
@@ -423,6 +433,7 @@ test('another tenant sees nothing, in either theme, and no layout breaks', async
       const mine = await tab(browser, fleet, { theme, width, height })
       await mine.page.goto(fleet + '/c#login=acme')
       await mine.page.waitForSelector('.row[data-id]')
+      assert.equal(await mine.page.locator('.rail a:has-text("Cost")').count(), 0, 'what is about the machine is for operators')
       const id = await mine.page.locator('.row[data-id]').first().getAttribute('data-id')
       assert.ok(await mine.page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is wider than the window')
       const tops = await mine.page.locator('.row[data-id]').evaluateAll((rows) => rows.map((r) => r.getBoundingClientRect().top))

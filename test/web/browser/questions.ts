@@ -8,8 +8,11 @@ export interface Stage {
   base: string
   page(): Page
   pace(): string // id of a container that sleeps 20 ms and makes ten calls of getpriority, again and again
+  busy(): string // id of one that would take more than the half core that it has
   docker(...args: string[]): Promise<string>
+  hands(what: string): Promise<void> // what only the test outside of the browser can do: kill, start, plain
   shot(p: Page, name: string): Promise<void>
+  accessible(p: Page, what: string): Promise<void>
 }
 
 export function questionTests(s: Stage): void {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/signal"
@@ -62,6 +63,10 @@ func serve(ctx context.Context, listen string, n int) error {
 	mux.Handle(dashboard.Path, hub.Handler())
 	mux.Handle(dashboard.TerminalPath, hub.Handler())
 	mux.HandleFunc("POST /triton/v1/login", login)
+	mux.HandleFunc("/triton/v1/", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, `{"message":"made-up containers have none"}`) //nolint:errcheck // the client is gone
+	})
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { stats(w, hub) })
 	server := &http.Server{Addr: listen, Handler: mux, ReadHeaderTimeout: time.Minute}
 	g, ctx := errgroup.WithContext(ctx)
