@@ -80,7 +80,7 @@ export function readingTests(s: Stage): void {
     await open(server, 'network')
     await s.docker('pause', 'late') // its listening socket takes connections all the same, and nobody accepts them
     const begun = performance.now()
-    await s.docker('run', '-d', '--name', 'asks', 'programs', 'sh', '-c', `wget -qO/dev/null http://${address}/f; echo answered; while :; do wget -qO/dev/null http://${address}/f; nc ${address} 81; sleep 0.1; done`)
+    await s.docker('run', '-d', '--name', 'asks', 'programs', 'sh', '-c', `while :; do printf 'GET /f HTTP/1.0\\r\\n\\r\\n' | nc ${address} 80 >/dev/null; nc ${address} 81; sleep 0.1; done`)
     await new Promise((r) => setTimeout(r, 1000))
     await s.docker('unpause', 'late')
     const most = (performance.now() - begun) / 1000
