@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -172,11 +174,6 @@ func (c *container) kill(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, deleteBound)
 	defer cancel()
 	processes := append(c.liveExecs(), c.init)
-	for _, p := range processes {
-		if p.ended() == nil {
-			p.fan.abort() // a client that does not read must not hold the end
-		}
-	}
 	if c.init.ended() == nil {
 		err := c.signal(SignalRequest{Signal: int(unix.SIGKILL)})
 		var gone *Error
@@ -193,6 +190,26 @@ func (c *container) kill(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// closeExecs ends what a start that was under way has left, and sees to it that every exec's clients know of the end before
+// the shim ends. c.steps is held.
+func (c *container) closeExecs(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, deleteBound)
+	defer cancel()
+	var errs []error
+	for _, p := range c.liveExecs() {
+		errs = append(errs, p.end(ctx))
+	}
+	c.mu.Lock()
+	execs := slices.Collect(maps.Values(c.execs))
+	c.mu.Unlock()
+	for _, p := range execs {
+		if p.ended() != nil {
+			p.close()
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // liveExecs returns the execs that run.
@@ -221,6 +238,7 @@ func (c *container) discard(ctx context.Context) error {
 			c.keeper.release(ReleaseRequest{Key: c.req.Key, Run: c.req.Run})
 		}
 		c.init.close()
+		errs = append(errs, c.closeExecs(ctx))
 	}
 	if c.keeper != nil {
 		c.keeper.close()

@@ -30,6 +30,8 @@ type process struct {
 
 	done chan struct{} // closed once exit is set, written and the output is in the log
 
+	closing sync.Once
+
 	mu    sync.Mutex
 	pid   int
 	start uint64
@@ -80,9 +82,11 @@ func (p *process) pump(w *jsonlog.Writer) {
 	}()
 }
 
-// drained waits until the output of before now is in the log; a client that does not read may hold it up, for no longer
-// than the bound again.
+// drained waits until the output of a process that has ended is in the log and in the queues of the clients. Where a
+// descendant holds it open, that is what was written until drainBound has passed; where that one fills even endWindow, the
+// wait is no longer than the bound again.
 func (p *process) drained() {
+	p.fan.widen(endWindow)
 	late := time.NewTimer(2 * drainBound)
 	defer late.Stop()
 	for _, pm := range p.pumps {
@@ -91,6 +95,7 @@ func (p *process) drained() {
 	for _, pm := range p.pumps {
 		select {
 		case <-pm.drained:
+		case <-pm.ended:
 		case <-late.C:
 			return
 		}
@@ -186,9 +191,12 @@ func (p *process) outputEnded() bool {
 	return true
 }
 
-// close releases the descriptors. The process must have ended. Clients still get what waits for them if its output has
-// ended too; if a descendant holds that open they are cut off, for one that does not read would hold the pumps.
-func (p *process) close() {
+// close releases the descriptors, once; whoever calls it, it is done when it returns. The process must have ended. Clients
+// still get what waits for them if its output has ended too; if a descendant holds that open they are cut off, for one that
+// does not read would hold the pumps.
+func (p *process) close() { p.closing.Do(p.release) }
+
+func (p *process) release() {
 	if p.outputEnded() {
 		p.fan.close()
 	}

@@ -18,6 +18,11 @@ const drainBound = 2 * time.Second
 // clientWindow is how many bytes may wait for one attached client before it stops the container's output.
 const clientWindow = 1 << 20
 
+// endWindow is clientWindow once the process has ended, with room for all that its two pipes can still hold (1 MiB each where
+// a user has them enlarged, /proc/sys/fs/pipe-max-size): a client that does not read holds up neither the end nor the log,
+// and loses nothing. Only a descendant that goes on writing into the pipe can fill it.
+const endWindow = clientWindow + 2<<20 + 2*stepSize
+
 // scratchKept is the largest encode buffer kept between reads: a container that was noisy once does not hold megabytes.
 const scratchKept = 64 << 10
 
@@ -27,8 +32,8 @@ type pump struct {
 	log    *jsonlog.Writer // nil: not logged
 	fan    *fan
 
-	drained chan struct{} // closed when all output of before drain was asked for is in the log
-	ended   chan struct{} // closed by run
+	drained chan struct{} // closed when the bound of drain has passed
+	ended   chan struct{} // closed by run: the output is in the log and in the clients' queues
 }
 
 func newPump(s *stream, w *jsonlog.Writer, f *fan) *pump {
@@ -39,7 +44,6 @@ func newPump(s *stream, w *jsonlog.Writer, f *fan) *pump {
 func (p *pump) run() {
 	defer close(p.ended)
 	drained := sync.OnceFunc(func() { close(p.drained) })
-	defer drained()
 	scratch := p.stream.log(p.log, nil, false) // what an adopted stream had left over
 	for {
 		data, err := p.stream.next()
@@ -62,7 +66,7 @@ func (p *pump) run() {
 }
 
 // drain asks the pump to finish within the bound: at the end of the stream, or when the bound has passed, what came
-// until then is in the log and p.drained is closed.
+// until then is in the log and p.ended or p.drained is closed.
 func (p *pump) drain(bound time.Duration) {
 	if p.stream.src.SetReadDeadline(time.Now().Add(bound)) != nil {
 		return // closed: the pump ends by itself
@@ -75,6 +79,7 @@ type fan struct {
 
 	mu      sync.Mutex
 	clients []*client
+	window  int // of each client; zero: clientWindow
 	closed  bool
 }
 
@@ -87,12 +92,13 @@ type client struct {
 	changed sync.Cond // on mu
 	queue   [][]byte
 	waiting int  // bytes in queue
+	window  int  // the most of them
 	ending  bool // nothing more will come
 	dead    bool // the peer is gone
 }
 
 func newClient(cn *net.UnixConn, req AttachRequest) *client {
-	c := &client{conn: cn, stdout: req.Stdout, stderr: req.Stderr}
+	c := &client{conn: cn, stdout: req.Stdout, stderr: req.Stderr, window: clientWindow}
 	c.changed.L = &c.mu
 	return c
 }
@@ -104,8 +110,21 @@ func (f *fan) add(c *client) bool {
 	if f.closed {
 		return false
 	}
+	if f.window > 0 {
+		c.widen(f.window)
+	}
 	f.clients = append(f.clients, c)
 	return true
+}
+
+// widen gives each client so much room.
+func (f *fan) widen(window int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.window = window
+	for _, c := range f.clients {
+		c.widen(window)
+	}
 }
 
 // send hands data to every client that wants the stream. It blocks while one of them has too much waiting: docker's
@@ -178,7 +197,7 @@ func (f *fan) abort() {
 func (c *client) push(chunk []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.dead && c.waiting > 0 && c.waiting+len(chunk) > clientWindow {
+	for !c.dead && c.waiting > 0 && c.waiting+len(chunk) > c.window {
 		c.changed.Wait()
 	}
 	if c.dead {
@@ -223,6 +242,13 @@ func (c *client) write() {
 			c.mu.Unlock()
 		}
 	}
+}
+
+func (c *client) widen(window int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.window = window
+	c.changed.Broadcast()
 }
 
 func (c *client) end() {
