@@ -262,7 +262,7 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 		Probes: d.probes, Telemetry: d.telemetry, Placement: d.placement, Cgroups: d.cgroups, Volumes: d.volumes, Deaths: d.deaths,
 	})
 	d.taker = d.newTaker()
-	return errors.Join(d.openCores(), d.newPusher())
+	return errors.Join(d.openCores(), d.newPusher(), d.telemetry.Register(relayMetrics{d.node}))
 }
 
 // watchNames begins to see what the containers in the instance's cgroup ask name servers, if that is wanted.

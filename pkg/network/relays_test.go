@@ -20,7 +20,7 @@ import (
 // relayed serves the relays of a container, as its shim does.
 func relayed(t *testing.T, n *Network, key triton.ContainerKey) *relay.Relay {
 	t.Helper()
-	r := relay.New(n.cfg.Log)
+	r := relay.New(n.cfg.Log, "")
 	t.Cleanup(func() { r.Close(0) })
 	var ports []relay.Port
 	for _, p := range n.Relays(key) {

@@ -77,6 +77,14 @@ func checkMembership(r *networkRecord, m *triton.Membership) error {
 	return nil
 }
 
+// networkingError is why a container that starts has no network. docker puts no other words before these.
+type networkingError struct{ error }
+
+func (e networkingError) Error() string {
+	return "failed to set up container networking: " + e.error.Error()
+}
+func (e networkingError) Unwrap() error { return e.error }
+
 // attachNetworks gives a container that starts its interfaces in users' networks.
 func (n *Node) attachNetworks(ctx context.Context, c *container) error {
 	c.mu.Lock()
@@ -96,7 +104,7 @@ func (n *Node) attachNetworks(ctx context.Context, c *container) error {
 	}
 	if err != nil {
 		n.detachAll(ctx, c)
-		return fmt.Errorf("failed to set up container networking: %w", err)
+		return networkingError{err}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/tritond/triton/pkg/network"
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/shim"
+	"github.com/tritond/triton/pkg/shim/relay"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -36,8 +38,7 @@ func (n *Node) publishPorts(ctx context.Context, c *container) error {
 	n.defaultHostIP(&rec, at, reqs)
 	ports, socks, err := n.cfg.Network.Publish(ctx, c.key, to, reqs)
 	if err != nil {
-		return fmt.Errorf("failed to set up container networking: driver failed programming external connectivity on endpoint %s (%s): %w",
-			rec.Name, rec.Key.ID, err)
+		return networkingError{fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", rec.Name, rec.Key.ID, err)}
 	}
 	c.mu.Lock()
 	c.published = ports
@@ -179,4 +180,34 @@ func (n *Node) checkPorts(s *triton.Spec, tenant triton.Tenant, networks []trito
 		return []string{"Published ports are discarded: the container is in internal networks only"}, nil
 	}
 	return nil, nil
+}
+
+// RelayedPorts is what became of clients of a container's published ports that are served in user space.
+type RelayedPorts struct {
+	Key         triton.ContainerKey
+	Name, Image string
+	relay.Stats
+}
+
+// Relays returns those of the running containers to which anyone came that way, in order of id. It asks no shim.
+func (n *Node) Relays() []RelayedPorts {
+	var out []RelayedPorts
+	for _, c := range n.all() {
+		c.mu.Lock()
+		published := len(c.published) > 0
+		r := RelayedPorts{Key: c.key, Name: c.rec.Name, Image: c.rec.Spec.Image}
+		c.mu.Unlock()
+		if !published {
+			continue
+		}
+		var err error
+		if r.Stats, err = n.cfg.Runtime.Forwarded(c.key); err != nil {
+			n.log.Error("counters of published ports unreadable", "container", c.key, "err", err)
+		}
+		if r.Accepted+r.Begun+r.Dropped > 0 {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b RelayedPorts) int { return cmp.Compare(a.Key.ID, b.Key.ID) })
+	return out
 }

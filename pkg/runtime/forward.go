@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/tritond/triton/pkg/shim"
+	"github.com/tritond/triton/pkg/shim/relay"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // forwarding are ports of the host that a shim serves, and their sockets, in the same order.
@@ -24,6 +26,12 @@ func (t *Task) Forward(ctx context.Context, ports []shim.ForwardedPort, sockets 
 	t.forward = f
 	t.mu.Unlock()
 	return t.again(ctx, "forward ports of", func(c Shim) error { return f.send(ctx, c) })
+}
+
+// Forwarded tells what became of clients of the ports that a container's shim serves; zero where it serves none. It asks
+// nobody.
+func (r *Runtime) Forwarded(key triton.ContainerKey) (relay.Stats, error) {
+	return shim.ReadForwarded(r.runDir(key.ID))
 }
 
 func (f forwarding) send(ctx context.Context, c Shim) error {

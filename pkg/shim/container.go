@@ -62,6 +62,8 @@ type hostIDs struct{ uid, gid int }
 const (
 	createFile = "create.json" // the CreateRequest, for whoever adopts the container
 	memoryFile = "shim.json"   // what else an adopting shim must know: type memory
+	// forwardFile has the counters of ports that are served in user space.
+	forwardFile = "forward.counters"
 	// RootfsDir is where the root file system is mounted, in a container's run directory.
 	RootfsDir = "rootfs"
 )

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/tritond/triton/pkg/shim/relay"
@@ -10,6 +11,12 @@ import (
 // forwardPatience is how long clients may take, after the container's end, to be told what it had sent: what is on its way
 // in this machine's own memory.
 const forwardPatience = time.Second
+
+// ReadForwarded reads what became of clients of the ports that the shim of a run directory serves; zero where it serves none.
+// It does not ask the shim.
+func ReadForwarded(runDir string) (relay.Stats, error) {
+	return relay.ReadStats(filepath.Join(runDir, forwardFile))
+}
 
 // forward serves ports of the host.
 func (c *container) forward(req ForwardRequest, files []*os.File) error {
@@ -26,7 +33,7 @@ func (c *container) forward(req ForwardRequest, files []*os.File) error {
 		return conflict("forward: the container has ended")
 	}
 	if c.relay == nil {
-		c.relay = relay.New(c.logs)
+		c.relay = relay.New(c.logs, filepath.Join(c.req.RunDir, forwardFile))
 	}
 	return c.relay.Serve(ports)
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,10 +29,18 @@ func births(t *testing.T) int {
 // metric is a number of the daemon's metrics, by the beginning of its series; 0: there is none.
 func (u *under) metric(t *testing.T, series string) float64 {
 	t.Helper()
+	metric, labels, _ := strings.Cut(strings.TrimSuffix(series, "}"), "{")
+	return u.seriesOf(t, metric, labels)
+}
+
+// seriesOf is the value of the first series of a metric that has labels, as they are written; 0 where there is none.
+func (u *under) seriesOf(t *testing.T, metric string, labels ...string) float64 {
+	t.Helper()
 	_, metrics := get(t, "http://"+u.tritond.HTTP+"/metrics", "")
 	for line := range strings.Lines(metrics) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
-		if !strings.HasPrefix(name, strings.TrimSuffix(series, "}")) {
+		without := func(label string) bool { return !strings.Contains(name, label) }
+		if !strings.HasPrefix(name, metric+"{") || slices.ContainsFunc(labels, without) {
 			continue
 		}
 		n, err := strconv.ParseFloat(value, 64)

@@ -212,3 +212,101 @@ func TestTransferByIPv6OutlivesTheDaemon(t *testing.T) {
 	}
 	l.Close()
 }
+
+// TestRelayedPortsAreCounted: what passed on, by which containers, and that no series is there of those nobody came to.
+func TestRelayedPortsAreCounted(t *testing.T) {
+	tritonOnly(t)
+	u := shared(t)
+	echo := u.detached(t, "-p", "[::1]::90", "-p", "90/udp", images.Programs, "netserve", "90")
+	quiet := u.detached(t, "-p", "90", images.Programs, "netserve", "90")
+	value := func(name, container string, labels ...string) float64 {
+		return u.seriesOf(t, "triton_container_relay_"+name, append(labels, `name="`+container+`"`)...)
+	}
+	at, _, _ := strings.Cut(u.ok(t, "port", echo, "90/tcp"), "\n")
+	_, port, err := net.SplitHostPort(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const taken = 3 << 20
+	conn := u.dial6(t, number)
+	if n, err := io.CopyN(io.Discard, conn, taken); err != nil {
+		t.Fatalf("got %d bytes: %v", n, err)
+	}
+	udp := u.published(t, echo, "90/udp")
+	eventually(t, 30*time.Second, "datagrams and bytes are counted", func() bool {
+		_ = u.inNet(t, func() error {
+			c, err := net.Dial("udp6", "[::1]:"+udp)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			_, err = io.WriteString(c, "ping")
+			return err
+		})
+		return value("bytes_total", echo, `direction="out"`, `protocol="tcp"`) >= taken &&
+			value("bytes_total", echo, `direction="in"`, `protocol="udp"`) >= 4
+	})
+	if n := value("open", echo, `protocol="tcp"`); n != 1 {
+		t.Errorf("%v connections are open, want 1", n)
+	}
+	conn.Close()
+	eventually(t, 30*time.Second, "the connection is gone", func() bool { return value("open", echo, `protocol="tcp"`) == 0 })
+	if n := value("clients_total", echo, `protocol="tcp"`); n < 1 {
+		t.Errorf("%v connections came", n)
+	}
+	if n := value("clients_total", quiet); n != 0 {
+		t.Errorf("a container to which nobody came has a series: %v", n)
+	}
+}
+
+// TestRelayedPortsOfOtherTenants: of another tenant's container, a container reaches what was published at an address that it
+// can reach, and nothing else: neither what is published at ::1, nor the port behind it, nor by an address of its own.
+func TestRelayedPortsOfOtherTenants(t *testing.T) {
+	operator, acme, globex, _ := withTenants(t)
+	web := acme.ok(t, "run", "-d", "--name", "web", "--hostname", "acmeweb", "-p", "80", "-p", "[::1]::80", images.Programs, "httpd80")
+	all, local := "", ""
+	for _, at := range strings.Fields(acme.ok(t, "port", "web", "80")) {
+		if port, ok := strings.CutPrefix(at, "[::1]:"); ok {
+			local = port
+		} else if port, ok := strings.CutPrefix(at, "[::]:"); ok {
+			all = port
+		}
+	}
+	equal(t, "by the host", operator.get(t, "[::1]:"+local), "acmeweb")
+	equal(t, "by the host", operator.get(t, "[::1]:"+all), "acmeweb")
+
+	globex.ok(t, "network", "create", "four") // the default network is one for all tenants
+	globex.ok(t, "network", "create", "--ipv6", "six")
+	globex.ok(t, "run", "-d", "--name", "four", "--network", "four", images.Busybox, "sleep", "1000")
+	globex.ok(t, "run", "-d", "--name", "six", "--network", "six", images.Busybox, "sleep", "1000")
+	gateway4 := globex.inspect(t, "four", "{{.NetworkSettings.Networks.four.Gateway}}")
+	gateway6 := globex.inspect(t, "six", "{{.NetworkSettings.Networks.six.IPv6Gateway}}")
+	own := acme.inspect(t, "web", "{{.NetworkSettings.Networks.bridge.IPAddress}}")
+	ask := func(from, host, port string) string {
+		return strings.TrimSpace(globex.docker(t, "exec", from, "timeout", "3", "wget", "-qO-", "http://"+net.JoinHostPort(host, port)+"/").Stdout)
+	}
+	equal(t, "published at all addresses, by IPv4", ask("four", gateway4, all), "acmeweb")
+	equal(t, "published at all addresses, by IPv6", ask("six", gateway6, all), "acmeweb")
+	for _, from := range []string{"four", "six"} {
+		for _, host := range []string{"::1", "127.0.0.1", "::ffff:127.0.0.1", gateway4, gateway6} {
+			equal(t, "published at ::1, from "+from+" by "+host, ask(from, host, local), "")
+		}
+		equal(t, "the port behind it, from "+from, ask(from, own, "80"), "")
+		for _, host := range []string{"::1", "127.0.0.1"} {
+			equal(t, "published at all addresses, from "+from+" by "+host, ask(from, host, all), "")
+		}
+	}
+	// Who has it is not said.
+	res := globex.docker(t, "run", "--rm", "-p", "[::1]:"+local+":80", images.True)
+	if res.Code != 125 || !strings.Contains(res.Stderr, "port is already allocated") || strings.Contains(res.Stderr, web[:12]) {
+		t.Errorf("a port of another tenant: exit code %d, %s", res.Code, res.Stderr)
+	}
+	// What is at the port next is not led to by what was.
+	acme.ok(t, "rm", "-f", "web")
+	globex.ok(t, "run", "-d", "--name", "web", "--hostname", "globexweb", "-p", "[::1]:"+local+":80", images.Programs, "httpd80")
+	equal(t, "the next owner", operator.get(t, "[::1]:"+local), "globexweb")
+}

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tritond/triton/pkg/triton"
@@ -20,15 +19,6 @@ type Port struct {
 	Host   netip.AddrPort // what Socket is bound to: with Proto, it names the port
 	Target netip.AddrPort // the zero AddrPort: nowhere; who connects is refused
 	Socket *os.File       // stays the caller's; of TCP, it listens
-}
-
-// Stats counts what became of clients.
-type Stats struct {
-	Connections int    // of TCP, open now
-	Unreached   uint64 // connections of TCP that the container did not take
-	Flows       int    // of UDP: clients that sent or got something in the last flowIdle
-	Evicted     uint64 // flows that were forgotten early, in favour of newer ones
-	Dropped     uint64 // datagrams for which the kernel had no room
 }
 
 const (
@@ -50,8 +40,7 @@ type Relay struct {
 	slots chan struct{} // a token is put in for each connection of TCP
 	quit  chan struct{} // closed by Close
 	flows *flows
-
-	unreached atomic.Uint64
+	count *counters
 
 	mu      sync.Mutex
 	closed  bool
@@ -75,10 +64,21 @@ type server interface {
 	end(over <-chan struct{})
 }
 
-// New makes a Relay without ports. Close must be called.
-func New(log *slog.Logger) *Relay {
+// New makes a Relay without ports. Close must be called. Its counters are in the file at path, for ReadStats, or nowhere else
+// where path is empty or cannot be written.
+func New(log *slog.Logger, path string) *Relay {
+	count := new(counters)
+	if path != "" {
+		shared, err := openCounters(path)
+		if err != nil {
+			log.Warn("the counters of published ports cannot be read from outside", "err", err)
+		} else {
+			count = shared
+		}
+	}
 	return &Relay{
-		log: log, slots: make(chan struct{}, maxConnections), quit: make(chan struct{}), flows: newFlows(maxFlows, flowIdle), ports: map[name]server{},
+		log: log, slots: make(chan struct{}, maxConnections), quit: make(chan struct{}), flows: newFlows(maxFlows, flowIdle, count), count: count,
+		ports: map[name]server{},
 	}
 }
 
@@ -144,8 +144,4 @@ func (r *Relay) Close(patience time.Duration) {
 }
 
 // Stats reads the counters.
-func (r *Relay) Stats() Stats {
-	s := Stats{Connections: len(r.slots), Unreached: r.unreached.Load()}
-	s.Flows, s.Evicted, s.Dropped = r.flows.stats()
-	return s
-}
+func (r *Relay) Stats() Stats { return r.count.stats() }

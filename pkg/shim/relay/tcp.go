@@ -76,9 +76,7 @@ func (t *tcpPort) run() {
 			}
 			continue
 		}
-		select {
-		case t.relay.slots <- struct{}{}:
-		case <-t.relay.quit:
+		if !t.admit() {
 			client.Close()
 			return
 		}
@@ -86,6 +84,24 @@ func (t *tcpPort) run() {
 		p.ctx, p.cancel = context.WithTimeout(context.Background(), dialBound)
 		t.relay.running.Go(p.run)
 	}
+}
+
+// admit waits for room for one more connection; false: the Relay is closed.
+func (t *tcpPort) admit() bool {
+	count := t.relay.count
+	count.add(accepted, 1)
+	select {
+	case t.relay.slots <- struct{}{}:
+	default:
+		count.add(waited, 1)
+		select {
+		case t.relay.slots <- struct{}{}:
+		case <-t.relay.quit:
+			return false
+		}
+	}
+	count.add(openConnections, 1)
+	return true
 }
 
 func (t *tcpPort) retarget(to netip.AddrPort) {
@@ -138,7 +154,10 @@ type pair struct {
 // run serves one client, from accept to close.
 func (p *pair) run() {
 	t := p.port
-	defer func() { <-t.relay.slots }()
+	defer func() {
+		<-t.relay.slots
+		t.relay.count.less(openConnections)
+	}()
 	t.mu.Lock()
 	target := t.target
 	t.pairs[p] = struct{}{}
@@ -150,7 +169,7 @@ func (p *pair) run() {
 		p.close(false)
 	}()
 	if !p.connect(target) {
-		t.relay.unreached.Add(1)
+		t.relay.count.add(unreached, 1)
 		p.close(true)
 		close(p.ended)
 		return
@@ -188,7 +207,7 @@ func (p *pair) connect(target netip.AddrPort) bool {
 
 // up copies from the client to the container. A container that takes no more may still have much to say.
 func (p *pair) up() {
-	reading, err := stream(p.container, p.client)
+	reading, err := p.stream(p.container, p.client, tcpIn)
 	switch {
 	case err == nil:
 		_ = p.container.CloseWrite() // an error is down's to see
@@ -206,7 +225,7 @@ func (p *pair) up() {
 // down copies from the container to the client, and then waits for the client's end or for the container's reset: a client
 // may keep for ever a connection that nobody holds at the other end.
 func (p *pair) down() {
-	_, err := stream(p.client, p.container)
+	_, err := p.stream(p.client, p.container, tcpOut)
 	if err == nil {
 		err = p.client.CloseWrite()
 	}
@@ -246,8 +265,8 @@ func (p *pair) close(reset bool) {
 	}
 }
 
-// stream copies until src's end, which is no error. reading tells whose error it is.
-func stream(dst, src *net.TCPConn) (reading bool, err error) {
+// stream copies until src's end, which is no error, and counts. reading tells whose error it is.
+func (p *pair) stream(dst, src *net.TCPConn, bytes cell) (reading bool, err error) {
 	raw, err := src.SyscallConn()
 	if err != nil {
 		return true, err
@@ -257,8 +276,9 @@ func stream(dst, src *net.TCPConn) (reading bool, err error) {
 		if err != nil || n == 0 {
 			return true, err
 		}
-		_, err = dst.Write(buf[:n])
+		n, err = dst.Write(buf[:n])
 		tcpBuffers.Put(buf)
+		p.port.relay.count.add(bytes, n)
 		if err != nil {
 			return false, err
 		}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -153,9 +152,7 @@ func (u *udpPort) forward(data []byte, from *client) {
 	if f == nil {
 		f = u.begin(from)
 	}
-	if f == nil || !send(f.raw, data, nil, nil) {
-		u.relay.flows.dropped.Add(1)
-	}
+	u.relay.count.sent(f != nil && send(f.raw, data, nil, nil), udpIn, len(data))
 }
 
 // begin makes a new client's flow; nil where it cannot.
@@ -219,9 +216,7 @@ func (u *udpPort) answer(f *flow) {
 			continue // a report of ICMP: the container may listen later
 		}
 		u.relay.flows.touch(f.client)
-		if !send(u.raw, buf[:n], oob, to) {
-			u.relay.flows.dropped.Add(1)
-		}
+		u.relay.count.sent(send(u.raw, buf[:n], oob, to), udpOut, n)
 		datagrams.Put(buf)
 	}
 }
@@ -257,20 +252,19 @@ type flow struct {
 
 // flows is the table of clients, the one that was silent longest last.
 type flows struct {
-	most    int
-	idle    time.Duration
-	dropped atomic.Uint64
+	most  int
+	idle  time.Duration
+	count *counters
 
 	mu      sync.Mutex
 	closed  bool
 	by      map[client]*flow
 	order   *list.List
 	sweeper *time.Timer // runs while there are flows
-	evicted uint64
 }
 
-func newFlows(most int, idle time.Duration) *flows {
-	return &flows{most: most, idle: idle, by: map[client]*flow{}, order: list.New()}
+func newFlows(most int, idle time.Duration, count *counters) *flows {
+	return &flows{most: most, idle: idle, count: count, by: map[client]*flow{}, order: list.New()}
 }
 
 // touch finds a client's flow, which is in use.
@@ -293,12 +287,14 @@ func (t *flows) add(f *flow) bool {
 		return false
 	}
 	if len(t.by) >= t.most {
-		t.evicted++
+		t.count.add(evicted, 1)
 		t.closeLocked(t.order.Back().Value.(*flow))
 	}
 	f.used = time.Now()
 	f.at = t.order.PushFront(f)
 	t.by[f.client] = f
+	t.count.add(begun, 1)
+	t.count.add(openFlows, 1)
 	if t.sweeper == nil {
 		t.sweeper = time.AfterFunc(t.idle/2, t.sweep)
 	}
@@ -329,6 +325,7 @@ func (t *flows) closeLocked(f *flow) {
 	t.order.Remove(f.at)
 	f.at = nil
 	delete(t.by, f.client)
+	t.count.less(openFlows)
 	f.conn.Close()
 }
 
@@ -359,10 +356,4 @@ func (t *flows) close() {
 	for _, f := range t.by {
 		t.closeLocked(f)
 	}
-}
-
-func (t *flows) stats() (open int, evicted, dropped uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.by), t.evicted, t.dropped.Load()
 }

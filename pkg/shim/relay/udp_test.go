@@ -75,9 +75,8 @@ func TestDatagramsFindTheirWayBack(t *testing.T) {
 			}
 		}
 	}
-	if got := r.Stats(); got != (Stats{Flows: 6}) {
-		t.Errorf("stats: got %+v, want 6 flows", got)
-	}
+	const bytes = 6 * (3 + 4 + 60003)
+	counts(t, r, "all is counted", Stats{Flows: 6, Begun: 6, UDPIn: bytes, UDPOut: bytes})
 }
 
 func TestAProgramThatListensLaterIsReached(t *testing.T) {
@@ -115,7 +114,7 @@ func TestRetargetedDatagrams(t *testing.T) {
 	p.Target = netip.AddrPort{}
 	serve(t, r, p)
 	must(c.Write([]byte("nowhere")))
-	eventually(t, "it is dropped", func() bool { return r.Stats() == Stats{Dropped: 1} })
+	counts(t, r, "it is dropped", Stats{Begun: 2, UDPIn: 2, UDPOut: 10, Dropped: 1})
 }
 
 func TestFlowsAreBounded(t *testing.T) {
@@ -131,9 +130,7 @@ func TestFlowsAreBounded(t *testing.T) {
 		}
 		conns = append(conns, c)
 	}
-	if got := r.Stats(); got != (Stats{Flows: 3, Evicted: 2}) {
-		t.Errorf("stats: got %+v, want 3 flows, 2 evicted", got)
-	}
+	counts(t, r, "two were forgotten", Stats{Flows: 3, Begun: 5, Evicted: 2, UDPIn: 25, UDPOut: 25})
 	// The one that was forgotten is a new client.
 	if got, err := ask(t, conns[0], "again"); err != nil || got != "again" {
 		t.Errorf("got %q (%v), want again", got, err)
@@ -149,7 +146,7 @@ func TestSilentFlowsAreForgotten(t *testing.T) {
 	if _, err := ask(t, c, "hello"); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "it is forgotten", func() bool { return r.Stats() == Stats{} })
+	counts(t, r, "it is forgotten", Stats{Begun: 1, UDPIn: 5, UDPOut: 5})
 	if got, err := ask(t, c, "again"); err != nil || got != "again" {
 		t.Errorf("got %q (%v), want again", got, err)
 	}
