@@ -16,7 +16,11 @@ import (
 // runtimePaths are made in every container for what is mounted there, as docker makes them below the layer it compares.
 var runtimePaths = []string{
 	"/dev", "/dev/console", "/dev/pts", "/dev/shm", "/dev/mqueue", "/proc", "/sys", "/etc", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf",
+	MarkFile,
 }
+
+// MarkFile is in the root of every container, empty.
+const MarkFile = "/.dockerenv"
 
 // Changes lists what a container's upper directory changes of the layers below it, topmost first, by path.
 func Changes(upper string, lower []string) ([]triton.FileChange, error) {

@@ -93,6 +93,9 @@ func specOf(req *createRequest, version apiVersion, resolve containerResolver) (
 	return spec, nil
 }
 
+// maxHostname is the kernel's __NEW_UTS_LEN (include/uapi/linux/utsname.h).
+const maxHostname = 64
+
 func mapConfig(spec *triton.Spec, c *container.Config) error {
 	for _, env := range c.Env {
 		if name, _, _ := strings.Cut(env, "="); name == "" {
@@ -101,6 +104,11 @@ func mapConfig(spec *triton.Spec, c *container.Config) error {
 	}
 	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
 		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
+	}
+	for what, name := range map[string]string{"hostname": c.Hostname, "domainname": c.Domainname} {
+		if len(name) > maxHostname {
+			return invalid("%s %q is too long (maximum %d bytes)", what, name, maxHostname)
+		}
 	}
 	if c.StopSignal != "" {
 		if _, err := signal.ParseSignal(c.StopSignal); err != nil {

@@ -46,11 +46,11 @@ const eventScope = "local"
 // events streams events as JSON objects. Its header goes out at once: clients wait for it before they act.
 func (s *Server) events(ctx context.Context, c *call) error {
 	now := s.Now()
-	since, err := c.query.time("since", now)
+	since, err := c.query.epochTime("since", now)
 	if err != nil {
 		return err
 	}
-	until, err := c.query.time("until", now)
+	until, err := c.query.epochTime("until", now)
 	if err != nil {
 		return err
 	}

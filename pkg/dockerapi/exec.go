@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 
@@ -120,6 +121,9 @@ func (s *Server) attachExec(ctx context.Context, c *call, info *triton.Exec, siz
 		return err
 	}
 	att, err := s.Backend.AttachExec(ctx, info.Key, size)
+	if errdefs.IsInvalidArgument(err) {
+		return s.refuseExec(ctx, c, info, err)
+	}
 	if err != nil {
 		return startError(err)
 	}
@@ -142,6 +146,20 @@ func (s *Server) attachExec(ctx context.Context, c *call, info *triton.Exec, siz
 	if !served {
 		err = errors.Join(err, att.Close())
 	}
+	s.streamEnded(c, err)
+	return nil
+}
+
+// refuseExec answers for a process that cannot be what was asked for as for a program that is not there: in the stream.
+func (s *Server) refuseExec(ctx context.Context, c *call, info *triton.Exec, why error) error {
+	st, err := c.hijack(!info.Spec.TTY)
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	err = st.serve(ctx, func(context.Context) error {
+		writeFailure(st, !info.Spec.TTY, fmt.Errorf("OCI runtime exec failed: %w", why))
+		return nil
+	})
 	s.streamEnded(c, err)
 	return nil
 }

@@ -219,7 +219,7 @@ func (s *Server) makeImage(ctx context.Context, c *call) error {
 }
 
 func (s *Server) listImages(ctx context.Context, c *call) error {
-	f, err := parseFilters(c.query.Get("filters"), "before", "dangling", "label", "reference", "since", "until")
+	f, err := parseFilters(c.query.Get("filters"), "before", "dangling", "label", "label!", "reference", "since", "until")
 	if err != nil {
 		return err
 	}
@@ -344,7 +344,7 @@ func (p *imageFilter) apply(img triton.Image) (triton.Image, bool) {
 	if !p.before.IsZero() && !img.Created.Before(p.before) || !p.since.IsZero() && !img.Created.After(p.since) {
 		return img, false
 	}
-	if p.byDangling && p.dangling != (len(img.RepoTags) == 0) || !p.labels("label", img.Labels) {
+	if p.byDangling && p.dangling != (len(img.RepoTags) == 0) || !p.labels("label", img.Labels) || p.anyLabel("label!", img.Labels) {
 		return img, false
 	}
 	if len(p.filters["reference"]) > 0 {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/tritond/triton/pkg/triton"
@@ -27,7 +28,7 @@ func networkRules() ruleTable {
 		at + "IPRange":            {kind: mapped},
 		at + "Gateway":            {kind: mapped},
 		at + "AuxiliaryAddresses": {kind: mapped},
-		"Driver":                  {kind: refused, also: []string{`"bridge"`, `"default"`}, why: "bridge is"},
+		"Driver":                  {kind: mapped},
 		"Scope":                   {kind: refused, also: []string{`"local"`}, why: "networks are those of one machine"},
 		"EnableIPv4":              {kind: refused, also: []string{"true"}, why: "every network has IPv4"},
 		"EnableIPv6":              {kind: mapped},
@@ -64,6 +65,10 @@ func decodeRuled(c *call, table ruleTable, into any) error {
 	if err != nil {
 		return err
 	}
+	return decodeRules(raw, table, into)
+}
+
+func decodeRules(raw []byte, table ruleTable, into any) error {
 	tree, err := decodeTree(raw)
 	if err != nil {
 		return err
@@ -101,6 +106,9 @@ func networkSpec(req *network.CreateRequest) (triton.NetworkSpec, error) {
 	if !validNetworkName.MatchString(req.Name) {
 		return spec, invalid("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", req.Name)
 	}
+	if err := checkDriver(req.Driver); err != nil {
+		return spec, err
+	}
 	if req.EnableIPv4 != nil && !*req.EnableIPv4 {
 		return spec, invalid("EnableIPv4: false is not supported by this version of triton: every network has IPv4")
 	}
@@ -113,6 +121,19 @@ func networkSpec(req *network.CreateRequest) (triton.NetworkSpec, error) {
 		}
 	}
 	return spec, mapNetworkOptions(&spec, req.Options)
+}
+
+// checkDriver refuses all drivers but bridge, in docker's words where it refuses too.
+func checkDriver(name string) error {
+	switch name {
+	case "", "default", "bridge":
+		return nil
+	case "host", "null":
+		return &apiError{errdefs.ErrPermissionDenied, fmt.Sprintf("only one instance of %q network is allowed", name)}
+	case "overlay", "macvlan", "ipvlan":
+		return invalid("Driver: %q is not supported by this version of triton: bridge is", name)
+	}
+	return notFound("plugin %q not found", name)
 }
 
 // mapIPAM reads at most one subnet of each family.

@@ -58,6 +58,14 @@ func (q query) time(name string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
+// epochTime is time for a bound of events, of which "0" is one, too: the beginning of 1970.
+func (q query) epochTime(name string, now time.Time) (time.Time, error) {
+	if q.Get(name) == "0" {
+		return time.Unix(0, 0), nil
+	}
+	return q.time(name, now)
+}
+
 func parseTime(text string, now time.Time) (time.Time, error) {
 	if text == "" || text == "0" {
 		return time.Time{}, nil

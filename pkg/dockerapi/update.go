@@ -48,6 +48,9 @@ func decodeUpdate(raw []byte, rules *ruleNode) (triton.Update, error) {
 		return triton.Update{}, err
 	}
 	host := &container.HostConfig{Resources: req.Resources}
+	if host.Memory == 0 {
+		host.MemorySwap = 0 // the limit that it goes with is the container's own
+	}
 	if err := checkResources(host); err != nil {
 		return triton.Update{}, err
 	}

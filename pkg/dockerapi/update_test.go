@@ -12,7 +12,7 @@ func TestUpdateBody(t *testing.T) {
 			"Ulimits":null,"OomKillDisable":null,"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3}}`, ""},
 		{"no body", ``, "invalid JSON: got EOF while reading request body"},
 		{"small", `{"Memory":5}`, "Minimum memory limit allowed is 6MB"},
-		{"swap alone", `{"MemorySwap":8388608}`, "You should always set the Memory limit when using Memoryswap limit, see usage"},
+		{"swap alone: the memory is what the container has", `{"MemorySwap":8388608}`, ""},
 		{"ulimits", `{"Ulimits":[{"Name":"nofile","Soft":1,"Hard":1}]}`,
 			`Ulimits: [{"Hard":1,"Name":"nofile","Soft":1}] is not supported by this version of triton: it can be set at create only`},
 		{"devices", `{"Devices":[{"PathOnHost":"/dev/a"}]}`,

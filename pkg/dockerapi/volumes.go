@@ -27,7 +27,14 @@ func volumeRules() ruleTable {
 
 func (s *Server) createVolume(ctx context.Context, c *call) error {
 	var req volume.CreateRequest
-	if err := decodeRuled(c, volumeRules(), &req); err != nil {
+	raw, err := c.body()
+	if err != nil {
+		return err
+	}
+	if len(raw) == 0 {
+		raw = []byte("{}") // an anonymous volume
+	}
+	if err := decodeRules(raw, volumeRules(), &req); err != nil {
 		return err
 	}
 	if !localDriver(req.Driver) {
@@ -133,5 +140,5 @@ func (s *Server) pruneVolumes(ctx context.Context, c *call) error {
 	if err != nil {
 		return fmt.Errorf("prune volumes: %w", err)
 	}
-	return c.json(http.StatusOK, volume.PruneReport{VolumesDeleted: gone, SpaceReclaimed: uint64(freed)})
+	return c.json(http.StatusOK, volume.PruneReport{VolumesDeleted: append([]string{}, gone...), SpaceReclaimed: uint64(freed)})
 }

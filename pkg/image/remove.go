@@ -225,7 +225,7 @@ func (r *removing) untag(ctx context.Context, name reference.Named) error {
 	}
 	r.store.changed()
 	id := r.found.anchor.Name
-	r.store.emit(r.tenant, actionUntag, id, id, r.store.labelsOf(ctx, r.found))
+	r.store.emit(r.tenant, actionUntag, id, reference.FamiliarString(name), r.store.labelsOf(ctx, r.found))
 	r.done = append(r.done, Removal{Untagged: reference.FamiliarString(name)})
 	return nil
 }

@@ -110,26 +110,30 @@ func (n *names) memberships(client netip.Addr) []*Announcement {
 	return nil
 }
 
-// Lookup finds name, alias or name.network in the client's networks. Several addresses come in random order.
+// Lookup finds a name, alias or link, or one of them with .network behind it, in the client's networks. Several addresses come in random order.
 func (n *names) Lookup(client netip.Addr, name string) ([]netip.Addr, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var found []netip.Addr
 	for _, a := range n.memberships(client) {
-		want := name
-		if target, ok := a.Links[want]; ok {
-			want = target
-		}
-		addrs := n.byName[a.Network][want]
+		addrs := n.named(a, name)
 		if len(addrs) == 0 {
-			if plain, ok := strings.CutSuffix(want, "."+strings.ToLower(a.Name)); ok {
-				addrs = n.byName[a.Network][plain]
+			if plain, ok := strings.CutSuffix(name, "."+strings.ToLower(a.Name)); ok {
+				addrs = n.named(a, plain)
 			}
 		}
 		found = append(found, addrs...)
 	}
 	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
 	return found, len(found) > 0
+}
+
+// named are the addresses of a name, or of what a's container calls so, in a's network. The caller holds n.mu.
+func (n *names) named(a *Announcement, name string) []netip.Addr {
+	if target, ok := a.Links[name]; ok {
+		name = target
+	}
+	return n.byName[a.Network][name]
 }
 
 // Reverse gives name.network for an address in one of the client's networks.
@@ -188,6 +192,9 @@ func (n *Network) hostServers() []netip.AddrPort {
 	}
 	return servers
 }
+
+// Withdraw has the resolver forget what a container that has ended is called in a network: at once, its interface goes later.
+func (n *Network) Withdraw(att triton.Attachment) { n.names.withdraw(att.Address.Addr()) }
 
 // Announce tells the resolver what a running container is called.
 func (n *Network) Announce(a Announcement, att triton.Attachment) {

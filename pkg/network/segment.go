@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -184,7 +185,25 @@ func completePool(p triton.Pool, overlaps func(netip.Prefix) bool, choose func(t
 			return p, fmt.Errorf("no matching subnet for gateway or auxiliary address %s%w", a, silent{errdefs.ErrInvalidArgument})
 		}
 	}
-	return p, nil
+	return p, checkReserved(p)
+}
+
+// checkReserved refuses, in docker's words, a gateway or an auxiliary address that IPv4 has another use for, and one of both.
+func checkReserved(p triton.Pool) error {
+	used := map[netip.Addr]bool{}
+	if p.Subnet.Addr().Is4() {
+		used[p.Subnet.Addr()], used[lastAddress(p.Subnet)] = true, true
+	}
+	if used[p.Gateway] {
+		return fmt.Errorf("failed to allocate gateway (%s): Address already in use%w", p.Gateway, silent{errdefs.ErrPermissionDenied})
+	}
+	used[p.Gateway] = true
+	for _, name := range slices.Sorted(maps.Keys(p.Aux)) {
+		if used[p.Aux[name]] {
+			return fmt.Errorf("failed to allocate secondary ip address (%s:%s): Address already in use%w", name, p.Aux[name], silent{errdefs.ErrPermissionDenied})
+		}
+	}
+	return nil
 }
 
 // takenSubnets are all that addresses and routes of this machine, and networks of this instance, are in, but for the

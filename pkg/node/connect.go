@@ -121,18 +121,18 @@ func (n *Node) DisconnectNetwork(ctx context.Context, key triton.ContainerKey, r
 	if ref == triton.ModeHost || rec.Spec.NetworkMode == triton.ModeHost {
 		return kindf(errdefs.ErrPermissionDenied, "container cannot be disconnected from host network or connected to host network")
 	}
-	id := ref
+	id, name := ref, ref
 	if ref != triton.ModeBridge {
 		r, err := n.findNetwork(key.Tenant, ref)
 		if err != nil && !rec.memberOf(ref) { // the network may be gone already
 			return err
 		}
 		if err == nil {
-			id = r.Key.ID
+			id, name = r.Key.ID, r.Spec.Name
 		}
 	}
 	if !rec.memberOf(id) {
-		return kindf(errdefs.ErrPermissionDenied, "container %s is not connected to network %s", key.ID, ref)
+		return kindf(errdefs.ErrPermissionDenied, "container %s is not connected to network %s", key.ID, name)
 	}
 	if running { // before somebody else can have the address
 		if err := n.retarget(ctx, c, id); err != nil {

@@ -21,29 +21,30 @@ type container struct {
 	watching sync.Mutex // held while probes learn how much to measure
 	signals  sync.Mutex // held from a signal to its event, so that no death that it causes comes before it in the journal
 
-	mu       sync.Mutex
-	rec      Record
-	revision int64
-	state    triton.State
-	task     *runtime.Task  // nil unless a first process exists
-	next     *ending        // completed at the next exit, then replaced
-	over     *ending        // the same for an exit that no restart follows
-	nextRun  *appointment   // nil unless a restart is to come
-	lastRun  bool           // somebody wants this run to end for good
-	health   *triton.Health // replaced, never changed; nil: never probed
-	probe    *appointment   // nil unless the run is probed
-	last     triton.ExitRecord
-	oomKills int            // published of this run
-	victims  []death.Victim // of these, the first few
-	oomAfter *death.OOM     // of the last; nil: not known
-	oomSeq   uint64         // of the kernel's report that was told last
-	toll     Toll           // since the daemon started
-	forced   bool           // it is removed while it runs: its end says nothing
-	stays    bool           // an end does not remove it, whatever AutoRemove says: a restart is under way
-	removing bool
-	removed  *ending // completed once the container is gone
-	waiting  []*attachment
-	execs    map[string]*exec
+	mu        sync.Mutex
+	rec       Record
+	revision  int64
+	state     triton.State
+	task      *runtime.Task  // nil unless a first process exists
+	next      *ending        // completed at the next exit, then replaced
+	over      *ending        // the same for an exit that no restart follows
+	nextRun   *appointment   // nil unless a restart is to come
+	lastRun   bool           // somebody wants this run to end for good
+	health    *triton.Health // replaced, never changed; nil: never probed
+	probe     *appointment   // nil unless the run is probed
+	last      triton.ExitRecord
+	oomKills  int            // published of this run
+	victims   []death.Victim // of these, the first few
+	oomAfter  *death.OOM     // of the last; nil: not known
+	oomSeq    uint64         // of the kernel's report that was told last
+	toll      Toll           // since the daemon started
+	patientTo time.Time      // when the shim ends what a stop has not; zero: nothing is being stopped
+	forced    bool           // it is removed while it runs: its end says nothing
+	stays     bool           // an end does not remove it, whatever AutoRemove says: a restart is under way
+	removing  bool
+	removed   *ending // completed once the container is gone
+	waiting   []*attachment
+	execs     map[string]*exec
 
 	sources   map[string]string      // of volumes; set before anybody sees the container, never changed
 	attached  []triton.Attachment    // replaced, never changed

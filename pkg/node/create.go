@@ -5,15 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
-	goruntime "runtime"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tritond/triton/pkg/archive"
 	"github.com/tritond/triton/pkg/network"
 	"github.com/tritond/triton/pkg/placement"
+	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -32,7 +34,7 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 		name = n.freeName(tenant)
 	}
 	if !validName.MatchString(name) {
-		return fail(kindf(errdefs.ErrInvalidArgument, "Invalid container name (%s), only %s are allowed", name, validName))
+		return fail(kindf(errdefs.ErrInvalidArgument, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name))
 	}
 	if err := n.checkSpec(tenant, &spec); err != nil {
 		return fail(err)
@@ -88,6 +90,20 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	return key, warnings, nil
 }
 
+// markContainer writes the file by which programs know that they run in a container of docker's. upper is new: nothing of the
+// container's is in it.
+func markContainer(upper string, ids triton.IDRange) error {
+	name := filepath.Join(upper, archive.MarkFile)
+	err := os.WriteFile(name, nil, 0o755)
+	if err == nil {
+		err = os.Chown(name, int(ids.Base), int(ids.Base))
+	}
+	if err != nil {
+		return fmt.Errorf("mark container: %w", err)
+	}
+	return nil
+}
+
 // checkSpec refuses what no container here can be, and fills in what has a default.
 func (n *Node) checkSpec(tenant triton.Tenant, spec *triton.Spec) error {
 	if len(spec.Argv()) == 0 || spec.ImageID == "" {
@@ -101,7 +117,7 @@ func (n *Node) checkSpec(tenant triton.Tenant, spec *triton.Spec) error {
 	if spec.Log.Driver == "" {
 		spec.Log.Driver = triton.LogJSONFile
 	}
-	if err := checkMachine(spec); err != nil {
+	if err := checkMachine(spec, n.cfg.Limits); err != nil {
 		return err
 	}
 	if err := checkWatchLabel(spec); err != nil {
@@ -112,9 +128,9 @@ func (n *Node) checkSpec(tenant triton.Tenant, spec *triton.Spec) error {
 }
 
 // checkMachine refuses what this machine cannot give, with docker's texts.
-func checkMachine(s *triton.Spec) error {
-	if cpus := goruntime.NumCPU(); s.Resources.NanoCPUs > int64(cpus)*1e9 {
-		return kindf(errdefs.ErrInvalidArgument, "range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus)
+func checkMachine(s *triton.Spec, lim runtime.Limits) error {
+	if _, _, err := runtime.Resources(s.Resources, lim); err != nil {
+		return err
 	}
 	for _, m := range s.Mounts {
 		if m.Type != triton.MountBind || m.CreateSource {
@@ -150,8 +166,12 @@ func (n *Node) acquire(ctx context.Context, rec Record, plan *volumePlan) (*cont
 	var g errgroup.Group
 	var recorded bool
 	g.Go(func() error {
-		if _, err := n.cfg.Images.Prepare(ctx, rec.Key, rec.Spec.ImageID, rec.IDs); err != nil {
+		rootfs, err := n.cfg.Images.Prepare(ctx, rec.Key, rec.Spec.ImageID, rec.IDs)
+		if err != nil {
 			return fmt.Errorf("prepare file system of %s: %w", rec.Key, err)
+		}
+		if err := markContainer(rootfs.Upper, rec.IDs); err != nil {
+			return err
 		}
 		if err := n.prepareImages(ctx, c); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -100,20 +101,9 @@ func (c *container) execEvent(action string, e *exec, t time.Time, extra map[str
 		attrs[k] = v
 	}
 	if action == "exec_create: " || action == "exec_start: " {
-		action += joinArgs(e.spec.Argv)
+		action += e.spec.Argv[0] + " " + strings.Join(e.spec.Argv[1:], " ") // docker's, with a space at the end where there are no arguments
 	}
 	return c.event(action, t, attrs)
-}
-
-func joinArgs(argv []string) string {
-	s := ""
-	for i, a := range argv {
-		if i > 0 {
-			s += " "
-		}
-		s += a
-	}
-	return s
 }
 
 // ResolveExec finds a tenant's exec by its full id.
@@ -270,14 +260,15 @@ func (n *Node) InspectExec(_ context.Context, key triton.ExecKey) (triton.Exec, 
 	return triton.Exec{Key: e.key, Spec: e.spec, Running: e.pid != 0 && e.code == nil, Pid: e.pid, ExitCode: e.code}, nil
 }
 
-// ResizeExec sets the size of an exec's terminal.
+// ResizeExec sets the size of an exec's terminal, if it has one.
 func (n *Node) ResizeExec(ctx context.Context, key triton.ExecKey, height, width uint) error {
-	if _, _, err := n.getExec(key); err != nil {
-		return err
-	}
-	_, task, err := n.needTask(key.Container)
+	_, e, err := n.getExec(key)
 	if err != nil {
 		return err
 	}
-	return task.Resize(ctx, key.ID, height, width)
+	_, task, err := n.needTask(key.Container)
+	if err != nil || !e.spec.TTY {
+		return err
+	}
+	return reasonOf(task.Resize(ctx, key.ID, height, width))
 }

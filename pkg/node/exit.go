@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -42,13 +44,22 @@ func (n *Node) ended(ctx context.Context, c *container, task *runtime.Task, rec 
 	c.mu.Lock()
 	started := c.state.StartedAt
 	told := c.oomKills > 0
+	late := rec.Signal == int(unix.SIGKILL) && !c.patientTo.IsZero() && !rec.At.Before(c.patientTo)
+	c.patientTo = time.Time{}
+	attached := c.attached
 	c.mu.Unlock()
+	for _, att := range attached {
+		n.cfg.Network.Withdraw(att)
+	}
 
 	if rec.OOMKilled && !told {
 		n.publish(c.event("oom", rec.At, nil))
 	}
 	d := n.recordDeath(ctx, c, rec, last)
 	c.signals.Lock() // what was sent is told before what it did
+	if late {
+		n.publish(c.event("kill", rec.At, map[string]string{"signal": strconv.Itoa(int(unix.SIGKILL))}))
+	}
 	n.publish(c.dieEvent(rec, started, d))
 	c.signals.Unlock()
 

@@ -70,8 +70,8 @@ func (n *Node) thaw(ctx context.Context, c *container, sent unix.Signal) error {
 		return nil
 	}
 	err := n.freeze(ctx, c, false)
-	if !c.paused() {
-		return nil // ended, or thawed by someone else meanwhile
+	if !c.paused() || errdefs.IsFailedPrecondition(err) {
+		return nil // ended, or thawed by someone else meanwhile: by the shim, where the stop's deadline has passed already
 	}
 	return err
 }

@@ -35,7 +35,7 @@ func (n *Node) RenameContainer(ctx context.Context, key triton.ContainerKey, nam
 	case name == old:
 		return kindf(errdefs.ErrInvalidArgument, "Renaming a container with the same name as its current name")
 	case !validName.MatchString(name):
-		return kindf(errdefs.ErrInvalidArgument, "Error when allocating new name: Invalid container name (%s), only %s are allowed", name, validName)
+		return kindf(errdefs.ErrInvalidArgument, "Error when allocating new name: Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	ctx = context.WithoutCancel(ctx) // the index must follow what was agreed on
 	rec.Name = name

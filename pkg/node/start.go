@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/tritond/triton/pkg/placement"
 	"github.com/tritond/triton/pkg/probes"
@@ -313,9 +315,10 @@ func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint6
 
 // startFailed records why a start failed, in docker's terms: 127 and 126 for the program's fault, else 128.
 func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
-	code, reason := 128, reasonOf(err)
+	code, reason := 128, explained(reasonOf(err))
 	var se *shim.Error
 	if errors.As(err, &se) {
+		err = reason // without the way it came along
 		switch se.Kind {
 		case shim.KindExecNotFound:
 			code = 127
@@ -345,7 +348,19 @@ func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
 	if code != 128 {
 		return kindf(errdefs.ErrInvalidArgument, "failed to create task for container: %v", reason)
 	}
-	return fmt.Errorf("failed to start container: %w", err)
+	if se != nil {
+		return fmt.Errorf("failed to create task for container: %w", err)
+	}
+	return err
+}
+
+// explained adds docker's hint to a mount of a file on a folder, or the other way round: the kernel says EINVAL.
+func explained(err error) error {
+	if text := err.Error(); strings.Contains(text, "error mounting") && strings.HasSuffix(text, unix.EINVAL.Error()) {
+		return fmt.Errorf("%w: Are you trying to mount a directory onto a file (or vice-versa)? "+
+			"Check if the specified host path exists and is the expected type", err)
+	}
+	return err
 }
 
 // reasonOf is the user's part of an error: what the shim said, without the path it came along.

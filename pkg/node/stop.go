@@ -50,7 +50,11 @@ func (n *Node) stop(ctx context.Context, c *container, sig string, timeout *int,
 	}
 	patience := stopPatience(&spec, timeout)
 	if patience >= 0 {
-		if err := task.Deadline(ctx, "", int(unix.SIGKILL), n.cfg.Now().Add(patience)); err != nil {
+		deadline := n.cfg.Now().Add(patience)
+		c.mu.Lock()
+		c.patientTo = deadline
+		c.mu.Unlock()
+		if err := task.Deadline(ctx, "", int(unix.SIGKILL), deadline); err != nil {
 			return fmt.Errorf("set stop deadline of %s: %w", c.key, err)
 		}
 	}
@@ -125,7 +129,8 @@ func (c *container) setStays(on bool) {
 	c.stays = on
 }
 
-// KillContainer sends a signal to the first process; errdefs.ErrFailedPrecondition when the container does not run.
+// KillContainer sends a signal to the first process; errdefs.ErrFailedPrecondition when the container does not run. After SIGKILL
+// it returns once the container has ended, as docker's does: who kills may remove.
 func (n *Node) KillContainer(ctx context.Context, key triton.ContainerKey, sig string) error {
 	number, err := parseSignal(first(sig, "SIGKILL"))
 	if err != nil {
@@ -136,10 +141,13 @@ func (n *Node) KillContainer(ctx context.Context, key triton.ContainerKey, sig s
 		return err
 	}
 	for {
-		task, _ := n.order(c, true, c.wouldEnd(number))
+		task, next := n.order(c, true, c.wouldEnd(number))
 		switch {
 		case task != nil:
-			return n.signal(ctx, c, task, number)
+			if err := n.signal(ctx, c, task, number); err != nil || number != unix.SIGKILL {
+				return err
+			}
+			return awaitEnd(ctx, next, 0)
 		case c.wouldEnd(number) && n.giveUpRestart(c):
 			return nil // there is nothing to signal
 		case !c.isRestarting():
@@ -218,11 +226,17 @@ func parseSignal(s string) (unix.Signal, error) {
 	return sig, nil
 }
 
-// ResizeContainer sets the size of the container's terminal.
+func (c *container) tty() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec.Spec.TTY
+}
+
+// ResizeContainer sets the size of the container's terminal; one without has no size, which is no error, as in docker.
 func (n *Node) ResizeContainer(ctx context.Context, key triton.ContainerKey, height, width uint) error {
-	_, task, err := n.needTask(key)
-	if err != nil {
+	c, task, err := n.needTask(key)
+	if err != nil || !c.tty() {
 		return err
 	}
-	return task.Resize(ctx, "", height, width)
+	return reasonOf(task.Resize(ctx, "", height, width))
 }

@@ -82,7 +82,7 @@ func (n *Node) applyLimits(ctx context.Context, c *container, task *runtime.Task
 		return warnings, err
 	}
 	if err := task.Update(ctx, oci); err != nil {
-		return warnings, fmt.Errorf("set limits of %s: %w", c.key, err)
+		return warnings, reasonOf(err)
 	}
 	return warnings, nil
 }

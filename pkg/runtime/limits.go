@@ -139,10 +139,15 @@ func (l Limits) checkShared(source string, slaveToo bool) error {
 		return err
 	case shared || slaveToo && slave:
 		return nil
-	case slaveToo:
-		return invalid("path %s is mounted on a mount that is neither shared nor slave", source)
 	}
-	return invalid("path %s is mounted on a mount that is not shared", source)
+	where := "a file system"
+	if m, err := mountOf(source); err == nil {
+		where = m.Mountpoint
+	}
+	if slaveToo {
+		return invalid("path %s is mounted on %s but it is not a shared or slave mount", source, where)
+	}
+	return invalid("path %s is mounted on %s but it is not a shared mount", source, where)
 }
 
 // mountSharing reads the propagation of the mount that holds path.

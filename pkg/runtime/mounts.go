@@ -16,8 +16,9 @@ import (
 // defaultShmSize is docker's size of /dev/shm in bytes.
 const defaultShmSize = 64 << 20
 
-// mounts lists the kernel's file systems, then the network files, then what the user asked for, parents before children.
-// A mount of the user's replaces a default at the same place, and one at /dev everything below it.
+// mounts lists the kernel's file systems, then what the user asked for and the files that the daemon writes, parents before
+// children: those files are there in a volume at /etc, too. A mount of the user's replaces a default at the same place, and one
+// at /dev everything below it.
 func (b *builder) mounts() error {
 	wanted, err := b.userMounts()
 	if err != nil {
@@ -27,13 +28,15 @@ func (b *builder) mounts() error {
 	for _, m := range wanted {
 		taken[m.Destination] = true
 	}
-	for _, m := range slices.Concat(b.kernelMounts(), b.fileMounts(), b.deviceBinds) {
-		if taken[m.Destination] || taken["/dev"] && strings.HasPrefix(m.Destination, "/dev/") {
-			continue
-		}
-		b.s.Mounts = append(b.s.Mounts, m)
+	hidden := func(m specs.Mount) bool {
+		return taken[m.Destination] || taken["/dev"] && strings.HasPrefix(m.Destination, "/dev/")
 	}
-	b.s.Mounts = append(b.s.Mounts, wanted...)
+	b.s.Mounts = append(b.s.Mounts, slices.DeleteFunc(slices.Concat(b.kernelMounts(), b.deviceBinds), hidden)...)
+	others := append(slices.DeleteFunc(b.fileMounts(), hidden), wanted...)
+	slices.SortStableFunc(others, func(x, y specs.Mount) int {
+		return strings.Count(x.Destination, "/") - strings.Count(y.Destination, "/")
+	})
+	b.s.Mounts = append(b.s.Mounts, others...)
 	return nil
 }
 
@@ -105,7 +108,7 @@ func (b *builder) fileMounts() []specs.Mount {
 	return ms
 }
 
-// userMounts checks and translates what the user asked for, parents before children.
+// userMounts checks and translates what the user asked for.
 func (b *builder) userMounts() ([]specs.Mount, error) {
 	var out []specs.Mount
 	seen := map[string]bool{}
@@ -139,9 +142,6 @@ func (b *builder) userMounts() ([]specs.Mount, error) {
 		sm.Destination = target
 		out = append(out, sm)
 	}
-	slices.SortStableFunc(out, func(x, y specs.Mount) int {
-		return strings.Count(x.Destination, "/") - strings.Count(y.Destination, "/")
-	})
 	return out, nil
 }
 

@@ -115,7 +115,7 @@ func checkList(what, things, wanted, available string) error {
 	}
 	want, err := parseList(wanted)
 	if err != nil {
-		return invalid("Invalid value %s for %s", wanted, what)
+		return invalid("Invalid value %s for %s: invalid format: %s", wanted, what, wanted)
 	}
 	have, err := parseList(available)
 	known := err == nil && available != ""

@@ -63,13 +63,15 @@ func listen(t *testing.T, host, target string) Port {
 // counts waits until the counters are these.
 func counts(t *testing.T, r *Relay, what string, want Stats) {
 	t.Helper()
-	eventually(t, what, func() bool {
-		if got := r.Stats(); got != want {
-			t.Logf("stats (-want +got):\n%s", cmp.Diff(want, got))
-			time.Sleep(100 * time.Millisecond) // fewer lines
-			return false
+	var got Stats
+	defer func() {
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Logf("stats (-want +got):\n%s", diff)
 		}
-		return true
+	}()
+	eventually(t, what, func() bool {
+		got = r.Stats()
+		return got == want
 	})
 }
 
