@@ -80,7 +80,7 @@ test-races: build ## the daemon under the race detector, 200 lives of containers
 	CGO_ENABLED=1 go build -race -o .cache/race/tritond ./cmd/tritond
 	cp bin/triton bin/triton-shim bin/triton-enter bin/triton-init bin/triton-core bin/triton-backtrace .cache/race/
 	GORACE=halt_on_error=1 TRITON_E2E_BIN=$(CURDIR)/.cache/race TRITON_E2E_LONG=1 \
-		go test $(TAGS) -count=1 -timeout 12m -run 'RaceHunt|Restarting|OnFailure|TestHealth|TestUpdate|PoliciesSurvive' ./test/e2e
+		go test $(TAGS) -count=1 -timeout 12m -run 'RaceHunt|EndOfAnOutput|Restarting|OnFailure|TestHealth|TestUpdate|PoliciesSurvive' ./test/e2e
 
 test-vm: ## probes and their functions, control groups and core dumps on Debian 12's kernel (6.1) in qemu, by software emulation; a minute or two (root)
 	tools/vm/run

@@ -218,7 +218,7 @@ func (e *ends) run(ctx context.Context) error {
 	return errors.Join(sameOutput("the log", out.String(), errs.String(), big, "last\n"), <-ended)
 }
 
-// endsRounds is how many rounds each of six clients of TestNoEndOfAnOutputIsLost makes; TRITON_E2E_LONG makes it 500.
+// endsRounds is how many rounds each of six clients of TestNoEndOfAnOutputIsLost makes; TRITON_E2E_LONG makes it 100, `make test-races` so too.
 const endsRounds = 4
 
 // TestNoEndOfAnOutputIsLost: of execs and containers that end at once, or with each other, by six clients at a time.
@@ -226,7 +226,7 @@ func TestNoEndOfAnOutputIsLost(t *testing.T) {
 	u := own(t)
 	rounds := endsRounds
 	if all.long {
-		rounds = 500
+		rounds = 100
 	}
 	const clients = 6
 	api := engine.NewAPI(u.tritond.Host, 4*clients)
