@@ -80,7 +80,9 @@ func (s *Store) committed(ctx context.Context, base string, layer io.Reader, con
 	now := time.Now().UTC()
 	im.Created, im.Author = &now, req.Author
 	im.RootFS.DiffIDs = append(slices.Clone(below.RootFS.DiffIDs), diffID)
-	im.History = append(slices.Clone(below.History), ocispec.History{Created: &now, CreatedBy: strings.Join(config.Cmd, " "), Author: req.Author, Comment: req.Message})
+	im.History = append(slices.Clone(below.History), ocispec.History{
+		Created: &now, CreatedBy: strings.Join(config.Cmd, " "), Author: req.Author, Comment: req.Message,
+	})
 	raw, err := json.Marshal(im)
 	if err != nil {
 		return nil, fmt.Errorf("encode image config: %w", err)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -166,4 +168,19 @@ func TestCloseEndsUDP(t *testing.T) {
 	if n, err := c.Read(make([]byte, 8)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("after close: got %d bytes (%v), want none", n, err)
 	}
+}
+
+// FuzzPacketInfo: control messages come from the kernel, and are read as if they did not.
+func FuzzPacketInfo(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(unix.PktInfo6(&unix.Inet6Pktinfo{Addr: netip.MustParseAddr("2001:db8::7").As16(), Ifindex: 3}))
+	f.Fuzz(func(t *testing.T, oob []byte) {
+		info := packetInfo(oob)
+		if info == (unix.Inet6Pktinfo{}) {
+			return
+		}
+		if again := packetInfo(unix.PktInfo6(&info)); again != info {
+			t.Errorf("%x: got %+v, and %+v when it was written and read again", oob, info, again)
+		}
+	})
 }
