@@ -19,12 +19,24 @@ const (
 // errWords says that bytes are no packed words.
 var errWords = errors.New("packed words are damaged")
 
-// maxWords is what packed words of n bytes take at most.
-func maxWords(n int) int { return n / wordsBlock * maxBlock }
+// maxWords is the room that packing n bytes takes at most: what comes of it, and what is written after it.
+func maxWords(n int) int {
+	const over = 3 * 8
+	return n/wordsBlock*maxBlock + over
+}
 
 // packWords packs src, whose length is a multiple of wordsBlock, into dst, which has room for maxWords, and returns what it
 // took of it: an eighth of wordsBlock's part if all of src is zero.
 func packWords(dst, src []byte) []byte {
+	blocks := len(src) / wordsBlock
+	if !hasWide || blocks == 0 || len(dst) < maxWords(len(src)) {
+		return packNarrow(dst, src)
+	}
+	return dst[:packWide(&dst[0], &src[0], blocks, &wordLanes)]
+}
+
+// packNarrow is packWords for any processor.
+func packNarrow(dst, src []byte) []byte {
 	at := 0
 	for ; len(src) >= wordsBlock; src = src[wordsBlock:] {
 		// As arrays of words: twice as quick as by encoding/binary. x86-64 reads and writes them at any address, in this order.

@@ -53,6 +53,34 @@ func FuzzUnpackWords(f *testing.F) {
 	})
 }
 
+// Both ways to pack make the same bytes of all patterns of zero words, and write no further than they say.
+func TestWordsArePackedAlike(t *testing.T) {
+	if !hasWide {
+		t.Log("this processor has only one of them")
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	for blocks := range 5 {
+		for range 300 {
+			plain := make([]byte, blocks*wordsBlock)
+			filled := r.Float64() * r.Float64()
+			for at := 0; at < len(plain); at += 8 {
+				if r.Float64() < filled {
+					plain[at+r.IntN(8)] = byte(1 + r.IntN(255))
+				}
+			}
+			const mark = 0xa5
+			room := bytes.Repeat([]byte{mark}, maxWords(len(plain))+8)
+			got := packWords(room[:len(room)-8], plain)
+			if want := packNarrow(make([]byte, maxWords(len(plain))), plain); !bytes.Equal(got, want) {
+				t.Fatalf("%d blocks are %d bytes, %d by the other way\n%x\n%x", blocks, len(got), len(want), got, want)
+			}
+			if !bytes.Equal(room[len(room)-8:], bytes.Repeat([]byte{mark}, 8)) {
+				t.Fatalf("%d blocks are written beyond their room", blocks)
+			}
+		}
+	}
+}
+
 func BenchmarkPackWords(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for name, zeroes := range map[string]uint64{"none": 0, "half": 2, "three": 3} {
