@@ -162,7 +162,7 @@ const (
 	// defaultCoreKeep is what a tenant may have of them.
 	defaultCoreKeep    = 16 << 30
 	defaultCoreMaxHold = span(2 * time.Minute)
-	// defaultCoreCPU is a small program's crash a second, about.
+	// defaultCoreCPU is four crashes of small programs a second, about.
 	defaultCoreCPU = 5
 	// defaultMaxContainers is what one network takes, about; mostContainers is how many ranges of ids there are.
 	defaultMaxContainers, mostContainers = 1024, 4096

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// accountMost is the processor time that a container's crashes may take at once, before their share of it counts: those of
-	// some ten small programs.
-	accountMost = time.Second
+	// accountMost is the processor time that a container's crashes may take at once, before their share of it counts: some
+	// forty of small programs.
+	accountMost = 500 * time.Millisecond
 	// accountAhead is taken for a crash before it is known what it costs, so that many at once do not all find the same time.
-	accountAhead = 50 * time.Millisecond
+	accountAhead = 20 * time.Millisecond
 	// accountPlaces is how many places of a container are told apart; all others are one.
 	accountPlaces = 32
 	otherPlaces   = "other"
