@@ -179,7 +179,7 @@ func (n *Node) Observe(ctx context.Context, tenant triton.Tenant, ref string) (O
 		return o, nil
 	}
 	if err == nil {
-		err = kindf(errdefs.ErrNotFound, "container %s has not run in the last %v", ref, observedFor)
+		err = kindf(errdefs.ErrNotFound, "container %s has not run in the last %.0f minutes", triton.ShortID(key.ID), observedFor.Minutes())
 	}
 	return Observed{}, err
 }

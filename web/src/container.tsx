@@ -17,7 +17,7 @@ import { NetworkTab, type Network } from './network'
 import { keepGain, since, useReadings, type Gain } from './reading'
 import { href, open, pausedAt, span, TABS, type Tab } from './route'
 import { Link, viewKeys } from './shell'
-import { connection, hello, newest, subscribe } from './socket'
+import { connection, flowing, hello, newest, subscribe } from './socket'
 import { TraceTab } from './trace'
 import { Waits } from './waits'
 import { VAL, type ContainerMeta } from './wire'
@@ -41,7 +41,11 @@ export function ContainerView({ id, tab }: { id: string; tab: Tab }) {
   const disks = useReadings<Disks>(`containers/${encodeURIComponent(id)}/disks`, 1000, (before, now) => keepGain(heat.disks, before, now, gains(before, now).map(({ disk, was }) => since(was?.durations, disk.durations)))).value
   const network = useReadings<Network>(`containers/${encodeURIComponent(id)}/network`, 1000, (before, now) => keepGain(heat.rtt, before, now, [since(before.rtt, now.rtt)])).value
   drawn.value
-  const m = detail.meta
+  const m = detail.meta, runs = !m || m.status === 'running'
+  useEffect(() => {
+    flowing.value = runs && !detail.gone
+    return () => void (flowing.value = true)
+  }, [runs, detail.gone])
   if (problem.value && !m) {
     return <div class="notice"><h1>{id}</h1><p class="error">{problem.value}</p><p><Link path="/c">All containers</Link></p></div>
   }

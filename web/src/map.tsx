@@ -11,7 +11,7 @@ import { Link } from './shell'
 const EVERY = 2000
 /** More lines than these have words on them only while the pointer is on them, or when something goes wrong; the table has all. */
 const LABELLED = 12
-const BOX = { width: 156, height: 30 }, STEP = { x: 300, y: 58 }, EDGE = 12
+const BOX = { width: 156, height: 30 }, STEP = { x: 330, y: 58 }, EDGE = 12
 
 export function MapView() {
   const live = useReadings<ServiceMap>('map', EVERY).value, held = useRef(live)
@@ -68,15 +68,14 @@ function Line({ d, from, to }: { d: Drawn; from: Place; to: Place }) {
   const sag = forward ? 0 : 26
   const path = `M${x1} ${y1}C${x1 + bend} ${y1 + sag} ${x2 - bend} ${y2 + sag} ${x2} ${y2}`
   const thick = 1 + Math.min(4, Math.log10(1 + (d.bytes || 0)) / 2)
-  const label = [d.ports.length ? ':' + d.ports[0] + (d.ports.length > 1 ? ` +${d.ports.length - 1}` : '') : '', Number.isNaN(d.bytes) ? '' : bytes(d.bytes) + '/s',
-    Number.isNaN(d.rtt) ? '' : duration(d.rtt)].filter(Boolean).join(' ')
+  const label = [d.ports.length ? ':' + d.ports[0] + (d.ports.length > 1 ? ` +${d.ports.length - 1}` : '') : '', d.bytes > 0 ? bytes(d.bytes) + '/s' : '',
+    Number.isNaN(d.rtt) ? '' : duration(d.rtt), d.wrong.length ? '⚠ ' + d.wrong.join(', ') : ''].filter(Boolean).join(' ')
   // Nearer to who asks: of lines that cross, each has its words on its own side.
   const lx = x1 + (x2 - x1) * 0.5, ly = y1 + (y2 - y1) * 0.36 + sag * 0.75 - 4
   return (
     <g class={d.wrong.length ? 'wrong' : d.open || d.bytes ? 'busy' : 'idle'}>
       <path d={path} fill="none" stroke-width={String(thick)} marker-end="url(#tip)" />
       <text x={String(lx)} y={String(ly)} text-anchor="middle">{label}</text>
-      {d.wrong.length > 0 && <text x={String(lx)} y={String(ly + 20)} text-anchor="middle">⚠ {d.wrong.join(', ')}</text>}
     </g>
   )
 }

@@ -24,7 +24,7 @@ export function NetworkTab({ readings, level }: { readings: Readings<Network>; l
       <table class="calls">
         <caption>Rates, p50 and p99 are of the last 5 s, mean and all since its start. Quantiles are upper bounds of buckets, four for each power of two.
           {sampled && ' ~ is an estimate: accepts are counted one second of every ten.'}{uncounted && ` Accepts are not counted at level ${level}.`}</caption>
-        <thead><tr>{['TCP', 'Per second', 'p50 ≤', 'p99 ≤', 'In all', 'Mean', 'p99 ≤, all', 'What it is'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
+        <thead><tr>{['TCP', 'Per second', 'p50 ≤', 'p99 ≤', 'In all', 'Mean', 'p99 ≤, all', 'What it is'].map((t, i) => <th key={t} scope="col" class={i === 7 ? 'words' : ''}>{t}</th>)}</tr></thead>
         <tbody>{ROWS.map(({ key, title, what }) => {
           const recent = since(before[key], now[key]), all = countsOf(now[key]), guessed = key === 'accept' && sampled
           const per = took && !(key === 'accept' && uncounted) ? total(recent) / took : NaN

@@ -63,8 +63,10 @@ export function subscribe<T extends Topic>(topic: T, opt: { key?: string; q?: st
   }
 }
 
+/** Whether numbers come each second: a container that does not run has none. */
+export const flowing = signal(true)
 /** Whether nothing on the page comes by the socket. */
-export const unneeded = (): boolean => subs.size === 0
+export const unneeded = (): boolean => subs.size === 0 || !flowing.value
 
 function ask(sub: Sub): void {
   sub.id = ++lastID

@@ -40,7 +40,7 @@ export function Waits({ id, level }: { id: string; level: string }) {
       <table class="calls">
         <caption>Tasks waiting: seconds that its tasks waited each second, added up over tasks, of the last 5 s. A wait counts once it has ended, so that
           a long one comes all at once.</caption>
-        <thead><tr>{['Waited for', 'Tasks waiting', 'Since its start', 'Share', 'What it is'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
+        <thead><tr>{['Waited for', 'Tasks waiting', 'Since its start', 'Share', 'What it is'].map((t, i) => <th key={t} scope="col" class={i === 4 ? 'words' : ''}>{t}</th>)}</tr></thead>
         <tbody>{rows.map((r) => (
           <tr key={r.reason} data-wait={r.reason} class={r.rate ? '' : 'idle'}>
             <th scope="row"><i class="bar" style={{ width: (most ? 100 * (r.rate || 0) / most : 0).toFixed(1) + '%' }} aria-hidden="true" />{r.reason === 'cpu' ? 'a CPU' : r.reason}</th>
@@ -71,8 +71,8 @@ function Culprits({ id }: { id: string }) {
   const sum = rows.reduce((n, r) => n + r.c.seconds, 0)
   return (
     <table class="calls">
-      <caption>Waited: each second, of the last 5 s. Since both are there, for the sum.</caption>
-      <thead><tr>{['Who had the CPU', 'Waited', 'In all', 'Share'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
+      <caption>Who had the CPU while its tasks waited for one: of the last 5 s, and since both are there.</caption>
+      <thead><tr>{['Who had the CPU', 'Waited/s', 'In all', 'Share'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
       <tbody>{rows.slice(0, 50).map(({ c, rate }) => (
         <tr key={key(c)} data-culprit={c.name ?? c.kind} class={rate ? '' : 'idle'}>
           <th scope="row">{c.kind === 'container' && c.name ? <Link path={'/c/' + c.id}>{plainText(c.name)}</Link> : c.kind === 'container' ? c.id?.slice(0, 12) : KINDS[c.kind] ?? c.kind}</th>
