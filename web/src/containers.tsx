@@ -44,7 +44,7 @@ const COLUMNS: Column[] = [
 
 function status(m: RowMeta): string {
   if (m.status !== 'exited') return m.status
-  return m.oom ? 'out of memory' : 'exited ' + m.exit
+  return m.oom ? 'OOM killed' : 'exited ' + m.exit
 }
 
 /** Rows that pass the filter, in order. */

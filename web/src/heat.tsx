@@ -90,7 +90,7 @@ export function Heatmap({ slot, columns, last, known, waiting }: { slot: Slot; c
             onPointerMove={move} onPointerLeave={() => (hover.value = { x: -1, row: -1, slot: '' })} />
           {at >= 0 && <i class="cross" style={{ left: `calc(var(--axis) + (100% - var(--axis)) * ${(at + 0.5) / columns.length})` }} aria-hidden="true" />}
           {at >= 0 && h.slot === slot.key && <Tip second={second} slot={slot} row={h.row} time={(last - columns.length + 1 + at) * 1000} right={at > columns.length * 0.6} />}
-          {!newest && <p class="quiet over">{waiting}</p>}
+          {!columns.some((c) => c?.n.some((n) => n > 0)) && <p class="quiet over">{newest ? `no ${slot.what} in this time` : waiting}</p>}
           <div class="times" aria-hidden="true"><span>{clock((last - columns.length + 1) * 1000)}</span><span>{clock((last - columns.length / 2) * 1000)}</span><span>{clock(last * 1000)}</span></div>
         </div>
       )}

@@ -11,7 +11,7 @@ import { Link } from './shell'
 const EVERY = 2000
 /** More lines than these have words on them only while the pointer is on them, or when something goes wrong; the table has all. */
 const LABELLED = 12
-const BOX = { width: 156, height: 30 }, STEP = { x: 330, y: 58 }, EDGE = 12
+const BOX = { width: 156, height: 30 }, STEP = { x: 300, y: 58 }, EDGE = 12
 
 export function MapView() {
   const live = useReadings<ServiceMap>('map', EVERY).value, held = useRef(live)
@@ -68,8 +68,10 @@ function Line({ d, from, to }: { d: Drawn; from: Place; to: Place }) {
   const sag = forward ? 0 : 26
   const path = `M${x1} ${y1}C${x1 + bend} ${y1 + sag} ${x2 - bend} ${y2 + sag} ${x2} ${y2}`
   const thick = 1 + Math.min(4, Math.log10(1 + (d.bytes || 0)) / 2)
-  const label = [d.ports.length ? ':' + d.ports[0] + (d.ports.length > 1 ? ` +${d.ports.length - 1}` : '') : '', d.bytes > 0 ? bytes(d.bytes) + '/s' : '',
-    Number.isNaN(d.rtt) ? '' : duration(d.rtt), d.wrong.length ? '⚠ ' + d.wrong.join(', ') : ''].filter(Boolean).join(' ')
+  const ports = d.ports.length ? ':' + d.ports[0] + (d.ports.length > 1 ? ` +${d.ports.length - 1}` : '') : ''
+  // There is room for what is wrong, or for how it goes.
+  const said = d.wrong.length ? ['⚠ ' + d.wrong.join(', ')] : [d.bytes > 0 ? bytes(d.bytes) + '/s' : '', Number.isNaN(d.rtt) ? '' : duration(d.rtt)]
+  const label = [ports, ...said].filter(Boolean).join(' ')
   // Nearer to who asks: of lines that cross, each has its words on its own side.
   const lx = x1 + (x2 - x1) * 0.5, ly = y1 + (y2 - y1) * 0.36 + sag * 0.75 - 4
   return (

@@ -55,7 +55,7 @@ export function Waits({ id, level }: { id: string; level: string }) {
 }
 
 const KINDS: Record<string, string> = {
-  self: 'its own other tasks', other: 'other tenants’ containers, or ended ones', ended: 'containers that have ended', host: 'processes of the host', unattributed: 'not known',
+  self: 'its own other tasks', other: 'other tenants’ containers, or ended ones', ended: 'containers that have ended', host: 'processes of the host', idle: 'nobody: held back by its quota, or the CPU woke up', unattributed: 'not known',
 }
 
 /** Who had the CPU while the container's tasks waited for it: triton delays. */

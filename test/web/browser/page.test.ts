@@ -443,6 +443,7 @@ test('another tenant sees nothing, in either theme, and no layout breaks', async
         await mine.page.goto(`${fleet}/c/${id?.slice(0, 12)}/${t}`)
         await mine.page.waitForSelector('.panel table, .panel .lines > div')
         assert.ok(await mine.page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), t + ' is not wider than the window')
+        assert.ok((await mine.page.locator('.tabs').boundingBox())!.height > 20, 'the tabs are seen')
         await shot(mine.page, `${t}-${theme}-${width}`)
       }
       await mine.page.goto(fleet + '/c?q=nothing-has-this-name')
