@@ -50,7 +50,7 @@ func pass(t testing.TB, prog *ebpf.Program, frame []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if verdict != 1 {
+	if verdict != 0 { // BPF_OK
 		t.Fatalf("verdict %d: the packet is dropped", verdict)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/containerd/errdefs"
@@ -45,7 +46,7 @@ func TestKernelFlightRecorderHasTheCallsOfStrace(t *testing.T) {
 	}
 	r := all[i]
 	own, err := p.RecordingsOf(key, r.Pid)
-	if diff := cmp.Diff([]triton.Recording{r}, own); diff != "" || err != nil {
+	if diff := cmp.Diff([]triton.Recording{r}, own, cmpopts.EquateApproxTime(time.Millisecond)); diff != "" || err != nil {
 		t.Errorf("of that process alone: %v\n%s", err, diff)
 	}
 	if none, err := p.RecordingsOf(key, 1); len(none) > 0 || err != nil {

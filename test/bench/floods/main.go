@@ -83,7 +83,9 @@ func (b *bench) run(ctx context.Context, bin, probes string) (err error) {
 	if err := os.Chmod(b.seen, 0o777); err != nil {
 		return err
 	}
-	b.programs = set.Bin
+	if b.programs, err = filepath.Abs(set.Bin); err != nil {
+		return err
+	}
 	if b.group, err = newGroup(d.Instance + "-bare"); err != nil {
 		return errors.Join(err, b.group.remove())
 	}

@@ -38,8 +38,11 @@ func (b *bench) waits(ctx context.Context) (waited, error) {
 	w := waited{}
 	for _, m := range delayLine.FindAllStringSubmatch(text, -1) {
 		culprit := m[1]
-		if m[2] != "" {
+		switch {
+		case m[2] != "":
 			culprit = m[2]
+		case culprit == "other": // containers that have ended
+			culprit = "flood"
 		}
 		if w["CPU: "+culprit], err = strconv.ParseFloat(m[3], 64); err != nil {
 			return nil, err
