@@ -43,7 +43,7 @@ func (r *Runtime) fill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.accountMemory(p)
+		r.account(p)
 		r.mu.Lock()
 		if r.closed {
 			r.mu.Unlock()
@@ -191,13 +191,20 @@ func (r *Runtime) runningLocked(p *process) bool {
 	return err == nil && info.Signo == 0
 }
 
-// accountMemory moves a shim to the shims' memory group on v1; on cgroup2 it was born there. It is no reason to fail.
-func (r *Runtime) accountMemory(p *process) {
-	if r.cg.Mode() == cgroup.V2 || !r.cg.Has("memory") {
+// account moves a shim to the shims' groups of memory and CPU on v1; on cgroup2 it was born there. What it does for a container,
+// which writes lines of log without end, say, is then done within the instance's share of the CPUs, beside the other containers
+// and not against all of them. It is no reason to fail.
+func (r *Runtime) account(p *process) {
+	if r.cg.Mode() == cgroup.V2 {
 		return
 	}
-	if err := r.cg.Join(r.shimGroup(), p.pid, "memory"); err != nil {
-		r.log.Warn("shim's memory is accounted to the daemon", "shim", p.id, "err", err)
+	for _, controller := range []string{"memory", "cpu"} {
+		if !r.cg.Has(controller) {
+			continue
+		}
+		if err := r.cg.Join(r.shimGroup(), p.pid, controller); err != nil {
+			r.log.Warn("shim is accounted to the daemon", "shim", p.id, "controller", controller, "err", err)
+		}
 	}
 }
 

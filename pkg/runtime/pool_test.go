@@ -3,6 +3,9 @@ package runtime
 import (
 	"os"
 	"path/filepath"
+	goruntime "runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -99,6 +102,29 @@ func TestKernelShimsAreSessionsOfTheirOwn(t *testing.T) {
 		pids, err := r.cg.Pids(r.rt.shimGroup())
 		if err != nil || len(pids) != defaultPool+1 {
 			t.Errorf("%d processes in the shims' group (%v), want %d shims and the keeper", len(pids), err, defaultPool)
+		}
+	}
+}
+
+// What shims take of the CPUs is the instance's, and both groups have a process's weight on every CPU.
+func TestKernelShimsShareTheCPUsOfTheirInstance(t *testing.T) {
+	r := newRig(t)
+	r.eventually("a full pool", func() bool { return r.idleCount() == defaultPool })
+	file, weight := "cpu.shares", 1024*goruntime.NumCPU()
+	if r.cg.Mode() == cgroup.V2 {
+		file, weight = "cpu.weight", 100*goruntime.NumCPU()
+	}
+	for _, group := range []string{r.rt.ownGroup(), r.rt.shimGroup()} {
+		text, err := os.ReadFile(filepath.Join(r.cg.Dir("cpu", group), file))
+		if err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(weight) {
+			t.Errorf("%s has the weight %q (%v), want %d", group, text, err, weight)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(r.cg.Dir("cpu", r.rt.shimGroup()), "cgroup.procs"))
+	r.must(err)
+	for _, p := range r.rt.idle {
+		if !slices.Contains(strings.Fields(string(text)), strconv.Itoa(p.pid)) {
+			t.Errorf("shim %d is not among %q", p.pid, text)
 		}
 	}
 }

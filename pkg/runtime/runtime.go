@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -122,6 +124,9 @@ func Open(ctx context.Context, cfg Config) (*Runtime, error) {
 	if _, err := cg.Make(r.shimGroup()); err != nil {
 		return nil, err
 	}
+	if err := errors.Join(r.weigh(r.ownGroup()), r.weigh(r.shimGroup())); err != nil {
+		r.log.Warn("containers, or shims, have one process's share of the CPUs, all together", "err", err)
+	}
 	if err := r.ensureKeeper(ctx); err != nil {
 		return nil, err
 	}
@@ -180,7 +185,20 @@ func (r *Runtime) RootfsDir(key triton.ContainerKey) string {
 // ownGroup is the control group that holds those of all containers.
 func (r *Runtime) ownGroup() string { return "/triton-" + r.cfg.Instance }
 
-// shimGroup is the control group that shims' memory is accounted to.
+// weigh gives a group the weight of one of the machine's processes on each CPU. It has that of one process alone otherwise, whatever
+// is in it: a container that takes its CPU takes it from its neighbours' share then, and shims wait for busy containers.
+func (r *Runtime) weigh(group string) error {
+	dir, file, weight := r.cg.Dir("cpu", group), "cpu.shares", min(1024*goruntime.NumCPU(), 1<<18)
+	if r.cg.Mode() == cgroup.V2 {
+		file, weight = "cpu.weight", min(100*goruntime.NumCPU(), 10000)
+	}
+	if dir == "" {
+		return fmt.Errorf("controller cpu: %w", errdefs.ErrNotFound)
+	}
+	return os.WriteFile(filepath.Join(dir, file), strconv.AppendInt(nil, int64(weight), 10), 0)
+}
+
+// shimGroup is the control group that shims are in: their memory and what they take of the CPUs is accounted to it.
 func (r *Runtime) shimGroup() string { return r.ownGroup() + "/" + shimsDir }
 
 // dial connects to what listens at socket.
