@@ -308,15 +308,9 @@ func packRows(rows []uint32) []byte {
 
 // packHeat keeps what is not empty. Counts beyond uint32 stay at its limit.
 func packHeat(h triton.Histogram) Heat {
-	lo, hi := 0, len(h.Counts)
-	for lo < hi && h.Counts[lo] == 0 {
-		lo++
-	}
-	for hi > lo && h.Counts[hi-1] == 0 {
-		hi--
-	}
-	out := Heat{Schema: h.Schema, First: h.First + int32(lo), Counts: make([]byte, 0, 4*(hi-lo))}
-	for _, n := range h.Counts[lo:hi] {
+	h = h.Trim()
+	out := Heat{Schema: h.Schema, First: h.First, Counts: make([]byte, 0, 4*len(h.Counts))}
+	for _, n := range h.Counts {
 		out.Counts = binary.LittleEndian.AppendUint32(out.Counts, uint32(min(n, math.MaxUint32)))
 	}
 	return out

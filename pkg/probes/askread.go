@@ -136,7 +136,8 @@ func decodeCounted(b []byte) (question.Counted, error) {
 		for i := range h.Counts {
 			h.Counts[i] = e.Uint64(b[answerHead+8*i:])
 		}
-		c.Latency = question.Trim(h)
+		h = h.Trim()
+		c.Latency = &h
 	}
 	return c, nil
 }

@@ -78,14 +78,3 @@ func sum(a, b *triton.Histogram) *triton.Histogram {
 	}
 	return h
 }
-
-// Trim leaves out what is empty at both ends.
-func Trim(h triton.Histogram) *triton.Histogram {
-	for len(h.Counts) > 0 && h.Counts[len(h.Counts)-1] == 0 {
-		h.Counts = h.Counts[:len(h.Counts)-1]
-	}
-	for len(h.Counts) > 0 && h.Counts[0] == 0 {
-		h.Counts, h.First = h.Counts[1:], h.First+1
-	}
-	return &h
-}

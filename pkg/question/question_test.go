@@ -191,7 +191,7 @@ func TestCountedAddsHistogramsOfOtherSpans(t *testing.T) {
 	a := Counted{Count: 1, Latency: &triton.Histogram{Schema: 2, First: 5, Counts: []uint64{1, 2}, SumNs: 7}}
 	a.Add(Counted{Count: 2, Bytes: 3})
 	a.Add(Counted{Count: 4, Latency: &triton.Histogram{Schema: 2, First: 2, Counts: []uint64{9}, SumNs: 1}})
-	a.Add(Counted{Latency: Trim(triton.Histogram{Schema: 2, First: -3, Counts: []uint64{0, 0}})})
+	a.Add(Counted{Latency: &triton.Histogram{Schema: 2, First: -1}})
 	want := Counted{Count: 7, Bytes: 3, Latency: &triton.Histogram{Schema: 2, First: 2, Counts: []uint64{9, 0, 0, 1, 2}, SumNs: 8}}
 	if d := cmp.Diff(want, a); d != "" {
 		t.Error(d)

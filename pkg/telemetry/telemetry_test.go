@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -64,20 +63,6 @@ func TestWindowKeepsAMinuteOfSecondsAndTenMinutesOfTens(t *testing.T) {
 	}
 	if span := got[len(got)-1].Time.Sub(got[0].Time); span < 9*time.Minute+30*time.Second || span > 10*time.Minute {
 		t.Errorf("window spans %s, want about ten minutes", span)
-	}
-}
-
-func TestWindowTakesAtMost64KiB(t *testing.T) {
-	size := secondsKept*unsafe.Sizeof(second{}) + tensKept*unsafe.Sizeof(scalars{}) + unsafe.Sizeof(window{})
-	if size > 64<<10 {
-		t.Errorf("a full window has %d bytes", size)
-	}
-	w := newWindow()
-	for i := range 5000 {
-		w.add(sampleAt(i))
-	}
-	if s, n := cap(w.seconds.vals), cap(w.tens.vals); s != secondsKept || n != tensKept {
-		t.Errorf("room for %d seconds and %d tens", s, n)
 	}
 }
 

@@ -2,6 +2,7 @@ package triton
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -50,20 +51,35 @@ func (h Histogram) Quantile(q float64) time.Duration {
 	return 0
 }
 
-// Sub returns what was counted after before was read. Both must have the same layout, or before be empty; otherwise,
-// or where a counter fell (a restart), h itself is what is new.
+// Sub returns what was counted after before was read, in h's layout. Both must have the same schema, or before be empty;
+// otherwise, or where a counter fell (a restart), h itself is what is new.
 func (h Histogram) Sub(before Histogram) Histogram {
-	if len(before.Counts) != len(h.Counts) || before.Schema != h.Schema || before.First != h.First {
+	if len(before.Counts) == 0 || before.Schema != h.Schema {
 		return h
 	}
-	d := Histogram{Schema: h.Schema, First: h.First, SumNs: h.SumNs - before.SumNs, Counts: make([]uint64, len(h.Counts))}
-	for i, c := range h.Counts {
-		if c < before.Counts[i] {
+	d := Histogram{Schema: h.Schema, First: h.First, SumNs: h.SumNs - before.SumNs, Counts: slices.Clone(h.Counts)}
+	for i, c := range before.Counts {
+		at := int(before.First) + i - int(h.First)
+		if c == 0 {
+			continue
+		}
+		if at < 0 || at >= len(d.Counts) || d.Counts[at] < c {
 			return h
 		}
-		d.Counts[i] = c - before.Counts[i]
+		d.Counts[at] -= c
 	}
 	return d
+}
+
+// Trim leaves out the buckets that are empty at both ends. The others stay where they are in memory.
+func (h Histogram) Trim() Histogram {
+	for len(h.Counts) > 0 && h.Counts[len(h.Counts)-1] == 0 {
+		h.Counts = h.Counts[:len(h.Counts)-1]
+	}
+	for len(h.Counts) > 0 && h.Counts[0] == 0 {
+		h.Counts, h.First = h.Counts[1:], h.First+1
+	}
+	return h
 }
 
 // Coarsen returns h at a lower schema; each step joins pairs of buckets exactly. A schema not below h's returns h.

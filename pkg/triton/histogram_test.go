@@ -58,3 +58,27 @@ func TestHistogramSubIsWhatCameSince(t *testing.T) {
 		t.Errorf("before nothing (-want +got):\n%s", d)
 	}
 }
+
+func TestHistogramSubTakesSpansThatDiffer(t *testing.T) {
+	for name, c := range map[string]struct{ before, want Histogram }{
+		"within":    {Histogram{Schema: 2, First: -1, Counts: []uint64{1, 5}, SumNs: 1e9}, Histogram{Schema: 2, First: -4, Counts: []uint64{2, 0, 0, 2, 0}, SumNs: 6e9}},
+		"wider":     {Histogram{Schema: 2, First: -9, Counts: []uint64{0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0}, SumNs: 1e9}, Histogram{Schema: 2, First: -4, Counts: []uint64{1, 0, 0, 3, 5}, SumNs: 6e9}},
+		"fell low":  {Histogram{Schema: 2, First: -5, Counts: []uint64{1, 1}}, example()},
+		"fell high": {Histogram{Schema: 2, First: 0, Counts: []uint64{5, 1}}, example()},
+		"other":     {Histogram{Schema: 0, First: -4, Counts: []uint64{1, 0, 0, 0, 0}}, example()},
+	} {
+		if d := cmp.Diff(c.want, example().Sub(c.before)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+}
+
+func TestHistogramTrimLeavesOutEmptyEnds(t *testing.T) {
+	h := Histogram{Schema: 2, First: -6, Counts: []uint64{0, 0, 2, 0, 0, 3, 5, 0}, SumNs: 7e9}
+	if d := cmp.Diff(example(), h.Trim()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if got := (Histogram{First: 3, Counts: []uint64{0, 0}}).Trim(); len(got.Counts) != 0 {
+		t.Errorf("of nothing: %v", got)
+	}
+}
