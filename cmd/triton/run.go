@@ -229,7 +229,11 @@ func showSyscalls(ctx context.Context, c *client, ref string, out io.Writer) err
 		fmt.Fprintln(out, "not measured yet: the container is at level sampled, and no window was in its time")
 	}
 	if o.Counted > 0 && o.Counted < 1 {
-		fmt.Fprintf(out, "estimates: system calls were counted in %.1f%% of the time\n", 100*o.Counted)
+		off := "how far their number is off is not known yet"
+		if o.Off > 0 {
+			off = fmt.Sprintf("their number is off by %.2g%% at most, in 95 of 100 cases", 100*o.Off)
+		}
+		fmt.Fprintf(out, "estimates: system calls were counted in %.1f%% of the time; %s\n", 100*o.Counted, off)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SYSCALL\tCALLS\tERRORS\tMEAN\tP50\tP99")

@@ -167,7 +167,7 @@ func (d *detail) add(s telemetry.Sample, f *ContainerFrame) {
 		d.calls = append(d.calls[:0:0], d.calls[1:]...)
 	}
 	d.table = callsBetween(&d.calls[0], &d.calls[len(d.calls)-1])
-	d.table.Estimated, d.table.Guessed = s.CallsEstimated, s.CallsGuessed
+	d.table.Estimated, d.table.Guessed, d.table.Off = s.CallsEstimated, s.CallsGuessed, s.CallsOff
 	tick := *d.table
 	tick.Names = d.name(d.table)
 	f.Calls = &tick

@@ -82,7 +82,7 @@ func (f *fleet) pass(n int) {
 			PerSyscall: []telemetry.SyscallSample{{Nr: 0, Count: uint64(n), Durations: triton.Histogram{First: -24, Counts: []uint64{uint64(n)}}}},
 		}
 		if s := f.samples[c.Key]; s.CallsEstimated {
-			s.CallsGuessed = 0.9
+			s.CallsGuessed, s.CallsOff = 0.9, 0.2
 			f.samples[c.Key] = s
 		}
 	}

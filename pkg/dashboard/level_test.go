@@ -39,7 +39,7 @@ func TestLevelsAndEstimatesAreTold(t *testing.T) {
 			t.Fatalf("%s: page %+v", level, page)
 		}
 		sampled := level == "sampled"
-		if page.Columns[0].Estimated != sampled || page.Calls.Estimated != sampled || (page.Calls.Guessed > 0) != sampled {
+		if page.Columns[0].Estimated != sampled || page.Calls.Estimated != sampled || (page.Calls.Guessed > 0) != sampled || (page.Calls.Off > 0) != sampled {
 			t.Errorf("%s: column %+v, calls %+v", level, page.Columns[0], page.Calls)
 		}
 	}

@@ -234,9 +234,10 @@ type CallTable struct {
 	// Seconds is the time that rates and quantiles are taken over.
 	Seconds float64 `msgpack:"w"`
 	// Estimated: rates and quantiles are estimates. Guessed is the share of all the time in which calls were not counted, so that the
-	// totals are.
+	// totals are. Off is the share by which their sum may be off, in all but 5 of 100 cases; 0: not known.
 	Estimated bool    `msgpack:"g,omitempty"`
 	Guessed   float64 `msgpack:"u,omitempty"`
+	Off       float64 `msgpack:"o,omitempty"`
 	Nr        []byte  `msgpack:"n"` // uint16
 	Rate      []byte  `msgpack:"r"` // float32 calls per second
 	Errors    []byte  `msgpack:"e"` // float32 per second

@@ -41,7 +41,7 @@ func goldenFrames() map[string]body {
 		&telemetry.Sample{Time: time.Unix(105, 0), PerSyscall: []telemetry.SyscallSample{
 			{Nr: 0, Count: 60, Errors: 6, Durations: triton.Histogram{First: -24, Counts: []uint64{0, 59, 1}}}, {Nr: 231, Count: 1},
 		}})
-	calls.Estimated, calls.Guessed = true, 0.75
+	calls.Estimated, calls.Guessed, calls.Off = true, 0.75, 0.125
 	calls.Names = map[string]string{"0": "read", "231": "exit_group"}
 	table := &TableFrame{Meta: RowMetas{sampleMeta(0, "web"), sampleMeta(70000, "db")}, History: []byte{1, 0, 255, 255}}
 	rows := map[uint32]*row{0: {vals: [tableCols]float32{0.5, 0.25, 1 << 20, nan32, 0.004, 12345, 0.5, 7}}, 70000: {}}

@@ -216,7 +216,7 @@ func sampleOf(u triton.Usage, t probes.Totals) telemetry.Sample {
 		},
 		NoCalls: t.Counted == 0 || t.Level == probes.Counters || t.Level == probes.Off, NoWaits: t.Level == probes.Off, CallsGuessed: 1 - t.Counted,
 		Level: string(t.Level), CallsEstimated: t.Level == probes.Sampled,
-		PerSyscall: make([]telemetry.SyscallSample, 0, len(t.Syscalls)),
+		PerSyscall: make([]telemetry.SyscallSample, 0, len(t.Syscalls)), CallsVariance: t.Doubt.Variance,
 	}
 	for _, nr := range t.Numbers() {
 		c := t.Syscalls[nr]
@@ -224,5 +224,6 @@ func sampleOf(u triton.Usage, t probes.Totals) telemetry.Sample {
 		s.SyscallErrors += c.Errors
 		s.PerSyscall = append(s.PerSyscall, telemetry.SyscallSample{Nr: nr, Count: c.Count, Errors: c.Errors, Durations: c.Durations})
 	}
+	s.CallsOff = t.CallsOff()
 	return s
 }

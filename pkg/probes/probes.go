@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"sync"
@@ -37,7 +38,7 @@ type Config struct {
 	Budget Budget
 	// Stepped is told of each such step; nil: nobody is. It may call Probes.
 	Stepped func(Step)
-	// Window is how long the system call hooks are on in each Period for containers at level Sampled; 0: 1 s of every 10 s.
+	// Window is how long the system call hooks are on in each Period, on average, for containers at level Sampled; 0: 1 s of every 10 s.
 	// What a container did before its first window is not counted, and calls that last longer than a window are not timed.
 	Window, Period time.Duration
 	// Peers bounds the peers that are counted, and the open connections, of all containers together: 300 bytes of kernel memory
@@ -54,9 +55,10 @@ type Config struct {
 	Linger time.Duration
 	Log    *slog.Logger
 
-	ringsKept time.Duration // for how long no other container gets a dead thread's place in the recorder; 0: the constant, negative: not at all
-	noDelays  bool          // who delays whom is not told, for the benchmark of what that costs
-	costEvery time.Duration // between two windows in which the programs' cost is measured; 0: the constant
+	ringsKept time.Duration  // for how long no other container gets a dead thread's place in the recorder; 0: the constant, negative: not at all
+	lot       func() float64 // 0 to 1, for when windows begin; nil: math/rand/v2
+	noDelays  bool           // who delays whom is not told, for the benchmark of what that costs
+	costEvery time.Duration  // between two windows in which the programs' cost is measured; 0: the constant
 }
 
 // shardsMax bounds the copies of each slot. More than that cost memory and save little: two CPUs that meet in a cell
@@ -77,6 +79,9 @@ func (c Config) withDefaults() Config {
 	c.costEvery = defaultTo(c.costEvery, costEvery)
 	c.ringsKept = defaultTo(c.ringsKept, ringsKept)
 	c.PeersPerContainer = defaultTo(c.PeersPerContainer, 1024)
+	if c.lot == nil {
+		c.lot = rand.Float64
+	}
 	c.Window, c.Period = defaultTo(c.Window, time.Second), defaultTo(c.Period, 10*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

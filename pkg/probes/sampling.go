@@ -13,7 +13,8 @@ import (
 // window is the machine's window, in which the calls of containers at level Sampled are counted.
 type window struct {
 	open  bool
-	since time.Time // when it was opened or closed last; zero: never
+	since time.Time     // when it was opened or closed last; zero: never
+	gap   time.Duration // until the next one; 0: it is due at once
 }
 
 // sampling is a container's part in the windows while it is at level Sampled. Between windows the last one is taken to go on.
@@ -41,7 +42,7 @@ func (p *Probes) turnWindow(ctx context.Context, now time.Time) {
 		if err := p.closeWindow(now); err != nil {
 			p.log.ErrorContext(ctx, "close window of samples", "err", err)
 		}
-	case !p.window.open && wanted && age >= p.cfg.Period-p.cfg.Window:
+	case !p.window.open && wanted && age >= p.window.gap:
 		if err := p.openWindow(now); err != nil {
 			p.log.ErrorContext(ctx, "open window of samples", "err", err)
 		}
@@ -80,14 +81,14 @@ func (p *Probes) openWindow(now time.Time) error {
 	return p.kernel.advance(bpf.MeasureVarEpoch)
 }
 
-// closeWindow ends it. The caller holds mu.
+// closeWindow ends it. When the next one begins is drawn by lot, whatever came before: what a container does at fixed times would
+// otherwise be in every window or in none. The caller holds mu.
 func (p *Probes) closeWindow(now time.Time) error {
-	p.window = window{since: now}
+	p.window = window{since: now, gap: time.Duration(2 * p.cfg.lot() * float64(p.cfg.Period-p.cfg.Window))}
 	ended := time.Now()
 	for _, w := range p.table.byKey {
 		if s := w.sampling; s != nil && !s.from.IsZero() && s.until.IsZero() {
-			s.until = ended
-			w.guess.counted += ended.Sub(s.from)
+			p.endSampling(w, ended)
 			p.mute(w.Slot, Sampled)
 		}
 	}
@@ -110,17 +111,28 @@ func (p *Probes) startSampling(w *watched, now time.Time) {
 
 // stopSampling is for one that is Sampled no more: what was guessed stays. The caller holds mu.
 func (p *Probes) stopSampling(w *watched, now time.Time) {
-	if s := w.sampling; s != nil && !s.from.IsZero() && s.until.IsZero() {
-		s.until = now
-		w.guess.counted += now.Sub(s.from)
+	if s := w.sampling; s != nil && !s.from.IsZero() {
+		if s.until.IsZero() {
+			p.endSampling(w, now)
+		}
+		w.doubt.leave(now.Sub(s.until))
 	}
 	p.settle(w, now)
 	w.sampling = nil
 }
 
+// endSampling ends a container's part in a window. The caller holds mu.
+func (p *Probes) endSampling(w *watched, now time.Time) {
+	s := w.sampling
+	s.until = now
+	w.guess.counted += now.Sub(s.from)
+	w.doubt.window(p.readCalls(w).SyscallCount()-s.start.SyscallCount(), now.Sub(s.from))
+}
+
 // settle turns what is guessed until now into what was. The caller holds mu.
 func (p *Probes) settle(w *watched, now time.Time) {
 	if s := w.sampling; s != nil && !s.until.IsZero() {
+		w.doubt.follow(now.Sub(s.until))
 		w.guess = w.guess.until(s, p.readCalls(w), now)
 	}
 }
@@ -144,14 +156,16 @@ func (g guess) until(s *sampling, calls Totals, now time.Time) guess {
 func (w *watched) supplement(t *Totals) {
 	g := w.guess
 	s := w.sampling
-	counted := g.counted
+	counted, gap := g.counted, time.Duration(0)
 	switch {
 	case s == nil || s.from.IsZero():
 	case s.until.IsZero():
 		counted += t.Last.Sub(s.from)
 	default:
 		g = g.until(s, *t, t.Last)
+		gap = t.Last.Sub(s.until)
 	}
+	t.Doubt = w.doubt.tell(gap)
 	t.Counted = 1
 	if w.sampling != nil && counted == 0 {
 		t.Counted = 0

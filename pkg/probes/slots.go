@@ -54,6 +54,7 @@ type watched struct {
 	detail   time.Time // since when it is at level Detail again; zero: it always was, or is not
 	sampling *sampling // nil: not at level Sampled
 	guess    guess
+	doubt    doubt // of what is guessed
 }
 
 // slotTable says who has which slot. Slots go from free to used by Watch, to retired by Unwatch, and back to free once

@@ -42,6 +42,7 @@ type Totals struct {
 	// Counted is the share of the time that Syscalls and Durations are of in which calls were counted: below 1 they are
 	// estimates, the rest of the time being taken to have been like it; 0: no window was yet.
 	Counted float64
+	Doubt   Doubt // how far the number of calls may be off
 
 	Syscalls  map[int]SyscallTotals // by number; those never made are absent
 	Durations triton.Histogram      // of all timed calls together; schema 2
@@ -69,6 +70,16 @@ func (t Totals) SyscallCount() uint64 {
 		n += s.Count
 	}
 	return n
+}
+
+// CallsOff is the share by which the number of all calls is off at most, in 95 of 100 cases; 0: nothing of it was guessed, or that
+// is not known yet.
+func (t Totals) CallsOff() float64 {
+	calls, known := t.Doubt.Within()
+	if all := t.SyscallCount(); known && all > 0 {
+		return calls / float64(all)
+	}
+	return 0
 }
 
 // read gives what is known of w. The caller holds mu, so that the slot is not freed meanwhile.

@@ -29,6 +29,12 @@ type Sample struct {
 	// CallsGuessed is the share of the time that the numbers of system calls are of in which they were not counted: that time
 	// is taken to have been like the rest.
 	CallsGuessed float64
+	// CallsVariance is the variance of the number of system calls, of estimates that a window has followed: the standard error
+	// of what came between two samples is the root of the difference.
+	CallsVariance float64
+	// CallsOff is the share by which the number of system calls may be off, in all but 5 of 100 cases; 0: it is exact, or that is
+	// not known. Windows keep neither.
+	CallsOff float64
 
 	Durations triton.Histogram // of system calls
 	RunQueue  triton.Histogram // waits for a CPU

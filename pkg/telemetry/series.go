@@ -145,6 +145,9 @@ func probeSeries() []scalar {
 		gauge("triton_container_syscall_sampled_ratio",
 			"Share of the time in which the container's system calls were counted; below 1 their numbers are estimates for all of it.",
 			func(s *Sample) float64 { return 1 - s.CallsGuessed }),
+		counter("triton_container_syscalls_variance_total",
+			"Variance of what triton_container_syscalls_total has of estimates: the root of an increase is the standard error of that one's.",
+			func(s *Sample) float64 { return s.CallsVariance }),
 		{
 			name: "triton_container_process_events_total", help: "Turns in the life of the container's processes.",
 			kind: dto.MetricType_COUNTER, label: "event", parts: []part{

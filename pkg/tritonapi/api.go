@@ -191,7 +191,7 @@ func observedOf(o node.Observed) wire.Observed {
 		ID: o.Key.ID, Name: o.Name, Image: o.Image, Run: o.Run, Running: o.Running, CgroupID: o.CgroupID,
 		First: t.First, Last: t.Last, Syscalls: make(map[string]wire.Syscall, len(t.Syscalls)), RunQueue: latencyOf(t.RunQueue), Waits: map[string]float64{},
 		Execs: t.Execs, Exits: t.Exits, FatalSignals: t.FatalSignals, OOMKills: t.OOMKills,
-		CPUSeconds: float64(t.CPUNs) / 1e9, Dropped: t.Dropped.Total(), Level: string(t.Level), Counted: t.Counted,
+		CPUSeconds: float64(t.CPUNs) / 1e9, Dropped: t.Dropped.Total(), Level: string(t.Level), Counted: t.Counted, Off: t.CallsOff(),
 	}
 	for reason, wait := range t.Waits {
 		if wait > 0 {

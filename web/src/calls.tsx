@@ -33,6 +33,7 @@ export function Calls({ detail }: { detail: Detail }) {
       <table class="calls">
         <caption>{detail.callSeconds ? `Rates and quantiles of the last ${Math.round(detail.callSeconds)} s` : 'Rates come with the second sample'}; quantiles are upper bounds of power-of-two buckets.
           {(detail.callsGuessed || detail.totalsGuessed > 0) && ` ~ is an estimate${detail.totalsGuessed > 0 ? `: calls were counted in ${percent(1 - detail.totalsGuessed)} of the time` : ''}.`}
+          {detail.callsOff > 0 && ` The sum of totals is off by ${percent(detail.callsOff)} at most, in 95 of 100 cases.`}
           {uncounted && ` Not counted now: the container is at level ${level}.`}</caption>
         <thead><tr>{COLUMNS.map((c) => (
           <th key={c.key} scope="col" aria-sort={column === c ? (sign < 0 ? 'descending' : 'ascending') : 'none'}>

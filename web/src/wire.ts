@@ -46,7 +46,7 @@ export interface TableFrame extends Head { n: number; r: Uint8Array; c: Uint8Arr
 export interface Heat { z: number; f: number; c: Uint8Array }
 export interface HeatColumn { t: number; v: Uint8Array; a: Heat; q: Heat; e?: boolean }
 export interface CallTable {
-  g?: boolean; u?: number; w: number; n: Uint8Array; r: Uint8Array; e: Uint8Array; p50: Uint8Array; p99: Uint8Array; total: Uint8Array; names?: Record<string, string>
+  g?: boolean; u?: number; o?: number; w: number; n: Uint8Array; r: Uint8Array; e: Uint8Array; p50: Uint8Array; p99: Uint8Array; total: Uint8Array; names?: Record<string, string>
 }
 export interface ContainerMeta extends RowMeta {
   cmd: string; imageID: string; address: string; pid: number; created: number; tty: boolean; logs: boolean

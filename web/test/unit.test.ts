@@ -84,6 +84,7 @@ test('a container reads seconds, names and the totals of calls', () => {
   assert.equal(s.v[COL.cpu], 0.5)
   assert.equal(s.calls.first, -94)
   assert.deepEqual([...s.calls.n], [7, 0, 0xffffffff])
+  assert.deepEqual([d.totalsGuessed, d.callsOff], [0.75, 0.125])
   d.apply(frame<ContainerFrame>('container-snapshot'))
   assert.equal(d.seconds.length, 1, 'a second that is known is not taken twice')
   d.apply(frame<ContainerFrame>('container-removed'))

@@ -1,5 +1,5 @@
 // What the kernel tests run: a program that makes known numbers of known system calls, or ends in a known way.
-// Usage: actor gate PROG ARG... | calls | refused | churn N | forks N | direct FILE KIB | untouched PROG | clocked N | bursts N | pingpong N | shim MODE | MODE
+// Usage: actor gate PROG ARG... | calls | refused | churn N | moody HOW | forks N | direct FILE KIB | untouched PROG | clocked N | bursts N | pingpong N | shim MODE | MODE
 // where MODE is exit37 | segv | thread-exit | leader-first | term | hog | hostile.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -318,6 +318,29 @@ static int hostile(void)
 	return 3;
 }
 
+// moody calls the kernel without end: always alike, now much and now little, or whenever it likes.
+static void moody(const char *how)
+{
+	int much = 0;
+
+	srandom(getpid());
+	for (;;) {
+		struct timespec pause = {0, 10000000};
+		long n = 20;
+
+		if (!strcmp(how, "bursts")) {
+			if (random() % 40 == 0)
+				much = !much;
+			n = much ? 100 : 5;
+		} else if (!strcmp(how, "rests")) {
+			n = random() % 40;
+			pause.tv_nsec = random() % 40 * 1000000;
+		}
+		times(n, SYS_getppid, 0, 0, 0);
+		nanosleep(&pause, NULL);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -335,6 +358,8 @@ int main(int argc, char **argv)
 		times(atol(argv[2]), SYS_getppid, 0, 0, 0);
 		return 0;
 	}
+	if (!strcmp(mode, "moody") && argc > 2)
+		moody(argv[2]);
 	if (!strcmp(mode, "direct") && argc > 3)
 		return direct(argv[2], atol(argv[3]));
 	if (!strcmp(mode, "forks") && argc > 2)

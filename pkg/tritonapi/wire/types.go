@@ -156,6 +156,9 @@ type Observed struct {
 	Level string `json:"level"`
 	// Counted is the share of the time in which system calls were counted: below 1 Syscalls are estimates for all of it.
 	Counted float64 `json:"counted"`
+	// Off is the share by which the number of all system calls may be off where they are estimates, in all but 5 of 100 cases; absent: it is
+	// exact, or that is not known yet.
+	Off float64 `json:"off,omitempty"`
 	// Missing are the programs that do not run here: what they would count is zero above.
 	Missing []Missing `json:"missing,omitempty"`
 }
