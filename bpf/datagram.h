@@ -4,21 +4,10 @@
 #ifndef TRITON_DATAGRAM_H
 #define TRITON_DATAGRAM_H
 
-#include <bpf/bpf_endian.h>
 #include "dns.h"
+#include "packets.h"
 
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86dd
-#define IPPROTO_UDP 17
 #define NAME_SERVICE bpf_htons(53)
-#define OWNER_LEVELS 12 // as MAX_LEVEL of owner.h
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1); // that of the measuring programs, which share it
-	__type(key, u64);
-	__type(value, u64);
-} owners_v2 SEC(".maps");
 
 // message is the beginning of one (RFC 1035, 4.1.1).
 struct message {
@@ -28,21 +17,6 @@ struct message {
 	u16 questions;
 	u16 counts[3];
 };
-
-// owner_of_packet goes by the cgroup of the packet's socket: outermost first, as OWNER_IN.
-static __always_inline u64 owner_of_packet(struct __sk_buff *skb)
-{
-	for (int level = 1; level <= OWNER_LEVELS; level++) {
-		u64 id = bpf_skb_ancestor_cgroup_id(skb, level), *owner;
-
-		if (!id)
-			return 0;
-		owner = bpf_map_lookup_elem(&owners_v2, &id);
-		if (owner)
-			return *owner;
-	}
-	return 0;
-}
 
 // read_question reads the name and the type at an offset; false: they are none.
 static __noinline bool read_question(struct __sk_buff *skb, u32 at, struct question *q)
@@ -104,25 +78,10 @@ static __noinline int take(struct __sk_buff *skb, u32 at, struct waiting_key *ke
 // it is being sent.
 static __always_inline u32 message_at(struct __sk_buff *skb, bool out, struct waiting_key *key)
 {
-	u8 *p = (u8 *)(long)skb->data, *end = (u8 *)(long)skb->data_end;
+	u32 at = datagram_at(skb, out, key->server);
 	u16 ports[2]; // from, to
-	u32 at;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (p + 20 > end || p[9] != IPPROTO_UDP || (p[6] & 0x1f) | p[7]) // a later fragment has no ports
-			return 0;
-		at = (p[0] & 15) * 4;
-		key->server[10] = key->server[11] = 0xff;
-		__builtin_memcpy(key->server + 12, p + (out ? 16 : 12), 4);
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (p + 40 > end || p[6] != IPPROTO_UDP)
-			return 0;
-		at = 40;
-		__builtin_memcpy(key->server, p + (out ? 24 : 8), 16);
-	} else {
-		return 0;
-	}
-	return !bpf_skb_load_bytes(skb, at, ports, sizeof(ports)) && ports[out] == NAME_SERVICE ? at + 8 : 0;
+	return at && !bpf_skb_load_bytes(skb, at, ports, sizeof(ports)) && ports[out] == NAME_SERVICE ? at + 8 : 0;
 }
 
 #endif

@@ -23,6 +23,12 @@ static __always_inline void remember_owner(struct peer_key *key)
 	key->other = other ? *other : 0;
 }
 
+// port_is_chosen tells whether the program of a socket asked for its port.
+static __always_inline bool port_is_chosen(struct sock *sk)
+{
+	return BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK;
+}
+
 // describe_local fills the near end, whose port is not chosen yet when a connection begins.
 static __always_inline void describe_local(struct sock *sk, struct connection *c)
 {

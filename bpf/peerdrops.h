@@ -47,7 +47,7 @@ static __always_inline bool peer_of_packet(struct sock *sk, struct sk_buff *skb,
 	key->owner = owner_of_socket(sk);
 	if (!key->owner || !read_packet(skb, key, incoming))
 		return 0;
-	key->accepted = !!(BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK);
+	key->accepted = port_is_chosen(sk);
 	if (key->accepted)
 		key->port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	remember_owner(key);

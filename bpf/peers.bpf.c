@@ -2,17 +2,19 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 //
-// Peers: whom a watched container talks to by TCP, how often, how much, and what goes wrong.
+// Peers: whom a watched container talks to by TCP and UDP, how often, how much, and what goes wrong.
 //
-// Hooks: inet_sock_set_state, tcp_send_reset, tcp_receive_reset, kfree_skb. Nothing runs per packet that is not dropped:
-// bytes and segments sent again are the kernel's own counters of a connection, added to its peer when it closes, and read
+// Hooks: inet_sock_set_state, tcp_send_reset, tcp_receive_reset, kfree_skb; for datagrams cgroup_skb egress and ingress of the
+// instance's cgroup, which see each whole, before it is parted or after it was put together, and look at the protocol of
+// containers' other packets. Of TCP nothing else runs per packet that is not dropped: bytes and segments sent again are the kernel's own counters of a connection, added to its peer when it closes, and read
 // from those that are open by a program that user space runs when it wants to know (an iterator over socket storage would
 // do, but not every kernel has one). Cost: one lookup per change of state of any TCP socket of the machine, up to the
-// depth of its cgroup where a connection begins. Not seen: UDP but for its drops, connections that were there before the
+// depth of its cgroup where a connection begins. Not seen: datagrams with extension headers of IPv6, connections that were there before the
 // watch, attempts for which the kernel made no packet, and drops of packets that have no socket (yet, or any more).
 //
 // The owner is that of the socket's cgroup, never of the task that happens to run: a handshake ends in an interrupt. A
 // peer is an address and the service's port: the remote one of what the container opened, its own of what it accepted.
+#include "peerdatagrams.h"
 #include "peerdrops.h"
 
 char __license[] SEC("license") = "GPL";
@@ -80,6 +82,20 @@ int BPF_PROG(peer_packet_drops_old, struct sk_buff *skb, void *location, u32 rea
 {
 	drop(BPF_CORE_READ(skb, sk), skb, reason, 0);
 	return 0;
+}
+
+SEC("cgroup_skb/egress")
+int peer_datagrams_out(struct __sk_buff *skb)
+{
+	of_container(skb, 1);
+	return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int peer_datagrams_in(struct __sk_buff *skb)
+{
+	of_container(skb, 0);
+	return 1;
 }
 
 struct bpf_map;

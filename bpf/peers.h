@@ -23,7 +23,7 @@ struct peer_totals {
 	u64 opened; // connections established, by either side
 	u64 failures[CONNECT_FAILURES];
 	u64 closed;
-	u64 sent_bytes; // data, once, of closed connections
+	u64 sent_bytes; // data, once, of closed connections and of datagrams
 	u64 received_bytes;
 	u64 retransmits;
 	u64 resets_sent;
@@ -31,6 +31,8 @@ struct peer_totals {
 	u64 drops; // packets, by reason in peer_drops
 	u64 rtt_sum_us; // the kernel's estimate at the end, of closed connections that had one
 	u64 rtt_count;
+	u64 sent_datagrams; // of UDP; their bytes are in those above, without headers
+	u64 received_datagrams;
 };
 
 // container_peers is what there is for each container, by slot.

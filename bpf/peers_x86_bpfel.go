@@ -55,18 +55,20 @@ type PeersPeerKey struct {
 }
 
 type PeersPeerTotals struct {
-	_              structs.HostLayout
-	Opened         uint64
-	Failures       [7]uint64
-	Closed         uint64
-	SentBytes      uint64
-	ReceivedBytes  uint64
-	Retransmits    uint64
-	ResetsSent     uint64
-	ResetsReceived uint64
-	Drops          uint64
-	RttSumUs       uint64
-	RttCount       uint64
+	_                 structs.HostLayout
+	Opened            uint64
+	Failures          [7]uint64
+	Closed            uint64
+	SentBytes         uint64
+	ReceivedBytes     uint64
+	Retransmits       uint64
+	ResetsSent        uint64
+	ResetsReceived    uint64
+	Drops             uint64
+	RttSumUs          uint64
+	RttCount          uint64
+	SentDatagrams     uint64
+	ReceivedDatagrams uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -80,6 +82,8 @@ const (
 	PeersMapPeerSlots           = "peer_slots"
 	PeersMapPeers               = "peers"
 	PeersProgMeasureConnections = "measure_connections"
+	PeersProgPeerDatagramsIn    = "peer_datagrams_in"
+	PeersProgPeerDatagramsOut   = "peer_datagrams_out"
 	PeersProgPeerPacketDrops    = "peer_packet_drops"
 	PeersProgPeerPacketDropsOld = "peer_packet_drops_old"
 	PeersProgPeerResetsReceived = "peer_resets_received"
@@ -135,6 +139,8 @@ type PeersSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type PeersProgramSpecs struct {
 	MeasureConnections *ebpf.ProgramSpec `ebpf:"measure_connections"`
+	PeerDatagramsIn    *ebpf.ProgramSpec `ebpf:"peer_datagrams_in"`
+	PeerDatagramsOut   *ebpf.ProgramSpec `ebpf:"peer_datagrams_out"`
 	PeerPacketDrops    *ebpf.ProgramSpec `ebpf:"peer_packet_drops"`
 	PeerPacketDropsOld *ebpf.ProgramSpec `ebpf:"peer_packet_drops_old"`
 	PeerResetsReceived *ebpf.ProgramSpec `ebpf:"peer_resets_received"`
@@ -220,6 +226,8 @@ type PeersVariables struct {
 // It can be passed to LoadPeersObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PeersPrograms struct {
 	MeasureConnections *ebpf.Program `ebpf:"measure_connections"`
+	PeerDatagramsIn    *ebpf.Program `ebpf:"peer_datagrams_in"`
+	PeerDatagramsOut   *ebpf.Program `ebpf:"peer_datagrams_out"`
 	PeerPacketDrops    *ebpf.Program `ebpf:"peer_packet_drops"`
 	PeerPacketDropsOld *ebpf.Program `ebpf:"peer_packet_drops_old"`
 	PeerResetsReceived *ebpf.Program `ebpf:"peer_resets_received"`
@@ -230,6 +238,8 @@ type PeersPrograms struct {
 func (p *PeersPrograms) Close() error {
 	return _PeersClose(
 		p.MeasureConnections,
+		p.PeerDatagramsIn,
+		p.PeerDatagramsOut,
 		p.PeerPacketDrops,
 		p.PeerPacketDropsOld,
 		p.PeerResetsReceived,

@@ -6,15 +6,8 @@
 #define TRITON_SOCKOWNER_H
 
 #include "owner.h"
+#include "owners.h"
 #include "sockets.h"
-
-// owners_v2 is shared with the measuring programs: ids of cgroup2 directories to owners.
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1); // that of the other
-	__type(key, u64);
-	__type(value, u64);
-} owners_v2 SEC(".maps");
 
 // owner_of_socket returns the owner; 0: nobody that is watched. sk may be null, and one of the small kinds of sockets,
 // which have no cgroup.

@@ -2,13 +2,14 @@ package bpftest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
 )
 
 // peering loads the functions with two containers in slots 0 and 1, room for three peers in all and two of one container.
-func peering(t *testing.T) (o *PeersObjects, first, second uint64) {
+func peering(t testing.TB) (o *PeersObjects, first, second uint64) {
 	t.Helper()
 	spec, err := LoadPeers()
 	if err != nil {
@@ -114,4 +115,49 @@ func TestKernelReasonsOfDropsAreBounded(t *testing.T) {
 	if err := o.PeerDrops.Lookup(PeersDropKey{Peer: PeersPeerKey{Owner: first}, Reason: 9}, &n); !errors.Is(err, ebpf.ErrKeyNotExist) {
 		t.Errorf("the second reason: %v", err)
 	}
+}
+
+// The bytes of datagrams are those of programs, without headers; what is no datagram, or a later part of one, is none.
+func TestKernelDatagramsAreCountedByPeer(t *testing.T) {
+	o, first, _ := peering(t)
+	for _, f := range [][]byte{
+		frame(40000, 9, false, make([]byte, 100)), frame(40000, 9, false, make([]byte, 50)), frame(40000, 9, false, nil),
+		frame(40000, 9, true, make([]byte, 7)),
+	} {
+		pass(t, o.TestSent, f)
+		tcp, later := slices.Clone(f), slices.Clone(f)
+		if f[12] == 8 {
+			tcp[14+9], later[14+7] = 6, 8
+		} else {
+			tcp[14+6], later[14+6] = 6, 44 // extension header of a fragment
+		}
+		pass(t, o.TestSent, tcp)
+		pass(t, o.TestReceived, later)
+	}
+	pass(t, o.TestReceived, frame(9, 40000, false, make([]byte, 30)))
+	local := [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}
+	for address, want := range map[[16]byte]PeersPeerTotals{
+		local:   {SentDatagrams: 3, SentBytes: 150, ReceivedDatagrams: 1, ReceivedBytes: 30},
+		{15: 1}: {SentDatagrams: 1, SentBytes: 7},
+	} {
+		var got PeersPeerTotals
+		if err := o.Peers.Lookup(PeersPeerKey{Owner: first, Address: address, Port: 9, Protocol: 17}, &got); err != nil || got != want {
+			t.Errorf("%v: %+v, want %+v: %v", address, got, want, err)
+		}
+	}
+}
+
+// BenchmarkKernelDatagram tells what packets of a container cost, without the way to the program and the look for the owner.
+func BenchmarkKernelDatagram(b *testing.B) {
+	o, _, _ := peering(b)
+	tcp := frame(40000, 443, false, make([]byte, 100))
+	tcp[14+9] = 6
+	for name, data := range map[string][]byte{"tcp": tcp, "udp": frame(40000, 443, false, make([]byte, 100))} {
+		_, each, err := o.TestSent.Benchmark(data, 200_000, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(each.Nanoseconds()), name+"-ns")
+	}
+	b.ReportMetric(0, "ns/op")
 }

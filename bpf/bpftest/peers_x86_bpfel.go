@@ -72,18 +72,20 @@ type PeersPeerKey struct {
 }
 
 type PeersPeerTotals struct {
-	_              structs.HostLayout
-	Opened         uint64
-	Failures       [7]uint64
-	Closed         uint64
-	SentBytes      uint64
-	ReceivedBytes  uint64
-	Retransmits    uint64
-	ResetsSent     uint64
-	ResetsReceived uint64
-	Drops          uint64
-	RttSumUs       uint64
-	RttCount       uint64
+	_                 structs.HostLayout
+	Opened            uint64
+	Failures          [7]uint64
+	Closed            uint64
+	SentBytes         uint64
+	ReceivedBytes     uint64
+	Retransmits       uint64
+	ResetsSent        uint64
+	ResetsReceived    uint64
+	Drops             uint64
+	RttSumUs          uint64
+	RttCount          uint64
+	SentDatagrams     uint64
+	ReceivedDatagrams uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -98,6 +100,8 @@ const (
 	PeersMapPeers             = "peers"
 	PeersProgTestOpened       = "test_opened"
 	PeersProgTestReason       = "test_reason"
+	PeersProgTestReceived     = "test_received"
+	PeersProgTestSent         = "test_sent"
 	PeersProgTestWhose        = "test_whose"
 	PeersVarPeersDropped      = "peers_dropped"
 	PeersVarPeersPerContainer = "peers_per_container"
@@ -151,9 +155,11 @@ type PeersSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type PeersProgramSpecs struct {
-	TestOpened *ebpf.ProgramSpec `ebpf:"test_opened"`
-	TestReason *ebpf.ProgramSpec `ebpf:"test_reason"`
-	TestWhose  *ebpf.ProgramSpec `ebpf:"test_whose"`
+	TestOpened   *ebpf.ProgramSpec `ebpf:"test_opened"`
+	TestReason   *ebpf.ProgramSpec `ebpf:"test_reason"`
+	TestReceived *ebpf.ProgramSpec `ebpf:"test_received"`
+	TestSent     *ebpf.ProgramSpec `ebpf:"test_sent"`
+	TestWhose    *ebpf.ProgramSpec `ebpf:"test_whose"`
 }
 
 // PeersMapSpecs contains maps before they are loaded into the kernel.
@@ -239,15 +245,19 @@ type PeersVariables struct {
 //
 // It can be passed to LoadPeersObjects or ebpf.CollectionSpec.LoadAndAssign.
 type PeersPrograms struct {
-	TestOpened *ebpf.Program `ebpf:"test_opened"`
-	TestReason *ebpf.Program `ebpf:"test_reason"`
-	TestWhose  *ebpf.Program `ebpf:"test_whose"`
+	TestOpened   *ebpf.Program `ebpf:"test_opened"`
+	TestReason   *ebpf.Program `ebpf:"test_reason"`
+	TestReceived *ebpf.Program `ebpf:"test_received"`
+	TestSent     *ebpf.Program `ebpf:"test_sent"`
+	TestWhose    *ebpf.Program `ebpf:"test_whose"`
 }
 
 func (p *PeersPrograms) Close() error {
 	return _PeersClose(
 		p.TestOpened,
 		p.TestReason,
+		p.TestReceived,
+		p.TestSent,
 		p.TestWhose,
 	)
 }

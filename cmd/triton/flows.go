@@ -37,11 +37,11 @@ func flows(ctx context.Context, c *client, args []string, out io.Writer) error {
 // printFlows prints the remotes since the container's start, and the connections there are now.
 func printFlows(out io.Writer, f wire.Flows) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "REMOTE\tDIR\tPORT\tOPEN\tOPENED\tFAILED\tSENT\tRECEIVED\tRETRANS\tRESETS\tDROPS\tRTT")
+	fmt.Fprintln(w, "REMOTE\tDIR\tPORT\tOPEN\tOPENED\tFAILED\tSENT\tRECEIVED\tDATAGRAMS\tRETRANS\tRESETS\tDROPS\tRTT")
 	for i := range f.Remotes {
 		r := &f.Remotes[i]
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", endName(r.End), dash(r.Direction), portName(r.Port, r.Protocol),
-			r.Open+r.Opening, r.Opened, reasons(r.Failed), size(r.SentBytes), size(r.ReceivedBytes), r.Retransmits,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", endName(r.End), dash(r.Direction), portName(r.Port, r.Protocol),
+			r.Open+r.Opening, r.Opened, reasons(r.Failed), size(r.SentBytes), size(r.ReceivedBytes), datagrams(&r.Traffic), r.Retransmits,
 			r.ResetsSent+r.ResetsReceived, reasons(r.Drops), roundTrip(r.RTT))
 	}
 	if len(f.Open) > 0 {
@@ -88,6 +88,14 @@ func portName(port uint16, protocol string) string {
 		return fmt.Sprintf("%d/udp", port)
 	}
 	return fmt.Sprint(port)
+}
+
+// datagrams is how many were sent and received.
+func datagrams(t *wire.Traffic) string {
+	if t.SentDatagrams+t.ReceivedDatagrams == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d, %d", t.SentDatagrams, t.ReceivedDatagrams)
 }
 
 func dash(s string) string {

@@ -28,7 +28,7 @@ func TestFlowsArePrinted(t *testing.T) {
 			{End: wire.End{Kind: "container", ID: "1", Name: "db"}, Direction: "out", Port: 5432, Traffic: wire.Traffic{
 				Opened: 3, Open: 1, Opening: 1, SentBytes: 1500, ReceivedBytes: 2, Retransmits: 4, ResetsSent: 1, ResetsReceived: 1, RTT: 0.000123456,
 				Failed: map[string]uint64{"timeout": 1, "refused": 2}, Drops: map[string]uint64{"netfilter_drop": 5}}},
-			{End: wire.End{Kind: "other"}, Direction: "in", Port: 53, Traffic: wire.Traffic{Protocol: "udp"}},
+			{End: wire.End{Kind: "other"}, Direction: "in", Port: 53, Traffic: wire.Traffic{Protocol: "udp", SentBytes: 70, SentDatagrams: 3, ReceivedDatagrams: 2}},
 			{End: wire.End{Kind: "rest"}},
 		},
 		Open: []wire.Flow{{End: wire.End{Kind: "address", Address: "192.0.2.1"}, Direction: "in", Local: "10.0.0.2:80", RemotePort: 4711, State: "established", Begun: at.Add(-90 * time.Second)}},
@@ -38,10 +38,10 @@ func TestFlowsArePrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"REMOTE   DIR  PORT    OPEN  OPENED  FAILED                SENT   RECEIVED  RETRANS  RESETS  DROPS             RTT",
-		"db       out  5432    2     3       2 refused, 1 timeout  1.5kB  2B        4        2       5 netfilter_drop  123µs",
-		"(other)  in   53/udp  0     0       0                     0B     0B        0        0       0                 -",
-		"(rest)   -    -       0     0       0                     0B     0B        0        0       0                 -",
+		"REMOTE   DIR  PORT    OPEN  OPENED  FAILED                SENT   RECEIVED  DATAGRAMS  RETRANS  RESETS  DROPS             RTT",
+		"db       out  5432    2     3       2 refused, 1 timeout  1.5kB  2B        -          4        2       5 netfilter_drop  123µs",
+		"(other)  in   53/udp  0     0       0                     70B    0B        3, 2       0        0       0                 -",
+		"(rest)   -    -       0     0       0                     0B     0B        -          0        0       0                 -",
 		"",
 		"OPEN CONNECTION  DIR  LOCAL        STATE        AGE    SENT  RECEIVED  RETRANS  RTT",
 		"192.0.2.1:4711   in   10.0.0.2:80  established  1m30s  0B    0B        0        -",

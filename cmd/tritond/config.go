@@ -66,6 +66,7 @@ type config struct {
 	RecorderThreads bounded
 	// Remotes bounds whom containers talk to, of all together, and RemotesEach of one.
 	Remotes     bounded
+	RemotesUDP  bool
 	RemotesEach bounded
 
 	InsecureRegistries hostList
@@ -232,6 +233,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 		"threads whose last 64 system calls are kept, at level detail; each takes 5.1 KiB of kernel memory, from the start on; 0: none")
 	fs.Var(&c.Remotes, "remotes",
 		"remotes (address and port) that are counted, of all containers together, and open connections; 0: none are")
+	fs.BoolVar(&c.RemotesUDP, "remotes-udp", true, "count datagrams of UDP by remote, too: a look at each packet of containers")
 	fs.Var(&c.RemotesEach, "remotes-each", "remotes that are counted of one container; what finds no room is added up as its rest")
 	fs.Var(&c.CoreKeep, "core-keep", "bytes on disk that all core dumps of one tenant may take; the oldest go first")
 	fs.Var(&c.CoreMaxHold, "core-max-hold", "how long a crashed process may be held while its memory is saved")

@@ -36,6 +36,7 @@ var badValues = map[string][][2]string{
 	"metrics-per-device":  {{"maybe", "metrics-per-device"}},
 	"remotes":             {{"-1", "remotes"}, {"1048577", "0 to 1048576"}, {"all", "remotes"}},
 	"remotes-each":        {{"0", "remotes-each"}, {"1048577", "1 to 1048576"}},
+	"remotes-udp":         {{"perhaps", "remotes-udp"}},
 	"metrics-dns":         {{"maybe", "metrics-dns"}},
 	"metrics-per-peer":    {{"maybe", "metrics-per-peer"}},
 	"metrics-network":     {{"maybe", "metrics-network"}},

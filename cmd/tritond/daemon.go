@@ -238,6 +238,9 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	} else if err := d.network.StartResolver(dir, filepath.Join(d.roots.pinDir, "resolver")); err != nil {
 		d.log.Error("containers in networks of users know no names of one another", "err", err)
 	}
+	if err := d.watchDatagrams(own); err != nil {
+		return err
+	}
 	if err := d.watchNames(own); err != nil {
 		return err
 	}
@@ -263,6 +266,19 @@ func (d *daemon) openNode(ctx context.Context) (err error) {
 	})
 	d.taker = d.newTaker()
 	return errors.Join(d.openCores(), d.newPusher(), d.telemetry.Register(relayMetrics{d.node}))
+}
+
+// watchDatagrams begins to count the datagrams of the containers in the instance's cgroup, unless that is not wanted.
+func (d *daemon) watchDatagrams(own string) error {
+	if !d.cfg.RemotesUDP {
+		return nil
+	}
+	dir := d.cgroups.UnifiedDir(own)
+	if dir == "" { // nor are connections anybody's
+		d.log.Warn("datagrams are not counted: this machine has no unified control groups")
+		return nil
+	}
+	return d.probes.WatchDatagrams(dir)
 }
 
 // watchNames begins to see what the containers in the instance's cgroup ask name servers, if that is wanted.

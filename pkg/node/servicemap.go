@@ -89,6 +89,7 @@ func serviceMap(talks map[triton.ContainerKey][]Remote, names map[triton.Contain
 				continue
 			}
 			r.SentBytes, r.ReceivedBytes = r.ReceivedBytes, r.SentBytes
+			r.SentDatagrams, r.ReceivedDatagrams = r.ReceivedDatagrams, r.SentDatagrams
 			r.ResetsSent, r.ResetsReceived = r.ResetsReceived, r.ResetsSent
 			addEdge(edges, id, r.Peer)
 		}

@@ -290,7 +290,7 @@ func (p *Probes) programStats() map[*ebpf.Program]programStat {
 	}
 	sets := []map[string]*ebpf.Program{p.kernel.programs, p.kernel.resident}
 	if p.peers != nil {
-		sets = append(sets, p.peers.resident)
+		sets = append(sets, p.peers.resident, p.peers.programs)
 	}
 	if p.network != nil {
 		sets = append(sets, p.network.resident)

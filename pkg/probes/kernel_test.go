@@ -196,6 +196,7 @@ func TestMain(m *testing.M) {
 	networkMain()
 	askerMain()
 	acceptorMain()
+	datagramMain()
 	if dir := os.Getenv(loaderEnv); dir != "" {
 		loaderMain(dir)
 	}

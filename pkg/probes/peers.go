@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 
 	"github.com/tritond/triton/bpf"
 	"github.com/tritond/triton/pkg/triton"
@@ -23,6 +24,8 @@ var peerProgramList = []program{
 	{names: []string{bpf.PeersProgPeerResetsSent}, optional: true, always: true},
 	{names: []string{bpf.PeersProgPeerResetsReceived}, optional: true, always: true},
 	{names: []string{bpf.PeersProgPeerPacketDrops, bpf.PeersProgPeerPacketDropsOld}, optional: true, always: true},
+	{names: []string{bpf.PeersProgPeerDatagramsOut}, optional: true},
+	{names: []string{bpf.PeersProgPeerDatagramsIn}, optional: true},
 }
 
 // addressesPerContainer is how many addresses of a container are known on average.
@@ -33,6 +36,7 @@ type peerPrograms struct {
 	loaded
 	slots       *mapped[bpf.PeersContainerPeers] // by slot
 	dropReasons []string                         // by number; the last takes what is outside
+	datagrams   []link.Link                      // nil: see WatchDatagrams
 
 	mu sync.Mutex // one reader at a time
 	// last is what was told of each peer: between the reading of closed connections and of open ones, one that closes is
@@ -84,7 +88,9 @@ func loadPeers(owners *ebpf.Map, cfg Config) (_ *peerPrograms, err error) {
 	return k, err
 }
 
-func (k *peerPrograms) close() error { return errors.Join(k.slots.unmap(), k.loaded.close()) }
+func (k *peerPrograms) close() error {
+	return errors.Join(closeLinks(k.datagrams), k.slots.unmap(), k.loaded.close())
+}
 
 // count reads one of the programs' own counters.
 func (k *peerPrograms) count(variable string) uint64 {
@@ -368,6 +374,7 @@ func (k *peerPrograms) peerOf(key *bpf.PeersPeerKey, f *found) triton.Peer {
 	peer := triton.Peer{
 		Accepted: key.Accepted != 0, Port: key.Port, Opened: t.Opened, Opening: f.opening, Open: f.open,
 		SentBytes: t.SentBytes, ReceivedBytes: t.ReceivedBytes, Retransmits: t.Retransmits,
+		SentDatagrams: t.SentDatagrams, ReceivedDatagrams: t.ReceivedDatagrams,
 		ResetsSent: t.ResetsSent, ResetsReceived: t.ResetsReceived, Drops: f.drops,
 		RTT: mean(f.openRTT, f.openRTTs),
 	}

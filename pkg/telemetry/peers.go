@@ -83,8 +83,9 @@ func (s *Store) perPeer(rows []row) []*dto.MetricFamily {
 		return nil
 	}
 	connections := newFamily("triton_container_peer_connections_total", "TCP connections with a peer, by what became of the attempt.", dto.MetricType_COUNTER, 0)
-	sent := newFamily("triton_container_peer_sent_bytes_total", "Data sent to a peer by TCP, without what was sent again.", dto.MetricType_COUNTER, 0)
-	received := newFamily("triton_container_peer_received_bytes_total", "Data received from a peer by TCP.", dto.MetricType_COUNTER, 0)
+	sent := newFamily("triton_container_peer_sent_bytes_total", "Data sent to a peer, without what was sent again.", dto.MetricType_COUNTER, 0)
+	received := newFamily("triton_container_peer_received_bytes_total", "Data received from a peer.", dto.MetricType_COUNTER, 0)
+	datagrams := newFamily("triton_container_peer_datagrams_total", "Datagrams of UDP, by direction; received ones came as far as the socket.", dto.MetricType_COUNTER, 0)
 	again := newFamily("triton_container_peer_retransmits_total", "TCP segments sent again to a peer.", dto.MetricType_COUNTER, 0)
 	open := newFamily("triton_container_peer_open_connections", "TCP connections that are open.", dto.MetricType_GAUGE, 0)
 	resets := newFamily("triton_container_peer_resets_total", "TCP resets, by direction.", dto.MetricType_COUNTER, 0)
@@ -109,6 +110,10 @@ func (s *Store) perPeer(rows []row) []*dto.MetricFamily {
 			}
 			count(sent, labels, p.SentBytes)
 			count(received, labels, p.ReceivedBytes)
+			if p.SentDatagrams+p.ReceivedDatagrams > 0 {
+				count(datagrams, withLabel(labels, "direction", "received"), p.ReceivedDatagrams)
+				count(datagrams, withLabel(labels, "direction", "sent"), p.SentDatagrams)
+			}
 			count(again, labels, p.Retransmits)
 			count(resets, withLabel(labels, "direction", "received"), p.ResetsReceived)
 			count(resets, withLabel(labels, "direction", "sent"), p.ResetsSent)
@@ -118,7 +123,7 @@ func (s *Store) perPeer(rows []row) []*dto.MetricFamily {
 		kept[key] = s.book.shown[key]
 	}
 	s.book.shown = kept // those of ended containers go
-	return []*dto.MetricFamily{connections, sent, received, again, resets, drops, open}
+	return []*dto.MetricFamily{connections, sent, received, datagrams, again, resets, drops, open}
 }
 
 // peerLabels are a container's labels and its peer's: peer is an address or other, peer_name the container's that had it,

@@ -19,10 +19,14 @@ type Peer struct {
 	Opening, Open   uint64            // connections there are now; may fall
 	SentBytes       uint64            // data, without what was sent again
 	ReceivedBytes   uint64
-	Retransmits     uint64 // segments sent again
-	ResetsSent      uint64
-	ResetsReceived  uint64
-	Drops           map[string]uint64 // packets that the kernel dropped, by its reason; those that happened
+	// SentDatagrams and ReceivedDatagrams are those of UDP, whose data is in the bytes; received ones came as far as the socket, which
+	// may have had no room for them: Drops.
+	SentDatagrams, ReceivedDatagrams uint64
+
+	Retransmits    uint64 // segments sent again
+	ResetsSent     uint64
+	ResetsReceived uint64
+	Drops          map[string]uint64 // packets that the kernel dropped, by its reason; those that happened
 	// RTT is the kernel's smoothed round trip time, on average of the connections that are open, or of those that closed
 	// if none is; 0: not known.
 	RTT time.Duration
@@ -59,6 +63,8 @@ func (p *Peer) Add(o *Peer) {
 	p.Open += o.Open
 	p.SentBytes += o.SentBytes
 	p.ReceivedBytes += o.ReceivedBytes
+	p.SentDatagrams += o.SentDatagrams
+	p.ReceivedDatagrams += o.ReceivedDatagrams
 	p.Retransmits += o.Retransmits
 	p.ResetsSent += o.ResetsSent
 	p.ResetsReceived += o.ResetsReceived

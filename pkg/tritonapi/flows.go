@@ -90,6 +90,7 @@ func trafficOf(p *triton.Peer) wire.Traffic {
 	return wire.Traffic{
 		Protocol: p.Protocol, Opened: p.Opened, Failed: p.ConnectFailures, Opening: p.Opening, Open: p.Open,
 		SentBytes: p.SentBytes, ReceivedBytes: p.ReceivedBytes, Retransmits: p.Retransmits,
+		SentDatagrams: p.SentDatagrams, ReceivedDatagrams: p.ReceivedDatagrams,
 		ResetsSent: p.ResetsSent, ResetsReceived: p.ResetsReceived, Drops: p.Drops, RTT: p.RTT.Seconds(),
 	}
 }

@@ -43,13 +43,17 @@ type Remote struct {
 
 // Traffic is what was counted.
 type Traffic struct {
-	Protocol       string            `json:"protocol,omitempty"` // tcp or udp
-	Opened         uint64            `json:"opened"`             // connections
-	Failed         map[string]uint64 `json:"failed,omitempty"`   // attempts, by reason
-	Opening        uint64            `json:"opening"`            // now
-	Open           uint64            `json:"open"`               // now
-	SentBytes      uint64            `json:"sentBytes"`
-	ReceivedBytes  uint64            `json:"receivedBytes"`
+	Protocol      string            `json:"protocol,omitempty"` // tcp or udp
+	Opened        uint64            `json:"opened"`             // connections
+	Failed        map[string]uint64 `json:"failed,omitempty"`   // attempts, by reason
+	Opening       uint64            `json:"opening"`            // now
+	Open          uint64            `json:"open"`               // now
+	SentBytes     uint64            `json:"sentBytes"`
+	ReceivedBytes uint64            `json:"receivedBytes"`
+	// Datagrams of UDP; received ones came as far as the socket, which may have had no room for them.
+	SentDatagrams     uint64 `json:"sentDatagrams,omitempty"`
+	ReceivedDatagrams uint64 `json:"receivedDatagrams,omitempty"`
+
 	Retransmits    uint64            `json:"retransmits"` // segments
 	ResetsSent     uint64            `json:"resetsSent"`
 	ResetsReceived uint64            `json:"resetsReceived"`

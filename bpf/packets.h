@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+//
+// What programs at a cgroup see of packets: whose they are, and where a datagram begins. The bytes are foreign.
+#ifndef TRITON_PACKETS_H
+#define TRITON_PACKETS_H
+
+#include "owner.h"
+#include "owners.h"
+#include "sockets.h"
+#include <bpf/bpf_endian.h>
+
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+
+// owner_of_packet goes by the cgroup of the packet's socket: outermost first, as OWNER_IN.
+static __always_inline u64 owner_of_packet(struct __sk_buff *skb)
+{
+	for (int level = 1; level <= MAX_LEVEL; level++) {
+		u64 id = bpf_skb_ancestor_cgroup_id(skb, level), *owner;
+
+		if (!id)
+			return 0;
+		owner = bpf_map_lookup_elem(&owners_v2, &id);
+		if (owner)
+			return *owner;
+	}
+	return 0;
+}
+
+// datagram_at returns where the header of UDP is, and fills in the address of the other end; 0: it is no datagram. out: it is
+// being sent.
+static __always_inline u32 datagram_at(struct __sk_buff *skb, bool out, u8 *other)
+{
+	u8 *p = (u8 *)(long)skb->data, *end = (u8 *)(long)skb->data_end;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (p + 20 > end || p[9] != IPPROTO_UDP || (p[6] & 0x1f) | p[7]) // a later fragment has no ports
+			return 0;
+		other[10] = other[11] = 0xff;
+		__builtin_memcpy(other + 12, p + (out ? 16 : 12), 4);
+		return (p[0] & 15) * 4;
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (p + 40 > end || p[6] != IPPROTO_UDP)
+			return 0;
+		__builtin_memcpy(other, p + (out ? 24 : 8), 16);
+		return 40;
+	}
+	return 0;
+}
+
+#endif
