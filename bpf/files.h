@@ -32,14 +32,15 @@ struct task_struct___files {
 
 #pragma clang attribute pop
 
-// file_of returns the file of a task's descriptor; 0: it has none.
+// file_of returns the file of a task's descriptor; 0: it has none. The table is reached by plain loads: task is a pointer that the
+// verifier knows.
 static __always_inline struct file *file_of(struct task_struct *task, u64 fd)
 {
-	struct fdtable *table = BPF_CORE_READ((struct task_struct___files *)task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd), *file = 0;
+	struct fdtable *table = ((struct task_struct___files *)task)->files->fdt;
+	struct file *file = 0;
 
-	if (fd < BPF_CORE_READ(table, max_fds))
-		bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	if (fd < table->max_fds)
+		bpf_probe_read_kernel(&file, sizeof(file), table->fd + fd);
 	return file;
 }
 

@@ -68,7 +68,7 @@ static __always_inline struct event *reserve(struct slot *slot, struct task_stru
 
 static __always_inline void process_exec(struct task_struct *task)
 {
-	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct task_state *st = state_of(task);
 	u64 owner = owner_of(task); // the exit program, attached first, has ended the setup of a first process by now
 	struct slot *slot = owner ? slot_of(owner) : 0;
 	struct event *e;
@@ -80,7 +80,7 @@ static __always_inline void process_exec(struct task_struct *task)
 	if (!slot)
 		return;
 	if (!st)
-		bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE); // as in process_fork
+		new_state(task); // as in process_fork
 	ADD(slot->execs, 1);
 	e = reserve(slot, task, owner, EVENT_EXEC);
 	if (e)
@@ -91,7 +91,7 @@ static __always_inline void process_exec(struct task_struct *task)
 // already that a process was the runtime's; a task that made no call since the watch began is looked up.
 static __always_inline u64 last_owner(struct task_struct *task)
 {
-	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct task_state *st = state_of(task);
 
 	return st && st->cgroup_id == BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id) ? st->owner : owner_of(task);
 }
@@ -124,7 +124,7 @@ static __always_inline void process_fork(struct task_struct *child)
 	if (!slot)
 		return;
 	// For the run queue, which must not make it, where no system call does.
-	bpf_task_storage_get(&tasks, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	new_state(child);
 	if (BPF_CORE_READ(child, pid) == BPF_CORE_READ(child, tgid))
 		ADD(slot->forks, 1);
 	else

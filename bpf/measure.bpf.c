@@ -67,6 +67,14 @@ int BPF_PROG(process_exits_old, struct task_struct *task)
 	return 0;
 }
 
+// After the thread left the CPU for the last time, and nobody can find it any more.
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(threads_freed, struct task_struct *task)
+{
+	give_back(task);
+	return 0;
+}
+
 SEC("tp_btf/signal_deliver")
 int BPF_PROG(signals, int sig, struct kernel_siginfo *info, struct k_sigaction *action)
 {

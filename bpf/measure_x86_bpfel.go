@@ -117,6 +117,12 @@ type MeasureRing struct {
 	Calls   [64]MeasureCall
 }
 
+type MeasureSeat struct {
+	_     structs.HostLayout
+	Task  uint64
+	State MeasureTaskState
+}
+
 type MeasureSlot struct {
 	_               structs.HostLayout
 	All             [145]uint64
@@ -180,6 +186,7 @@ const (
 	MeasureMapRecentRuns        = "recent_runs"
 	MeasureMapRingUses          = "ring_uses"
 	MeasureMapRings             = "rings"
+	MeasureMapSeats             = "seats"
 	MeasureMapSlots             = "slots"
 	MeasureMapTasks             = "tasks"
 	MeasureProgBlockIos         = "block_ios"
@@ -192,6 +199,7 @@ const (
 	MeasureProgSignals          = "signals"
 	MeasureProgSysEnter         = "sys_enter"
 	MeasureProgSysExit          = "sys_exit"
+	MeasureProgThreadsFreed     = "threads_freed"
 	MeasureVarArming            = "arming"
 	MeasureVarCellLimit         = "cell_limit"
 	MeasureVarCountAccepts      = "count_accepts"
@@ -207,6 +215,7 @@ const (
 	MeasureVarRingKeptNs        = "ring_kept_ns"
 	MeasureVarRingLimit         = "ring_limit"
 	MeasureVarRingShare         = "ring_share"
+	MeasureVarSeated            = "seated"
 	MeasureVarShards            = "shards"
 	MeasureVarUnrecordedThreads = "unrecorded_threads"
 	MeasureVarUnusedEvent       = "unused_event"
@@ -266,6 +275,7 @@ type MeasureProgramSpecs struct {
 	Signals         *ebpf.ProgramSpec `ebpf:"signals"`
 	SysEnter        *ebpf.ProgramSpec `ebpf:"sys_enter"`
 	SysExit         *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	ThreadsFreed    *ebpf.ProgramSpec `ebpf:"threads_freed"`
 }
 
 // MeasureMapSpecs contains maps before they are loaded into the kernel.
@@ -286,6 +296,7 @@ type MeasureMapSpecs struct {
 	RecentRuns   *ebpf.MapSpec `ebpf:"recent_runs"`
 	RingUses     *ebpf.MapSpec `ebpf:"ring_uses"`
 	Rings        *ebpf.MapSpec `ebpf:"rings"`
+	Seats        *ebpf.MapSpec `ebpf:"seats"`
 	Slots        *ebpf.MapSpec `ebpf:"slots"`
 	Tasks        *ebpf.MapSpec `ebpf:"tasks"`
 }
@@ -309,6 +320,7 @@ type MeasureVariableSpecs struct {
 	RingKeptNs        *ebpf.VariableSpec `ebpf:"ring_kept_ns"`
 	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
 	RingShare         *ebpf.VariableSpec `ebpf:"ring_share"`
+	Seated            *ebpf.VariableSpec `ebpf:"seated"`
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
 	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
 	UnusedEvent       *ebpf.VariableSpec `ebpf:"unused_event"`
@@ -350,6 +362,7 @@ type MeasureMaps struct {
 	RecentRuns   *ebpf.Map `ebpf:"recent_runs"`
 	RingUses     *ebpf.Map `ebpf:"ring_uses"`
 	Rings        *ebpf.Map `ebpf:"rings"`
+	Seats        *ebpf.Map `ebpf:"seats"`
 	Slots        *ebpf.Map `ebpf:"slots"`
 	Tasks        *ebpf.Map `ebpf:"tasks"`
 }
@@ -370,6 +383,7 @@ func (m *MeasureMaps) Close() error {
 		m.RecentRuns,
 		m.RingUses,
 		m.Rings,
+		m.Seats,
 		m.Slots,
 		m.Tasks,
 	)
@@ -394,6 +408,7 @@ type MeasureVariables struct {
 	RingKeptNs        *ebpf.Variable `ebpf:"ring_kept_ns"`
 	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
 	RingShare         *ebpf.Variable `ebpf:"ring_share"`
+	Seated            *ebpf.Variable `ebpf:"seated"`
 	Shards            *ebpf.Variable `ebpf:"shards"`
 	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
 	UnusedEvent       *ebpf.Variable `ebpf:"unused_event"`
@@ -415,6 +430,7 @@ type MeasurePrograms struct {
 	Signals         *ebpf.Program `ebpf:"signals"`
 	SysEnter        *ebpf.Program `ebpf:"sys_enter"`
 	SysExit         *ebpf.Program `ebpf:"sys_exit"`
+	ThreadsFreed    *ebpf.Program `ebpf:"threads_freed"`
 }
 
 func (p *MeasurePrograms) Close() error {
@@ -429,6 +445,7 @@ func (p *MeasurePrograms) Close() error {
 		p.Signals,
 		p.SysEnter,
 		p.SysExit,
+		p.ThreadsFreed,
 	)
 }
 

@@ -6,7 +6,7 @@
 #ifndef TRITON_RINGS_H
 #define TRITON_RINGS_H
 
-#include "slots.h"
+#include "states.h"
 
 #define RING_CALLS 64 // a power of two
 #define NO_RING 0xffffffffU
@@ -156,7 +156,7 @@ static __always_inline struct ring *ring_of(struct task_struct *task, struct tas
 // record_end gives the ring of a thread that ends back; what is in it stays until it is needed.
 static __always_inline void record_end(struct task_struct *task)
 {
-	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct task_state *st = state_of(task);
 	struct ring *ring;
 	u64 *used, owner;
 	u32 i;

@@ -10,6 +10,7 @@
 
 #include "delays.h"
 #include "offcpu.h"
+#include "states.h"
 
 static __always_inline void add_wait(struct slot *slot, u64 ns)
 {
@@ -26,11 +27,11 @@ static __always_inline void add_wait(struct slot *slot, u64 ns)
 // charge_run adds the run that ends, and the wait before it, to the task's container; it returns whom it belongs to, 0:
 // nobody, and the wait.
 //
-// It never creates task storage: the run queue's lock is held here, and allocating could need it. A task gets its storage
+// It never makes a new state: the run queue's lock is held here, and allocating could need it. A task gets its own
 // at its birth, or with an exec or a system call, and loses no time by that, since the kernel's sums start at its birth.
 static __always_inline u64 charge_run(struct task_struct *task, bool preempt, u32 state, u64 *wait_ns)
 {
-	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct task_state *st = state_of(task);
 	u64 delay, cpu, id, ran = 0;
 	struct slot *slot;
 

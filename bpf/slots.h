@@ -52,7 +52,7 @@ struct slot {
 	u32 cells[SYSCALLS]; // 0: none yet
 };
 
-// task_state is kept per thread, in the task's own storage; it goes with the task.
+// task_state is kept per thread: see states.h.
 struct task_state {
 	u64 cgroup_id; // what owner was looked up for
 	u64 epoch;     // and when
@@ -101,13 +101,6 @@ struct {
 	__type(key, u64);
 	__type(value, u64);
 } owners_v2 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct task_state);
-} tasks SEC(".maps");
 
 const volatile u32 shards = 1;      // a power of two
 const volatile bool exclusive = 0;  // every CPU has its own shard: plain additions are enough

@@ -107,12 +107,12 @@ static __always_inline bool counts_calls(struct task_state *st)
 
 static __always_inline void enter(struct task_struct *task, struct pt_regs *regs, s64 call)
 {
-	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct task_state *st = state_of(task);
 	u64 id = cgroup_id_of(task);
 	u32 nr;
 
 	if (!st) {
-		st = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		st = new_state(task);
 		if (!st) {
 			nr = number_of(task, call);
 			if (never_returns(nr))
@@ -142,7 +142,7 @@ static __noinline void leave_unpaired(struct task_struct *task, struct task_stat
 	u32 nr = number_of(task, call);
 
 	if (!st) {
-		st = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		st = new_state(task);
 		if (!st && !is_birth(nr, ret))
 			untracked(task, nr, ret);
 		if (!st)
@@ -160,7 +160,7 @@ static __noinline void leave_unpaired(struct task_struct *task, struct task_stat
 
 static __always_inline void leave(struct task_struct *task, struct pt_regs *regs, s64 ret)
 {
-	struct task_state *st = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct task_state *st = state_of(task);
 	u64 ns;
 
 	if (st && st->epoch != epoch)

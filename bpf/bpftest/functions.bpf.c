@@ -49,7 +49,7 @@ TESTED(test_leave_unpaired, call_args)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	leave_unpaired(task, bpf_task_storage_get(&tasks, task, 0, 0), 0, args->nr, args->ret);
+	leave_unpaired(task, state_of(task), 0, args->nr, args->ret);
 }
 
 struct exit_args {

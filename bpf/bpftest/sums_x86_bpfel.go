@@ -106,25 +106,6 @@ type SumsSlot struct {
 	Cells           [512]uint32
 }
 
-type SumsTaskState struct {
-	_          structs.HostLayout
-	CgroupId   uint64
-	Epoch      uint64
-	Owner      uint64
-	StartNs    uint64
-	RunDelayNs uint64
-	CpuNs      uint64
-	LeftNs     uint64
-	Nr         uint32
-	Ring       uint32
-	Muted      uint32
-	Pairing    uint32
-	Arming     uint32
-	Waits      uint32
-	Partial    uint32
-	_          [4]byte
-}
-
 type SumsWaitArgs struct {
 	_         structs.HostLayout
 	Victim    uint64
@@ -146,7 +127,6 @@ const (
 	SumsMapOwnersV2        = "owners_v2"
 	SumsMapRecentRuns      = "recent_runs"
 	SumsMapSlots           = "slots"
-	SumsMapTasks           = "tasks"
 	SumsProgTestRequest    = "test_request"
 	SumsProgTestWait       = "test_wait"
 	SumsVarArming          = "arming"
@@ -223,7 +203,6 @@ type SumsMapSpecs struct {
 	OwnersV2    *ebpf.MapSpec `ebpf:"owners_v2"`
 	RecentRuns  *ebpf.MapSpec `ebpf:"recent_runs"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
-	Tasks       *ebpf.MapSpec `ebpf:"tasks"`
 }
 
 // SumsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -274,7 +253,6 @@ type SumsMaps struct {
 	OwnersV2    *ebpf.Map `ebpf:"owners_v2"`
 	RecentRuns  *ebpf.Map `ebpf:"recent_runs"`
 	Slots       *ebpf.Map `ebpf:"slots"`
-	Tasks       *ebpf.Map `ebpf:"tasks"`
 }
 
 func (m *SumsMaps) Close() error {
@@ -288,7 +266,6 @@ func (m *SumsMaps) Close() error {
 		m.OwnersV2,
 		m.RecentRuns,
 		m.Slots,
-		m.Tasks,
 	)
 }
 

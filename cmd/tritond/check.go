@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -37,11 +38,29 @@ func check(ctx context.Context, cfg config) error {
 		return err
 	}
 	fmt.Printf("%s, Linux %s, %d CPUs, %s\n", info.OperatingSystem, info.KernelVersion, info.NCPU, units.BytesSize(float64(info.MemTotal)))
-	ready, err := host.Write(os.Stdout, append(host.Check(ctx, hc), surveyed(probes.Survey())...))
+	ready, err := host.Write(os.Stdout, slices.Concat(host.Check(ctx, hc), surveyed(probes.Survey()), priced(cfg)))
 	if err == nil && !ready {
 		err = errNotReady
 	}
 	return err
+}
+
+// priced tells what the hooks of system calls cost on this machine, and what the budget is.
+func priced(cfg config) []host.Finding {
+	f := host.Finding{Group: "price of the probes", Name: "hooks of system calls"}
+	tax, err := probes.PairTax()
+	if err != nil {
+		f.Level, f.Got = host.Fallback, fmt.Sprintf("taken to be that of another machine: %v", err)
+		return []host.Finding{f}
+	}
+	f.Got = fmt.Sprintf("add %v to each call of any process while they are attached, beside the programs' time", tax)
+	level, budget := cfg.probesLevel()
+	b := host.Finding{Group: f.Group, Name: "budget", Got: fmt.Sprintf("none: the level is %s, whatever it costs", level)}
+	if budget.Auto {
+		b.Got = fmt.Sprintf("%g %% of the time in which processors are busy: those hooks alone use it up at %.3g calls a second of one",
+			100*budget.Share, budget.Share/tax.Seconds())
+	}
+	return []host.Finding{f, b}
 }
 
 // surveyed tells of each program of the probes whether it can be attached, what stands for it, or why it is left out.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,6 +49,22 @@ func TestKernelCheckHasAllProgramsOfTheProbes(t *testing.T) {
 	for _, f := range fs {
 		if f.Level != host.OK {
 			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// TestKernelCheckTellsThePriceAndTheBudget: what the hooks add to a call was measured, and the budget says what it pays for.
+func TestKernelCheckTellsThePriceAndTheBudget(t *testing.T) {
+	for _, c := range []struct {
+		cfg  config
+		want string
+	}{
+		{config{Probes: probesAuto, ProbesBudget: 3}, `^3 % of the time in which processors are busy: those hooks alone use it up at [\d.e+]+ calls a second`},
+		{config{Probes: "counters"}, "^none: the level is counters"},
+	} {
+		fs := priced(c.cfg)
+		if len(fs) != 2 || fs[0].Level != host.OK || !regexp.MustCompile(`^add \d+ns to each call`).MatchString(fs[0].Got) || !regexp.MustCompile(c.want).MatchString(fs[1].Got) {
+			t.Errorf("%+v", fs)
 		}
 	}
 }

@@ -68,7 +68,9 @@ var (
 		"What a program cost in the last window in which the kernel timed it, of one CPU.", []string{"program"}, nil)
 	programRunsDesc = prometheus.NewDesc("triton_program_runs_per_second", "Runs of a program in that window.", []string{"program"}, nil)
 	probeTaxDesc    = prometheus.NewDesc("triton_probes_syscall_tax_ratio",
-		"What the hooks of system calls cost every process beside that, of one CPU: calls times a constant.", nil, nil)
+		"What the hooks of system calls cost every process beside that, of one CPU: calls times triton_probes_syscall_tax_seconds.", nil, nil)
+	probePairDesc = prometheus.NewDesc("triton_probes_syscall_tax_seconds",
+		"What an empty pair of hooks adds to a system call of any process, as measured at the start.", nil, nil)
 	probeLevelDesc = prometheus.NewDesc("triton_probes_level",
 		"How much is measured of containers of which nothing else is wanted; always 1.", []string{"level"}, nil)
 	probeShareDesc = prometheus.NewDesc("triton_probes_sampled_ratio",
@@ -87,7 +89,7 @@ var (
 // Describe implements prometheus.Collector.
 func (m probeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		programCPUDesc, programRunsDesc, probeTaxDesc, probePriceDesc, probeLevelDesc, probeShareDesc, probeBusyDesc, probeBudgetDesc,
+		programCPUDesc, programRunsDesc, probeTaxDesc, probePairDesc, probePriceDesc, probeLevelDesc, probeShareDesc, probeBusyDesc, probeBudgetDesc,
 		probeEstimateDesc, probeStepsDesc, probeLastStepDesc,
 	} {
 		ch <- d
@@ -123,6 +125,7 @@ func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(programRunsDesc, p.Runs, p.Program)
 	}
 	gauge(probeTaxDesc, c.Tax)
+	gauge(probePairDesc, c.PairTax.Seconds())
 	gauge(probePriceDesc, c.Price)
 	gauge(probeBusyDesc, c.Burden)
 }

@@ -206,7 +206,7 @@ type hooks struct {
 	links    []link.Link
 }
 
-func emptyPair(b *testing.B) *hooks {
+func emptyPair(b testing.TB) *hooks {
 	var o bpftest.FunctionsObjects
 	if err := bpftest.LoadFunctionsObjects(&o, nil); err != nil {
 		b.Fatal(err)
@@ -215,7 +215,7 @@ func emptyPair(b *testing.B) *hooks {
 	return &hooks{programs: o.FunctionsPrograms}
 }
 
-func (h *hooks) attach(b *testing.B) {
+func (h *hooks) attach(b testing.TB) {
 	for _, prog := range []link.TracingOptions{{Program: h.programs.EmptyEnter}, {Program: h.programs.EmptyExit}} {
 		l, err := link.AttachTracing(prog)
 		if err != nil {
@@ -225,7 +225,7 @@ func (h *hooks) attach(b *testing.B) {
 	}
 }
 
-func (h *hooks) detach(b *testing.B) {
+func (h *hooks) detach(b testing.TB) {
 	for _, l := range h.links {
 		if err := l.Close(); err != nil {
 			b.Fatal(err)

@@ -1,6 +1,7 @@
 package probes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,11 +31,6 @@ const holdWindows = 6
 // the next, where the level stepped down to Counters.
 const lookEach = 3
 
-// pairTax is what an empty pair of system call hooks adds to a call of any process, by the slow path into the kernel that
-// they force: the least that make bench-probes shows for it. The kernel's time of the programs
-// does not have it.
-const pairTax = 130 * time.Nanosecond
-
 // costWindow is how long the programs are timed: within a window of samples.
 func (c Config) costWindow() time.Duration { return min(costWindow, c.Window/2) }
 
@@ -54,8 +50,10 @@ type Cost struct {
 	// Attached is the share of the time for which the hooks of system calls are attached now.
 	Attached float64
 	// Tax is what the hooks of system calls cost every process of the machine beside the programs' own time, of one CPU:
-	// calls times a calibrated constant.
+	// calls times PairTax.
 	Tax float64
+	// PairTax is what an empty pair of hooks adds to a call on this machine, as measured at the start.
+	PairTax time.Duration
 	// Price is all of it as a share of the machine.
 	Price float64
 	// Burden is the same as a share of the time for which CPUs were busy in the last window, of one CPU at least: what a process
@@ -92,6 +90,7 @@ func (p *Probes) Cost() Cost {
 
 // watchCost takes a window every now and then until ctx is done, and one in each window of samples, which others may miss.
 func (p *Probes) watchCost(ctx context.Context) error {
+	p.measureTax(ctx)
 	every := time.NewTicker(p.cfg.costEvery)
 	defer every.Stop()
 	for {
@@ -105,6 +104,18 @@ func (p *Probes) watchCost(ctx context.Context) error {
 		case <-p.opened:
 		}
 	}
+}
+
+// measureTax measures PairTax.
+func (p *Probes) measureTax(ctx context.Context) {
+	tax, err := PairTax()
+	if err != nil {
+		p.log.WarnContext(ctx, "what hooks of system calls cost by themselves is not measured", "taken", usualTax, "err", err)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pairs.empty = tax
 }
 
 // measureCost takes one window, and lets the level step by what it tells.
@@ -217,7 +228,8 @@ type costWindowed struct {
 // pairCost is what the pair of system call hooks cost while it was attached last.
 type pairCost struct {
 	programs map[string]ProgramCost
-	perCall  float64 // seconds of the programs, where calls are counted
+	perCall  float64       // seconds of the programs, where calls are counted
+	empty    time.Duration // PairTax; 0: not measured
 }
 
 // take notes a window in which the pair was attached. At level Counters hardly anything is counted, which is cheaper: what a
@@ -244,7 +256,7 @@ func (c *pairCost) calls() float64 { return c.programs[bpf.MeasureProgSysExit].R
 // tax is what hooks cost the calls of a window beside the programs' time, of one CPU, where the pair is attached for a share of the
 // time: a call takes the slow path once, whoever's hooks there are.
 func (c *pairCost) tax(w costWindowed, attached float64) float64 {
-	return (w.traced + attached*max(0, c.calls()-w.traced)) * pairTax.Seconds()
+	return (w.traced + attached*max(0, c.calls()-w.traced)) * cmp.Or(c.empty, usualTax).Seconds()
 }
 
 // full is what the pair adds while it is attached and everything is counted, of one CPU.
@@ -265,7 +277,7 @@ func (c *pairCost) base(w costWindowed) float64 {
 
 // cost joins a window with the pair's last, where the pair is attached for a share of the time.
 func (c *pairCost) cost(w costWindowed, attached float64) Cost {
-	out := Cost{At: w.at, Attached: attached, Tax: c.tax(w, attached)}
+	out := Cost{At: w.at, Attached: attached, Tax: c.tax(w, attached), PairTax: cmp.Or(c.empty, usualTax)}
 	all := out.Tax
 	for name, cost := range w.programs {
 		if slices.Contains(callPrograms, name) {

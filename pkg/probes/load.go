@@ -28,6 +28,7 @@ var measureProgramList = []program{
 	{names: []string{bpf.MeasureProgSysExit}},
 	{names: []string{bpf.MeasureProgSysEnter}},
 	{names: []string{bpf.MeasureProgSchedSwitch}, optional: true},
+	{names: []string{bpf.MeasureProgThreadsFreed}, optional: true, always: true},
 	{names: []string{bpf.MeasureProgProcessExits, bpf.MeasureProgProcessExitsOld}, optional: true, always: true},
 	{names: []string{bpf.MeasureProgProcessExecs}, optional: true, always: true},
 	{names: []string{bpf.MeasureProgProcessForks}, optional: true, always: true},
@@ -85,6 +86,9 @@ func loadMeasure(cfg Config, first *ebpf.Map) (_ *measurePrograms, err error) {
 	}
 	if err := k.loadAll(spec, measureProgramList); err != nil {
 		return nil, err
+	}
+	if err := k.variables[bpf.MeasureVarSeated].Set(k.resident[bpf.MeasureProgThreadsFreed] != nil); err != nil {
+		return nil, fmt.Errorf("set %s: %w", bpf.MeasureVarSeated, err)
 	}
 	if k.slots, err = mapMemory[bpf.MeasureSlot](k.maps[bpf.MeasureMapSlots]); err != nil {
 		return nil, err

@@ -1,9 +1,11 @@
 // What the kernel tests run: a program that makes known numbers of known system calls, or ends in a known way.
-// Usage: actor gate PROG ARG... | calls | refused | churn N | moody HOW | forks N | direct FILE KIB | untouched PROG | clocked N | bursts N | pingpong N | shim MODE | MODE
+// Usage: actor gate PROG ARG... | calls | refused | churn N | moody HOW | forks N | direct FILE KIB | untouched PROG | clocked N | bursts N | pingpong N | connects N |
+// shim MODE | MODE
 // where MODE is exit37 | segv | thread-exit | leader-first | term | hog | hostile.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <arpa/inet.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -15,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -318,6 +321,35 @@ static int hostile(void)
 	return 3;
 }
 
+// connects opens n connections to itself, each accepted and closed, and prints the CPU time that it took, again and again.
+// Rounds go to addresses of their own, since a closed connection keeps its ports for a while.
+static int connects(long n)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET}, any = {.sin_family = AF_INET};
+	int listener = socket(AF_INET, SOCK_STREAM, 0), client, server, round = 0;
+	socklen_t size = sizeof(to);
+	long i, from;
+
+	if (bind(listener, (struct sockaddr *)&any, sizeof(any)) || listen(listener, 16) ||
+	    getsockname(listener, (struct sockaddr *)&to, &size))
+		return 94;
+	for (;; round++) {
+		pause_here();
+		to.sin_addr.s_addr = htonl(INADDR_LOOPBACK + round % 200);
+		from = used(CLOCK_PROCESS_CPUTIME_ID);
+		for (i = 0; i < n; i++) {
+			client = socket(AF_INET, SOCK_STREAM, 0);
+			if (connect(client, (struct sockaddr *)&to, sizeof(to)))
+				return 95;
+			server = accept(listener, NULL, NULL);
+			if (server < 0 || close(client) || close(server))
+				return 96;
+		}
+		printf("%ld\n", used(CLOCK_PROCESS_CPUTIME_ID) - from);
+		fflush(stdout);
+	}
+}
+
 // moody calls the kernel without end: always alike, now much and now little, or whenever it likes.
 static void moody(const char *how)
 {
@@ -372,6 +404,8 @@ int main(int argc, char **argv)
 		return bursts(atol(argv[2]));
 	if (!strcmp(mode, "pingpong") && argc > 2)
 		return pingpong(atol(argv[2]));
+	if (!strcmp(mode, "connects") && argc > 2)
+		return connects(atol(argv[2]));
 	if (!strcmp(mode, "shim") && argc > 2)
 		return shim(argv[2]);
 	return end_as(mode);

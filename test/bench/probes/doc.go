@@ -3,7 +3,7 @@
 // memory. It must not judge: misses are printed like hits.
 //
 //	go run ./test/bench/probes               all parts, in less than ten minutes
-//	go run ./test/bench/probes -only waits   one of calls, waits, profile, memory, services
+//	go run ./test/bench/probes -only waits   one of calls, waits, connections, profile, memory, services
 //
 // The parts but services are Go benchmarks of the packages that they are about; bpftrace, which one compares with, is
 // installed from Debian's package where it is missing.

@@ -38,7 +38,7 @@ func run(ctx context.Context) (err error) {
 	flag.StringVar(&cfg.repo, "repo", ".", "folder of the repository")
 	flag.StringVar(&cfg.bin, "bin", "bin", "folder of tritond")
 	flag.Float64Var(&cfg.scale, "scale", 1, "times as many rounds")
-	only := flag.String("only", "", "run parts whose name matches this pattern: calls, waits, profile, memory, services")
+	only := flag.String("only", "", "run parts whose name matches this pattern: calls, waits, connections, profile, memory, services")
 	flag.Parse()
 	if cfg.only, err = regexp.Compile(*only); err != nil {
 		return err

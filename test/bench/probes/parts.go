@@ -32,6 +32,10 @@ var parts = []part{
 		benchmarks: []benchmark{{"./pkg/probes", "BenchmarkKernelPingPong", 25}}, rows: waitRows,
 	},
 	{
+		name: "connections", title: "A TCP connection of a container to itself, opened, accepted and closed, CPU time",
+		benchmarks: []benchmark{{"./pkg/probes", "BenchmarkKernelConnection", 15}}, rows: connectionRows,
+	},
+	{
 		name: "profile", title: "A profile of a container that has a CPU to itself, 99 Hz",
 		benchmarks: []benchmark{{"./pkg/probes", "BenchmarkKernelProfiled", 25}, {"./pkg/probes", "BenchmarkKernelProfile", 50}}, rows: profileRows,
 	},
@@ -127,6 +131,19 @@ func waitRows(v values) []row {
 		ratio("not accounted", "none", ""), ratio("accounted, with who delays whom", "accounted", "at most 1.05 times"),
 		ratio("accounted, without who delays whom", "without-delays", "at most 1.05 times"),
 	}
+}
+
+func connectionRows(v values) []row {
+	var rows []row
+	for _, r := range []struct{ what, variant string }{
+		{"no probes", "none"}, {"remotes and datagrams counted", "flows"}, {"--metrics-network and --metrics-dns too", "flows-network-dns"},
+		{"and system calls in detail", "everything"},
+	} {
+		rows = append(rows, v.both(r.what, "", func(s stat) string {
+			return fmt.Sprintf("%.2f us, %.0f/s, %.3f times", s.ns(r.variant)/1000, 1e9/s.ns(r.variant), s.ns(r.variant)/s.ns("none"))
+		}))
+	}
+	return rows
 }
 
 func profileRows(v values) []row {
