@@ -161,8 +161,8 @@ func TestDoubtOnlyGrows(t *testing.T) {
 // always on for those who count, so windows are not slower than gaps.
 func TestKernelEstimatesAreOffByNoMoreThanIsSaid(t *testing.T) {
 	const containers, readings = 48, 4
-	p := open(t, Config{Level: Sampled, Window: 50 * time.Millisecond, Period: 250 * time.Millisecond, Linger: -1})
-	exact := open(t, Config{Linger: -1})
+	p := open(t, Config{Level: Sampled, Window: 50 * time.Millisecond, Period: 250 * time.Millisecond, Linger: -1, MaxContainers: containers})
+	exact := open(t, Config{Linger: -1, MaxContainers: containers})
 	keys := make([]triton.ContainerKey, containers)
 	for i := range keys {
 		key, cg := watch(t, p)
