@@ -41,14 +41,6 @@ struct task_struct___waits {
 
 const volatile u8 wait_reasons[SYSCALLS] = {}; // off_cpu_reason by system call; set by the loader
 
-// mode_of is what a descriptor of the task is of; 0: nothing, or something that has no mode.
-static __always_inline u32 mode_of(struct task_struct *task, u64 fd)
-{
-	struct file *file = file_of(task, fd);
-
-	return BPF_CORE_READ(file, f_inode, i_mode);
-}
-
 static __always_inline u32 reason_of_file(u32 mode)
 {
 	switch (mode & S_IFMT) {
@@ -76,7 +68,7 @@ static __always_inline u32 reason_of_call(u32 table, u32 mode, bool device)
 }
 
 // why_waits tells what a task that leaves the CPU in this state waits for.
-static __noinline u32 why_waits(struct task_struct *task, u32 state)
+static __always_inline u32 why_waits(struct task_struct *task, u32 state)
 {
 	struct task_struct___waits *t = (struct task_struct___waits *)task;
 	bool device = BPF_CORE_READ_BITFIELD(t, in_iowait);

@@ -25,14 +25,14 @@ static __always_inline void add_wait(struct slot *slot, u64 ns)
 }
 
 // charge_run adds the run that ends, and the wait before it, to the task's container; it returns whom it belongs to, 0:
-// nobody, and the wait.
+// nobody, and the wait with the slot that it was added to.
 //
 // It never makes a new state: the run queue's lock is held here, and allocating could need it. A task gets its own
 // at its birth, or with an exec or a system call, and loses no time by that, since the kernel's sums start at its birth.
-static __always_inline u64 charge_run(struct task_struct *task, bool preempt, u32 state, u64 *wait_ns)
+static __always_inline u64 charge_run(struct task_struct *task, bool preempt, u32 state, u64 *wait_ns, struct slot **charged)
 {
 	struct task_state *st = state_of(task);
-	u64 delay, cpu, id, ran = 0;
+	u64 delay, cpu, id, ran = 0, wait = 0;
 	struct slot *slot;
 
 	if (!st)
@@ -48,8 +48,8 @@ static __always_inline u64 charge_run(struct task_struct *task, bool preempt, u3
 	delay = task->sched_info.run_delay;
 	cpu = task->se.sum_exec_runtime;
 	if (delay > st->run_delay_ns) {
-		*wait_ns = delay - st->run_delay_ns;
-		add_wait(slot, *wait_ns);
+		wait = delay - st->run_delay_ns;
+		add_wait(slot, wait);
 	}
 	if (cpu > st->cpu_ns) {
 		ran = cpu - st->cpu_ns;
@@ -57,18 +57,21 @@ static __always_inline u64 charge_run(struct task_struct *task, bool preempt, u3
 	}
 	if (st->partial)
 		ran = cpu - task->se.prev_sum_exec_runtime;
-	add_off_cpu(slot, st, task->sched_info.last_arrival, ran, *wait_ns, preempt || !state ? 0 : 1 + why_waits(task, state));
+	add_off_cpu(slot, st, task->sched_info.last_arrival, ran, wait, preempt || !state ? 0 : 1 + why_waits(task, state));
 	st->run_delay_ns = delay;
 	st->cpu_ns = cpu;
 	st->partial = 0;
+	*wait_ns = wait;
+	*charged = slot;
 	return st->owner;
 }
 
 static __always_inline void switch_out(struct task_struct *task, struct task_struct *next, bool preempt, u32 state)
 {
-	u64 wait_ns = 0, owner = charge_run(task, preempt, state, &wait_ns);
+	struct slot *slot = 0;
+	u64 wait_ns = 0, owner = charge_run(task, preempt, state, &wait_ns, &slot);
 
-	note_switch(task, next, owner, wait_ns);
+	note_switch(task, next, slot, owner, wait_ns);
 }
 
 #endif
