@@ -18,32 +18,13 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 )
 
-// What the test binary does as a container's program. An echoer binds the address that follows and returns what comes to
-// it. An asker sends to the address that follows as many datagrams as the number after it says, each of the size after
-// that and once the one before has returned; parts is how many of them one call sends. It tells how many bytes came back. Both end
-// with their input.
+// An echoer binds the address that follows, tells the port, and returns what comes to it. A datagram sender sends to the address that follows as
+// many datagrams as the first number after it says, each of the size that the second one says, as many by one call as the third one
+// says, and waits until all have returned before the next call. It tells how many bytes came back. Both end with their input.
 const (
-	echoerMode = "datagram-echoer"
-	senderUDP  = "datagram-sender"
+	echoerMode         = "datagram-echoer"
+	datagramSenderMode = "datagram-sender"
 )
-
-// datagramMain does not return when the test binary was started as one of these.
-func datagramMain() {
-	var err error
-	switch {
-	case len(os.Args) == 3 && os.Args[1] == echoerMode:
-		err = echoDatagrams(os.Args[2])
-	case len(os.Args) == 6 && os.Args[1] == senderUDP:
-		err = sendDatagrams(os.Args[2], os.Args[3:])
-	default:
-		return
-	}
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
 
 func echoDatagrams(address string) error {
 	c, err := net.ListenPacket("udp", address)
@@ -51,7 +32,7 @@ func echoDatagrams(address string) error {
 		return err
 	}
 	defer c.Close()
-	fmt.Println(1)
+	fmt.Println(c.LocalAddr().(*net.UDPAddr).Port)
 	go func() {
 		b := make([]byte, 1<<16)
 		for {
@@ -147,13 +128,13 @@ func TestKernelPeersCountDatagrams(t *testing.T) {
 	}
 	start(t, serverIn, in(serverNS, self, echoerMode, "192.0.2.2:9")...).number(t)
 	start(t, thirdIn, in(serverNS, self, echoerMode, "192.0.2.2:10")...).number(t)
-	outside := start(t, cgroup{}, in(clientNS, self, senderUDP, "192.0.2.2:9", "3", "11", "1")...)
+	outside := start(t, cgroup{}, in(clientNS, self, datagramSenderMode, "192.0.2.2:9", "3", "11", "1")...)
 	if n := outside.number(t); n != 33 {
 		t.Fatalf("%d bytes came back", n)
 	}
 	sent, all := uint64(0), uint64(0)
 	for _, c := range [][3]uint64{{200, 100, 1}, {50, 8000, 1}, {60, 1200, 6}, {5, 0, 1}} {
-		proc := start(t, clientIn, in(clientNS, self, senderUDP, "192.0.2.2:9", fmt.Sprint(c[0]), fmt.Sprint(c[1]), fmt.Sprint(c[2]))...)
+		proc := start(t, clientIn, in(clientNS, self, datagramSenderMode, "192.0.2.2:9", fmt.Sprint(c[0]), fmt.Sprint(c[1]), fmt.Sprint(c[2]))...)
 		if n := proc.number(t); n != c[0]*c[1] {
 			t.Fatalf("of %v %d bytes came back", c, n)
 		}
@@ -191,9 +172,9 @@ func TestKernelDatagramsThatFindNoRoomAreTheRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 4 {
-		address := net.JoinHostPort("::1", strconv.Itoa(freePort(t)))
-		start(t, cgroup{}, self, echoerMode, address).number(t)
-		if n := start(t, cg, self, senderUDP, address, "10", strconv.Itoa(100+i), "1").number(t); n != 10*(100+uint64(i)) {
+		port := start(t, cgroup{}, self, echoerMode, "[::1]:0").number(t)
+		address := net.JoinHostPort("::1", fmt.Sprint(port))
+		if n := start(t, cg, self, datagramSenderMode, address, "10", strconv.Itoa(100+i), "1").number(t); n != 10*(100+uint64(i)) {
 			t.Fatalf("%d bytes came back", n)
 		}
 	}
@@ -211,15 +192,4 @@ func TestKernelDatagramsThatFindNoRoomAreTheRest(t *testing.T) {
 	if rest.SentBytes != 2050 || rest.ReceivedBytes != 2050 || rest.SentDatagrams != 20 || rest.ReceivedDatagrams != 20 || p.Drops()["peers"] == 0 {
 		t.Errorf("of the rest: %+v, dropped %v", rest, p.Drops())
 	}
-}
-
-// freePort is a port of UDP at ::1 that nobody has now.
-func freePort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenPacket("udp6", "[::1]:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }

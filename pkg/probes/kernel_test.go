@@ -196,7 +196,6 @@ func TestMain(m *testing.M) {
 	networkMain()
 	askerMain()
 	acceptorMain()
-	datagramMain()
 	if dir := os.Getenv(loaderEnv); dir != "" {
 		loaderMain(dir)
 	}

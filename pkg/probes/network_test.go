@@ -40,6 +40,10 @@ func networkMain() {
 		err = sink()
 	case len(os.Args) == 4 && os.Args[1] == senderMode:
 		err = sender(os.Args[2], os.Args[3])
+	case len(os.Args) == 3 && os.Args[1] == echoerMode:
+		err = echoDatagrams(os.Args[2])
+	case len(os.Args) == 6 && os.Args[1] == datagramSenderMode:
+		err = sendDatagrams(os.Args[2], os.Args[3:])
 	default:
 		return
 	}

@@ -34,6 +34,8 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 	for _, s := range slices.Concat(cpuSeries(), processSeries(), memorySeries(), pressureSeries(), trafficSeries(), probeSeries()) {
 		rows := all
 		switch {
+		case s.name == varianceName:
+			rows = slices.DeleteFunc(slices.Clone(calls), func(r row) bool { return r.sample.CallsGuessed == 0 })
 		case ofProgram(s.name, "sys_exit"):
 			rows = calls
 		case ofProgram(s.name, "sched_switch"):

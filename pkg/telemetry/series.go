@@ -136,6 +136,9 @@ func trafficSeries() []scalar {
 	}
 }
 
+// varianceName is of a family that only those containers have of which something was estimated.
+const varianceName = "triton_container_syscalls_variance_total"
+
 func probeSeries() []scalar {
 	return []scalar{
 		counter("triton_container_syscalls_total", "System calls of the container.",
@@ -145,7 +148,7 @@ func probeSeries() []scalar {
 		gauge("triton_container_syscall_sampled_ratio",
 			"Share of the time in which the container's system calls were counted; below 1 their numbers are estimates for all of it.",
 			func(s *Sample) float64 { return 1 - s.CallsGuessed }),
-		counter("triton_container_syscalls_variance_total",
+		counter(varianceName,
 			"Variance of what triton_container_syscalls_total has of estimates: the root of an increase is the standard error of that one's.",
 			func(s *Sample) float64 { return s.CallsVariance }),
 		{

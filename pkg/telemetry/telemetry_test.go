@@ -344,6 +344,7 @@ func TestContainersHaveSeriesOfWhatIsMeasuredOfThemAlone(t *testing.T) {
 		"container_cpu_schedstat_runqueue_seconds_total{":  {"full", "guessed", "quiet"},
 		"container_cpu_usage_seconds_total{":               {"full", "guessed", "off", "quiet"},
 		"triton_container_syscall_sampled_ratio{":          {"full", "guessed"},
+		"triton_container_syscalls_variance_total{":        {"guessed"},
 	} {
 		var got []string
 		for line := range strings.Lines(body) {
