@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type FunctionsAcceptArgs struct {
+	_     structs.HostLayout
+	Owner uint64
+	Fd    uint64
+	AgeNs uint64
+}
+
 type FunctionsAcceptDelay struct {
 	_       structs.HostLayout
 	Buckets [145]uint64
@@ -79,10 +86,29 @@ type FunctionsExitRecord struct {
 	Ended    uint32
 }
 
+type FunctionsOffCpuArgs struct {
+	_         structs.HostLayout
+	LeftNs    uint64
+	ArrivalNs uint64
+	RanNs     uint64
+	WaitNs    uint64
+	Waits     uint32
+	Why       uint32
+}
+
 type FunctionsQueued struct {
 	_     structs.HostLayout
 	Owner uint64
 	AtNs  uint64
+}
+
+type FunctionsReasonArgs struct {
+	_      structs.HostLayout
+	Fd     uint64
+	Table  uint32
+	Device uint32
+	Mode   uint32
+	Why    uint32
 }
 
 type FunctionsRing struct {
@@ -172,47 +198,62 @@ type FunctionsTaskState struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	FunctionsMapAcceptDelays       = "accept_delays"
-	FunctionsMapAcceptQueue        = "accept_queue"
-	FunctionsMapCells              = "cells"
-	FunctionsMapDelays             = "delays"
-	FunctionsMapExitCounts         = "exit_counts"
-	FunctionsMapExits              = "exits"
-	FunctionsMapFreeCells          = "free_cells"
-	FunctionsMapFreeRings          = "free_rings"
-	FunctionsMapOwnersV2           = "owners_v2"
-	FunctionsMapParents            = "parents"
-	FunctionsMapRecentRuns         = "recent_runs"
-	FunctionsMapRingUses           = "ring_uses"
-	FunctionsMapRings              = "rings"
-	FunctionsMapSeats              = "seats"
-	FunctionsMapSenders            = "senders"
-	FunctionsMapSlots              = "slots"
-	FunctionsMapTasks              = "tasks"
-	FunctionsProgEmptyEnter        = "empty_enter"
-	FunctionsProgEmptyExit         = "empty_exit"
-	FunctionsProgTestAdd           = "test_add"
-	FunctionsProgTestBucket        = "test_bucket"
-	FunctionsProgTestChildBorn     = "test_child_born"
-	FunctionsProgTestChildEnded    = "test_child_ended"
-	FunctionsProgTestEnter         = "test_enter"
-	FunctionsProgTestLeaveUnpaired = "test_leave_unpaired"
-	FunctionsVarArming             = "arming"
-	FunctionsVarCellLimit          = "cell_limit"
-	FunctionsVarCountAccepts       = "count_accepts"
-	FunctionsVarDelaysDroppedNs    = "delays_dropped_ns"
-	FunctionsVarEpoch              = "epoch"
-	FunctionsVarExclusive          = "exclusive"
-	FunctionsVarFreshCells         = "fresh_cells"
-	FunctionsVarFreshRings         = "fresh_rings"
-	FunctionsVarNoDelays           = "no_delays"
-	FunctionsVarPairing            = "pairing"
-	FunctionsVarRingLimit          = "ring_limit"
-	FunctionsVarRingShare          = "ring_share"
-	FunctionsVarSeated             = "seated"
-	FunctionsVarShards             = "shards"
-	FunctionsVarUnrecordedThreads  = "unrecorded_threads"
-	FunctionsVarWaitReasons        = "wait_reasons"
+	FunctionsMapAcceptDelays          = "accept_delays"
+	FunctionsMapAcceptQueue           = "accept_queue"
+	FunctionsMapCells                 = "cells"
+	FunctionsMapDelays                = "delays"
+	FunctionsMapExitCounts            = "exit_counts"
+	FunctionsMapExits                 = "exits"
+	FunctionsMapFreeCells             = "free_cells"
+	FunctionsMapFreeRings             = "free_rings"
+	FunctionsMapOwnersV2              = "owners_v2"
+	FunctionsMapParents               = "parents"
+	FunctionsMapRecentRuns            = "recent_runs"
+	FunctionsMapRingUses              = "ring_uses"
+	FunctionsMapRings                 = "rings"
+	FunctionsMapSeats                 = "seats"
+	FunctionsMapSenders               = "senders"
+	FunctionsMapSlots                 = "slots"
+	FunctionsMapTasks                 = "tasks"
+	FunctionsProgEmptyEnter           = "empty_enter"
+	FunctionsProgEmptyExit            = "empty_exit"
+	FunctionsProgTestAdd              = "test_add"
+	FunctionsProgTestBucket           = "test_bucket"
+	FunctionsProgTestChildBorn        = "test_child_born"
+	FunctionsProgTestChildEnded       = "test_child_ended"
+	FunctionsProgTestEnter            = "test_enter"
+	FunctionsProgTestLeaveUnpaired    = "test_leave_unpaired"
+	FunctionsProgTestOffCpu           = "test_off_cpu"
+	FunctionsProgTestQueue            = "test_queue"
+	FunctionsProgTestReason           = "test_reason"
+	FunctionsProgTestTaken            = "test_taken"
+	FunctionsVarArming                = "arming"
+	FunctionsVarCellLimit             = "cell_limit"
+	FunctionsVarCountAccepts          = "count_accepts"
+	FunctionsVarDelaysDroppedNs       = "delays_dropped_ns"
+	FunctionsVarEpoch                 = "epoch"
+	FunctionsVarExclusive             = "exclusive"
+	FunctionsVarFreshCells            = "fresh_cells"
+	FunctionsVarFreshRings            = "fresh_rings"
+	FunctionsVarNoDelays              = "no_delays"
+	FunctionsVarPairing               = "pairing"
+	FunctionsVarRingKeptNs            = "ring_kept_ns"
+	FunctionsVarRingLimit             = "ring_limit"
+	FunctionsVarRingShare             = "ring_share"
+	FunctionsVarSeated                = "seated"
+	FunctionsVarShards                = "shards"
+	FunctionsVarTestAddArgs           = "test_add_args"
+	FunctionsVarTestBucketArgs        = "test_bucket_args"
+	FunctionsVarTestChildBornArgs     = "test_child_born_args"
+	FunctionsVarTestChildEndedArgs    = "test_child_ended_args"
+	FunctionsVarTestEnterArgs         = "test_enter_args"
+	FunctionsVarTestLeaveUnpairedArgs = "test_leave_unpaired_args"
+	FunctionsVarTestOffCpuArgs        = "test_off_cpu_args"
+	FunctionsVarTestQueueArgs         = "test_queue_args"
+	FunctionsVarTestReasonArgs        = "test_reason_args"
+	FunctionsVarTestTakenArgs         = "test_taken_args"
+	FunctionsVarUnrecordedThreads     = "unrecorded_threads"
+	FunctionsVarWaitReasons           = "wait_reasons"
 )
 
 // LoadFunctions returns the embedded CollectionSpec for Functions.
@@ -265,6 +306,10 @@ type FunctionsProgramSpecs struct {
 	TestChildEnded    *ebpf.ProgramSpec `ebpf:"test_child_ended"`
 	TestEnter         *ebpf.ProgramSpec `ebpf:"test_enter"`
 	TestLeaveUnpaired *ebpf.ProgramSpec `ebpf:"test_leave_unpaired"`
+	TestOffCpu        *ebpf.ProgramSpec `ebpf:"test_off_cpu"`
+	TestQueue         *ebpf.ProgramSpec `ebpf:"test_queue"`
+	TestReason        *ebpf.ProgramSpec `ebpf:"test_reason"`
+	TestTaken         *ebpf.ProgramSpec `ebpf:"test_taken"`
 }
 
 // FunctionsMapSpecs contains maps before they are loaded into the kernel.
@@ -294,22 +339,33 @@ type FunctionsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FunctionsVariableSpecs struct {
-	Arming            *ebpf.VariableSpec `ebpf:"arming"`
-	CellLimit         *ebpf.VariableSpec `ebpf:"cell_limit"`
-	CountAccepts      *ebpf.VariableSpec `ebpf:"count_accepts"`
-	DelaysDroppedNs   *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
-	Epoch             *ebpf.VariableSpec `ebpf:"epoch"`
-	Exclusive         *ebpf.VariableSpec `ebpf:"exclusive"`
-	FreshCells        *ebpf.VariableSpec `ebpf:"fresh_cells"`
-	FreshRings        *ebpf.VariableSpec `ebpf:"fresh_rings"`
-	NoDelays          *ebpf.VariableSpec `ebpf:"no_delays"`
-	Pairing           *ebpf.VariableSpec `ebpf:"pairing"`
-	RingLimit         *ebpf.VariableSpec `ebpf:"ring_limit"`
-	RingShare         *ebpf.VariableSpec `ebpf:"ring_share"`
-	Seated            *ebpf.VariableSpec `ebpf:"seated"`
-	Shards            *ebpf.VariableSpec `ebpf:"shards"`
-	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
-	WaitReasons       *ebpf.VariableSpec `ebpf:"wait_reasons"`
+	Arming                *ebpf.VariableSpec `ebpf:"arming"`
+	CellLimit             *ebpf.VariableSpec `ebpf:"cell_limit"`
+	CountAccepts          *ebpf.VariableSpec `ebpf:"count_accepts"`
+	DelaysDroppedNs       *ebpf.VariableSpec `ebpf:"delays_dropped_ns"`
+	Epoch                 *ebpf.VariableSpec `ebpf:"epoch"`
+	Exclusive             *ebpf.VariableSpec `ebpf:"exclusive"`
+	FreshCells            *ebpf.VariableSpec `ebpf:"fresh_cells"`
+	FreshRings            *ebpf.VariableSpec `ebpf:"fresh_rings"`
+	NoDelays              *ebpf.VariableSpec `ebpf:"no_delays"`
+	Pairing               *ebpf.VariableSpec `ebpf:"pairing"`
+	RingKeptNs            *ebpf.VariableSpec `ebpf:"ring_kept_ns"`
+	RingLimit             *ebpf.VariableSpec `ebpf:"ring_limit"`
+	RingShare             *ebpf.VariableSpec `ebpf:"ring_share"`
+	Seated                *ebpf.VariableSpec `ebpf:"seated"`
+	Shards                *ebpf.VariableSpec `ebpf:"shards"`
+	TestAddArgs           *ebpf.VariableSpec `ebpf:"test_add_args"`
+	TestBucketArgs        *ebpf.VariableSpec `ebpf:"test_bucket_args"`
+	TestChildBornArgs     *ebpf.VariableSpec `ebpf:"test_child_born_args"`
+	TestChildEndedArgs    *ebpf.VariableSpec `ebpf:"test_child_ended_args"`
+	TestEnterArgs         *ebpf.VariableSpec `ebpf:"test_enter_args"`
+	TestLeaveUnpairedArgs *ebpf.VariableSpec `ebpf:"test_leave_unpaired_args"`
+	TestOffCpuArgs        *ebpf.VariableSpec `ebpf:"test_off_cpu_args"`
+	TestQueueArgs         *ebpf.VariableSpec `ebpf:"test_queue_args"`
+	TestReasonArgs        *ebpf.VariableSpec `ebpf:"test_reason_args"`
+	TestTakenArgs         *ebpf.VariableSpec `ebpf:"test_taken_args"`
+	UnrecordedThreads     *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
+	WaitReasons           *ebpf.VariableSpec `ebpf:"wait_reasons"`
 }
 
 // FunctionsObjects contains all objects after they have been loaded into the kernel.
@@ -377,22 +433,33 @@ func (m *FunctionsMaps) Close() error {
 //
 // It can be passed to LoadFunctionsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FunctionsVariables struct {
-	Arming            *ebpf.Variable `ebpf:"arming"`
-	CellLimit         *ebpf.Variable `ebpf:"cell_limit"`
-	CountAccepts      *ebpf.Variable `ebpf:"count_accepts"`
-	DelaysDroppedNs   *ebpf.Variable `ebpf:"delays_dropped_ns"`
-	Epoch             *ebpf.Variable `ebpf:"epoch"`
-	Exclusive         *ebpf.Variable `ebpf:"exclusive"`
-	FreshCells        *ebpf.Variable `ebpf:"fresh_cells"`
-	FreshRings        *ebpf.Variable `ebpf:"fresh_rings"`
-	NoDelays          *ebpf.Variable `ebpf:"no_delays"`
-	Pairing           *ebpf.Variable `ebpf:"pairing"`
-	RingLimit         *ebpf.Variable `ebpf:"ring_limit"`
-	RingShare         *ebpf.Variable `ebpf:"ring_share"`
-	Seated            *ebpf.Variable `ebpf:"seated"`
-	Shards            *ebpf.Variable `ebpf:"shards"`
-	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
-	WaitReasons       *ebpf.Variable `ebpf:"wait_reasons"`
+	Arming                *ebpf.Variable `ebpf:"arming"`
+	CellLimit             *ebpf.Variable `ebpf:"cell_limit"`
+	CountAccepts          *ebpf.Variable `ebpf:"count_accepts"`
+	DelaysDroppedNs       *ebpf.Variable `ebpf:"delays_dropped_ns"`
+	Epoch                 *ebpf.Variable `ebpf:"epoch"`
+	Exclusive             *ebpf.Variable `ebpf:"exclusive"`
+	FreshCells            *ebpf.Variable `ebpf:"fresh_cells"`
+	FreshRings            *ebpf.Variable `ebpf:"fresh_rings"`
+	NoDelays              *ebpf.Variable `ebpf:"no_delays"`
+	Pairing               *ebpf.Variable `ebpf:"pairing"`
+	RingKeptNs            *ebpf.Variable `ebpf:"ring_kept_ns"`
+	RingLimit             *ebpf.Variable `ebpf:"ring_limit"`
+	RingShare             *ebpf.Variable `ebpf:"ring_share"`
+	Seated                *ebpf.Variable `ebpf:"seated"`
+	Shards                *ebpf.Variable `ebpf:"shards"`
+	TestAddArgs           *ebpf.Variable `ebpf:"test_add_args"`
+	TestBucketArgs        *ebpf.Variable `ebpf:"test_bucket_args"`
+	TestChildBornArgs     *ebpf.Variable `ebpf:"test_child_born_args"`
+	TestChildEndedArgs    *ebpf.Variable `ebpf:"test_child_ended_args"`
+	TestEnterArgs         *ebpf.Variable `ebpf:"test_enter_args"`
+	TestLeaveUnpairedArgs *ebpf.Variable `ebpf:"test_leave_unpaired_args"`
+	TestOffCpuArgs        *ebpf.Variable `ebpf:"test_off_cpu_args"`
+	TestQueueArgs         *ebpf.Variable `ebpf:"test_queue_args"`
+	TestReasonArgs        *ebpf.Variable `ebpf:"test_reason_args"`
+	TestTakenArgs         *ebpf.Variable `ebpf:"test_taken_args"`
+	UnrecordedThreads     *ebpf.Variable `ebpf:"unrecorded_threads"`
+	WaitReasons           *ebpf.Variable `ebpf:"wait_reasons"`
 }
 
 // FunctionsPrograms contains all programs after they have been loaded into the kernel.
@@ -407,6 +474,10 @@ type FunctionsPrograms struct {
 	TestChildEnded    *ebpf.Program `ebpf:"test_child_ended"`
 	TestEnter         *ebpf.Program `ebpf:"test_enter"`
 	TestLeaveUnpaired *ebpf.Program `ebpf:"test_leave_unpaired"`
+	TestOffCpu        *ebpf.Program `ebpf:"test_off_cpu"`
+	TestQueue         *ebpf.Program `ebpf:"test_queue"`
+	TestReason        *ebpf.Program `ebpf:"test_reason"`
+	TestTaken         *ebpf.Program `ebpf:"test_taken"`
 }
 
 func (p *FunctionsPrograms) Close() error {
@@ -419,6 +490,10 @@ func (p *FunctionsPrograms) Close() error {
 		p.TestChildEnded,
 		p.TestEnter,
 		p.TestLeaveUnpaired,
+		p.TestOffCpu,
+		p.TestQueue,
+		p.TestReason,
+		p.TestTaken,
 	)
 }
 
