@@ -28,20 +28,31 @@ static __always_inline u64 owner_of_packet(struct __sk_buff *skb)
 }
 
 // datagram_at returns where the header of UDP is, and fills in the address of the other end; 0: it is no datagram. out: it is
-// being sent.
+// being sent. A test run of an older kernel shows no bytes but those that are asked for.
 static __always_inline u32 datagram_at(struct __sk_buff *skb, bool out, u8 *other)
 {
 	u8 *p = (u8 *)(long)skb->data, *end = (u8 *)(long)skb->data_end;
+	u8 header[40] = {};
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (p + 20 > end || p[9] != IPPROTO_UDP || (p[6] & 0x1f) | p[7]) // a later fragment has no ports
+		if (p + 20 > end) {
+			if (bpf_skb_load_bytes(skb, 0, header, 20))
+				return 0;
+			p = header;
+		}
+		if (p[9] != IPPROTO_UDP || (p[6] & 0x1f) | p[7]) // a later fragment has no ports
 			return 0;
 		other[10] = other[11] = 0xff;
 		__builtin_memcpy(other + 12, p + (out ? 16 : 12), 4);
 		return (p[0] & 15) * 4;
 	}
 	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (p + 40 > end || p[6] != IPPROTO_UDP)
+		if (p + 40 > end) {
+			if (bpf_skb_load_bytes(skb, 0, header, 40))
+				return 0;
+			p = header;
+		}
+		if (p[6] != IPPROTO_UDP)
 			return 0;
 		__builtin_memcpy(other, p + (out ? 24 : 8), 16);
 		return 40;
