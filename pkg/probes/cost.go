@@ -72,7 +72,7 @@ func (c Cost) Of(calls, switches float64) float64 {
 	var cpu float64
 	if exit := of[bpf.MeasureProgSysExit]; exit.Runs > 0 {
 		perRun := (exit.CPU + of[bpf.MeasureProgSysEnter].CPU) / exit.Runs
-		cpu += calls * c.Attached * (perRun + pairTax.Seconds())
+		cpu += calls * c.Attached * (perRun + cmp.Or(c.PairTax, usualTax).Seconds())
 	}
 	if s := of[bpf.MeasureProgSchedSwitch]; s.Runs > 0 {
 		cpu += switches * s.CPU / s.Runs

@@ -10,7 +10,7 @@ import (
 
 // Handler serves /metrics: the newest sample of each container, what observation lost, the daemon's own cost, and what
 // others gave to Register. Names are cAdvisor's where the meaning is the same; what only Triton measures begins with
-// triton_. Without Config.PerSyscall a container has at most 70 series in a text scrape.
+// triton_. Without Config.PerSyscall a container has at most 73 series in a text scrape.
 func (s *Store) Handler() http.Handler {
 	return promhttp.HandlerFor(joined{s.registry, gatherer{s}}, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesAtOnce})
 }
