@@ -81,7 +81,9 @@ func leastCall() (least time.Duration, err error) {
 			return 0, fmt.Errorf("read the thread's clock: %w", err)
 		}
 		for range taxCalls {
-			unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0)
+			if _, _, e := unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); e != 0 {
+				return 0, fmt.Errorf("getppid: %w", e)
+			}
 		}
 		if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &until); err != nil {
 			return 0, fmt.Errorf("read the thread's clock: %w", err)

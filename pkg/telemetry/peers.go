@@ -85,7 +85,8 @@ func (s *Store) perPeer(rows []row) []*dto.MetricFamily {
 	connections := newFamily("triton_container_peer_connections_total", "TCP connections with a peer, by what became of the attempt.", dto.MetricType_COUNTER, 0)
 	sent := newFamily("triton_container_peer_sent_bytes_total", "Data sent to a peer, without what was sent again.", dto.MetricType_COUNTER, 0)
 	received := newFamily("triton_container_peer_received_bytes_total", "Data received from a peer.", dto.MetricType_COUNTER, 0)
-	datagrams := newFamily("triton_container_peer_datagrams_total", "Datagrams of UDP, by direction; received ones came as far as the socket.", dto.MetricType_COUNTER, 0)
+	datagrams := newFamily("triton_container_peer_datagrams_total",
+		"Datagrams of UDP, by direction; received ones came as far as the socket.", dto.MetricType_COUNTER, 0)
 	again := newFamily("triton_container_peer_retransmits_total", "TCP segments sent again to a peer.", dto.MetricType_COUNTER, 0)
 	open := newFamily("triton_container_peer_open_connections", "TCP connections that are open.", dto.MetricType_GAUGE, 0)
 	resets := newFamily("triton_container_peer_resets_total", "TCP resets, by direction.", dto.MetricType_COUNTER, 0)
