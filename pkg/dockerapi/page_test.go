@@ -25,7 +25,8 @@ func TestPageOfTheAPIIsUpToDate(t *testing.T) {
 Generated from the router by %[1]sgo generate ./pkg/dockerapi%[1]s. tritond speaks versions %[2]s to %[3]s of the API, and has a row
 for every endpoint of the definition of 1.56 and for the few that are in none. An endpoint that is not built says so by name,
 with status 501; one of swarm mode answers as a docker does that is in no swarm. A field, flag or filter of a served endpoint
-works or is refused by name: [what create refuses](#what-create-refuses). How commands differ from docker's is in
+works or is refused by name: [what create refuses](#what-create-refuses). A field of create's body that the definition does not
+know is refused too, where docker ignores it: who misspells one is told. How commands differ from docker's is in
 [docker-differences.md](docker-differences.md).
 
 `, "`", MinAPIVersion, MaxAPIVersion)

@@ -234,8 +234,8 @@ func TestKernelEventsTellWhatHappened(t *testing.T) {
 	want := []string{
 		"load " + id[:12] + " " + id + " blue",
 		"tag " + id[:12] + " b:latest blue",
-		"untag " + id[:12] + " " + id + " blue",
-		"untag " + id[:12] + " " + id + " blue",
+		"untag " + id[:12] + " b:latest blue",
+		"untag " + id[:12] + " a:1 blue",
 		"delete " + id[:12] + " " + id + " ",
 		"tag " + iid[:12] + " i:2 red",
 		"import " + iid[:12] + " " + iid + " red",
