@@ -205,10 +205,12 @@ func (s *Service) read(ctx context.Context, r *Record, m *meter) (*backtrace.Res
 	if err != nil {
 		return nil, err
 	}
-	if mini, err := s.store.OpenMini(r); err == nil && r.Body == BodyTruncated { // it may have what the body did not come to
-		defer mini.Close()
-		if _, more, err := memoryOf(mini); err == nil {
-			mem = either{mem, more}
+	if r.Body == BodyTruncated {
+		if mini, err := s.store.OpenMini(r); err == nil { // it may have what the body did not come to
+			defer mini.Close()
+			if _, more, err := memoryOf(mini); err == nil {
+				mem = either{mem, more}
+			}
 		}
 	}
 	files := make([]*os.File, len(r.Kept))
