@@ -30,7 +30,7 @@ func TestKernelClientsThatDoNotReadHoldUpNoEndAndLoseNothing(t *testing.T) {
 	r.create()
 	lets := []func() *gathered{r.slowly(outputs), r.slowly(outputs)}
 	must(t, r.client.Start(r.ctx()))
-	last := int64(-1)
+	var last uint64
 	await(t, "nothing more is written", func() error {
 		st, err := r.client.State(r.ctx())
 		must(t, err)
