@@ -395,7 +395,7 @@ func unframe(t *testing.T, data string) (stdout, stderr string) {
 		}
 		n := int(data[4])<<24 | int(data[5])<<16 | int(data[6])<<8 | int(data[7])
 		if len(data) < 8+n {
-			t.Fatalf("torn stream frame of %d bytes: %q", n, data)
+			t.Fatalf("torn stream frame of %d bytes: %.40q", n, data)
 		}
 		if data[0] == 1 {
 			stdout += data[8 : 8+n]
