@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -34,6 +35,26 @@ func oneBetween(fs *flag.FlagSet, args []string) (string, error) {
 		return "", errors.New("an empty argument")
 	}
 	return ref, nil
+}
+
+// show is a command that takes [-json] and one argument, as its usage says: it prints what path has of that.
+func show[T any](
+	ctx context.Context, c *client, usage string, args []string, path func(ref string) string, out io.Writer, text func(io.Writer, *T) error,
+) error {
+	fs := newFlags(usage)
+	raw := fs.Bool("json", false, "")
+	ref, err := oneBetween(fs, args)
+	if err != nil {
+		return usageError(usage)
+	}
+	v := new(T)
+	if err := c.get(ctx, path(ref), v); err != nil {
+		return err
+	}
+	if *raw {
+		return encodeIndented(out, v)
+	}
+	return text(out, v)
 }
 
 // encodeIndented writes v as JSON that people read.

@@ -91,20 +91,7 @@ func names(t crashgroup.Tallies) string {
 }
 
 func showGroup(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := newFlags("cores groups show")
-	raw := fs.Bool("json", false, "")
-	ref, err := oneBetween(fs, args)
-	if err != nil {
-		return usageError("cores groups show [-json] GROUP")
-	}
-	var g wire.Group
-	if err := c.get(ctx, wire.GroupPath(ref), &g); err != nil {
-		return err
-	}
-	if *raw {
-		return encodeIndented(out, g)
-	}
-	return printGroup(out, &g)
+	return show(ctx, c, "cores groups show [-json] GROUP", args, wire.GroupPath, out, printGroup)
 }
 
 func printGroup(out io.Writer, g *wire.Group) error {

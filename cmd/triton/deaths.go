@@ -62,20 +62,7 @@ const (
 )
 
 func showDeath(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := newFlags("deaths show")
-	raw := fs.Bool("json", false, "")
-	ref, err := oneBetween(fs, args)
-	if err != nil {
-		return usageError("deaths show [-json] DEATH|CONTAINER")
-	}
-	var r death.Record
-	if err := c.get(ctx, wire.DeathPath(ref), &r); err != nil {
-		return err
-	}
-	if *raw {
-		return encodeIndented(out, r)
-	}
-	return printDeath(out, &r)
+	return show(ctx, c, "deaths show [-json] DEATH|CONTAINER", args, wire.DeathPath, out, printDeath)
 }
 
 func printDeath(out io.Writer, r *death.Record) error {

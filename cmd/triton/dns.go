@@ -15,23 +15,10 @@ import (
 
 // askedNames is `triton dns [-json] CONTAINER`.
 func askedNames(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := newFlags("dns")
-	raw := fs.Bool("json", false, "")
-	ref, err := oneBetween(fs, args)
-	if err != nil {
-		return usageError("dns [-json] CONTAINER")
-	}
-	var d wire.DNS
-	if err := c.get(ctx, wire.DNSPath(ref), &d); err != nil {
-		return err
-	}
-	if *raw {
-		return encodeIndented(out, d)
-	}
-	return printDNS(out, d)
+	return show(ctx, c, "dns [-json] CONTAINER", args, wire.DNSPath, out, printDNS)
 }
 
-func printDNS(out io.Writer, d wire.DNS) error {
+func printDNS(out io.Writer, d *wire.DNS) error {
 	fmt.Fprintf(out, "%d questions", d.Asked)
 	for _, code := range slices.Sorted(maps.Keys(d.Answers)) {
 		fmt.Fprintf(out, ", %d %s", d.Answers[code], code)

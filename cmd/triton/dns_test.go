@@ -22,7 +22,7 @@ func TestDNSPrintsNamesAndTotals(t *testing.T) {
 		},
 	}
 	var out strings.Builder
-	if err := printDNS(&out, d); err != nil {
+	if err := printDNS(&out, &d); err != nil {
 		t.Fatal(err)
 	}
 	want := `12 questions, 2 NOERROR, 1 NXDOMAIN, 1 unanswered; answers in 1ms, p50 1.38ms, p99 1.38ms

@@ -18,24 +18,11 @@ import (
 
 // flows is `triton flows [-json] CONTAINER`.
 func flows(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := newFlags("flows")
-	raw := fs.Bool("json", false, "")
-	ref, err := oneBetween(fs, args)
-	if err != nil {
-		return usageError("flows [-json] CONTAINER")
-	}
-	var f wire.Flows
-	if err := c.get(ctx, wire.ContainerFlowsPath(ref), &f); err != nil {
-		return err
-	}
-	if *raw {
-		return encodeIndented(out, f)
-	}
-	return printFlows(out, f)
+	return show(ctx, c, "flows [-json] CONTAINER", args, wire.ContainerFlowsPath, out, printFlows)
 }
 
 // printFlows prints the remotes since the container's start, and the connections there are now.
-func printFlows(out io.Writer, f wire.Flows) error {
+func printFlows(out io.Writer, f *wire.Flows) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "REMOTE\tDIR\tPORT\tOPEN\tOPENED\tFAILED\tSENT\tRECEIVED\tDATAGRAMS\tRETRANS\tRESETS\tDROPS\tRTT")
 	for i := range f.Remotes {

@@ -22,7 +22,7 @@ func lines(table string) []string {
 func TestFlowsArePrinted(t *testing.T) {
 	at := time.Unix(1000, 0)
 	var out strings.Builder
-	err := printFlows(&out, wire.Flows{
+	err := printFlows(&out, &wire.Flows{
 		At: at,
 		Remotes: []wire.Remote{
 			{End: wire.End{Kind: "container", ID: "1", Name: "db"}, Direction: "out", Port: 5432, Traffic: wire.Traffic{

@@ -12,19 +12,10 @@ import (
 
 // recorder is `triton recorder [-json] CONTAINER`.
 func recorder(ctx context.Context, c *client, args []string, out io.Writer) error {
-	fs := newFlags("recorder")
-	raw := fs.Bool("json", false, "")
-	ref, err := oneBetween(fs, args)
-	if err != nil {
-		return usageError("recorder [-json] CONTAINER")
-	}
-	var r wire.Recorder
-	if err := c.get(ctx, wire.RecorderPath(ref), &r); err != nil {
-		return err
-	}
-	if *raw {
-		return encodeIndented(out, r)
-	}
+	return show(ctx, c, "recorder [-json] CONTAINER", args, wire.RecorderPath, out, printRecorder)
+}
+
+func printRecorder(out io.Writer, r *wire.Recorder) error {
 	printRecordings(out, r.Threads)
 	if r.More > 0 {
 		fmt.Fprintf(out, "%d threads more, whose last calls are older\n", r.More)

@@ -83,7 +83,7 @@ type fan struct {
 	closed  bool
 }
 
-// client is one attached connection. Its goroutine writes what waits; the pump blocks while clientWindow bytes wait.
+// client is one attached connection. Its goroutine writes what waits; the pump blocks while its window is full.
 type client struct {
 	conn           *net.UnixConn
 	stdout, stderr bool
