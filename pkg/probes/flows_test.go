@@ -3,7 +3,6 @@ package probes
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -82,18 +81,7 @@ func TestKernelPeersThatDoNotAnswer(t *testing.T) {
 func TestKernelPeersCountDropsOfDatagrams(t *testing.T) {
 	p := open(t, Config{Peers: 64})
 	key, cg := watch(t, p)
-	sink := start(t, cg, "/proc/self/exe", sinkMode)
-	port := int(sink.number(t))
-	c, err := net.Dial("udp4", loopback(port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for range 400 {
-		if _, err := c.Write(make([]byte, 1024)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	_, port := overflown(t, cg)
 	want := dropsOf(t, port)
 	peer := onlyPeer(t, p, key)
 	if want == 0 || peer.Drops["socket_rcvbuff"] != want || peer.Dropped() != want || peer.Protocol != triton.ProtoUDP || peer.Address != netip.MustParseAddr("127.0.0.1") {

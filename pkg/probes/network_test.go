@@ -353,18 +353,7 @@ func isReset(err error) bool {
 func TestKernelNetworkCountsDropsByReason(t *testing.T) {
 	p := open(t, Config{Network: true})
 	key, cg := watch(t, p)
-	sink := start(t, cg, "/proc/self/exe", sinkMode)
-	port := int(sink.number(t))
-	c, err := net.Dial("udp4", loopback(port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for range 400 { // of 1 KiB: more than the buffer takes, net.core.rmem_default
-		if _, err := c.Write(make([]byte, 1024)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	sink, port := overflown(t, cg)
 	want := dropsOf(t, port)
 	if want == 0 {
 		t.Fatal("nothing was dropped")
@@ -385,6 +374,24 @@ func TestKernelNetworkCountsDropsByReason(t *testing.T) {
 	if got := health(t, p, next).Drops; len(got) != 0 {
 		t.Errorf("a new container has drops: %v", got)
 	}
+}
+
+// overflown starts a process that reads nothing of its UDP port, and sends it more than its buffer takes.
+func overflown(t *testing.T, cg cgroup) (sink *process, port int) {
+	t.Helper()
+	sink = start(t, cg, "/proc/self/exe", sinkMode)
+	port = int(sink.number(t))
+	c, err := net.Dial("udp4", loopback(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 400 { // of 1 KiB: more than net.core.rmem_default
+		if _, err := c.Write(make([]byte, 1024)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return sink, port
 }
 
 // dropsOf is the last column of /proc/net/udp.

@@ -129,16 +129,28 @@ func TestKernelFlightRecorderIsBounded(t *testing.T) {
 	if n := p.Drops()["threads"]; n != 0 {
 		t.Errorf("%d threads found no room, although one ran at a time", n)
 	}
-	var waiting []*process
-	for range 3 {
-		proc := start(t, cg, actor, "gate", actor, "exit37")
-		proc.paused(t)
-		waiting = append(waiting, proc)
-	}
+	waiting := beginMany(t, cg, 3)
 	if n := p.Drops()["threads"]; n != 1 {
 		t.Errorf("%d threads found no room, want one of three for two", n)
 	}
-	for _, proc := range waiting {
+	endMany(t, waiting)
+}
+
+// beginMany starts processes that wait before their program begins; endMany lets them go and awaits their ends.
+func beginMany(t *testing.T, cg cgroup, n int) (procs []*process) {
+	t.Helper()
+	actor := actorBinary(t)
+	for range n {
+		proc := start(t, cg, actor, "gate", actor, "exit37")
+		proc.paused(t)
+		procs = append(procs, proc)
+	}
+	return procs
+}
+
+func endMany(t *testing.T, procs []*process) {
+	t.Helper()
+	for _, proc := range procs {
 		proc.release(t)
 		proc.wait(t)
 	}
@@ -148,37 +160,22 @@ func TestKernelFlightRecorderIsBounded(t *testing.T) {
 // recorded are counted as its own, and its share is there again when threads end.
 func TestKernelAContainerHasItsShareOfTheRecorder(t *testing.T) {
 	const all, crowd = 64, 30
-	actor := actorBinary(t)
 	p := open(t, Config{RecorderThreads: all})
 	key, cg := watch(t, p)
 	other, otherCg := watch(t, p)
 	share := int(ringShare(all))
-	begin := func(cg cgroup, n int) (procs []*process) {
-		for range n {
-			proc := start(t, cg, actor, "gate", actor, "exit37")
-			proc.paused(t)
-			procs = append(procs, proc)
-		}
-		return procs
-	}
-	end := func(procs []*process) {
-		for _, proc := range procs {
-			proc.release(t)
-			proc.wait(t)
-		}
-	}
-	many := begin(cg, crowd)
+	many := beginMany(t, cg, crowd)
 	if n, lost := len(recordings(t, p, key)), snapshot(t, p, key).Dropped.Threads; n != share || int(lost) != crowd-share {
 		t.Errorf("%d threads are recorded and %d not, of %d that have a share of %d", n, lost, crowd, share)
 	}
-	few := begin(otherCg, share)
+	few := beginMany(t, otherCg, share)
 	if n, lost := len(recordings(t, p, other)), snapshot(t, p, other).Dropped.Threads; n != share || lost != 0 {
 		t.Errorf("%d threads of another container are recorded and %d not, want all %d", n, lost, share)
 	}
-	end(many)
-	end(few)
+	endMany(t, many)
+	endMany(t, few)
 	lost := snapshot(t, p, key).Dropped.Threads
-	end(begin(cg, share))
+	endMany(t, beginMany(t, cg, share))
 	if now := snapshot(t, p, key).Dropped.Threads; now != lost {
 		t.Errorf("%d threads are not recorded although the share is free again", now-lost)
 	}
