@@ -54,13 +54,10 @@ func purgeProcesses(cfg config, log *slog.Logger) error {
 }
 
 func purgeNetwork(ctx context.Context, cfg config, log *slog.Logger) error {
-	nw, err := network.Open(ctx, network.Config{
+	err := network.Purge(ctx, network.Config{
 		Instance: cfg.Instance, Subnet: netip.MustParsePrefix(cfg.BridgeSubnet), RunRoot: cfg.RunRoot, Log: log,
 	})
 	if err != nil {
-		return fmt.Errorf("open network to purge it: %w", err)
-	}
-	if err := nw.Purge(ctx); err != nil {
 		return fmt.Errorf("purge network: %w", err)
 	}
 	log.Info("bridge, links, rules and namespaces removed, sysctls restored")

@@ -173,12 +173,8 @@ func (b *bridge) ensure(h *netlink.Handle) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up bridge %s: %w", b.name, err)
 	}
-	owner := strings.Fields(link.Attrs().Alias)
-	switch {
-	case link.Type() != "bridge":
-		return nil, fmt.Errorf("interface %s is there and is no bridge: %w", b.name, errdefs.ErrAlreadyExists)
-	case len(owner) > 0 && owner[0] != b.owner:
-		return nil, fmt.Errorf("bridge %s belongs to %s: name the instance differently: %w", b.name, owner[0], errdefs.ErrAlreadyExists)
+	if err := b.checkOwner(link); err != nil {
+		return nil, err
 	}
 	if link.Attrs().MTU != b.mtu {
 		if err := h.LinkSetMTU(link, b.mtu); err != nil {
@@ -186,6 +182,31 @@ func (b *bridge) ensure(h *netlink.Handle) (netlink.Link, error) {
 		}
 	}
 	return link, nil
+}
+
+// checkOwner refuses an interface of the bridge's name that is somebody else's.
+func (b *bridge) checkOwner(link netlink.Link) error {
+	owner := strings.Fields(link.Attrs().Alias)
+	switch {
+	case link.Type() != "bridge":
+		return fmt.Errorf("interface %s is there and is no bridge: %w", b.name, errdefs.ErrAlreadyExists)
+	case len(owner) > 0 && owner[0] != b.owner:
+		return fmt.Errorf("bridge %s belongs to %s: name the instance differently: %w", b.name, owner[0], errdefs.ErrAlreadyExists)
+	}
+	return nil
+}
+
+// find looks for the bridge and changes nothing; one that is not there is no error.
+func (b *bridge) find(h *netlink.Handle) error {
+	link, err := h.LinkByName(b.name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up bridge %s: %w", b.name, err)
+	}
+	b.index = link.Attrs().Index
+	return b.checkOwner(link)
 }
 
 // ensureAddress gives the bridge the gateway's address of a family, and takes away that of a subnet it had before.

@@ -81,6 +81,38 @@ type Network struct {
 // containers is not interrupted. Call Reconcile before the first Take. Errors: InvalidArgument for a bad Config,
 // FailedPrecondition for a subnet that another interface has, AlreadyExists for a bridge of another instance.
 func Open(ctx context.Context, cfg Config) (*Network, error) {
+	n, err := prepare(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.setUp(); err != nil {
+		if n.bridge.made {
+			err = errors.Join(err, n.rules.remove(), n.bridge.purge(n.host, n.cfg.Instance))
+		}
+		n.rules.close()
+		n.host.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// Purge does what the method Purge does, for an instance that does not run: it needs nothing of the machine's network but what
+// is to go, so that a subnet which somebody else has taken meanwhile is no hindrance. AlreadyExists for a bridge of another's.
+func Purge(ctx context.Context, cfg Config) error {
+	n, err := prepare(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	n.pins = pins{dir: n.pinsDir()}
+	if err := n.bridge.find(n.host); err != nil {
+		n.host.Close()
+		return err
+	}
+	return n.Purge(ctx)
+}
+
+// prepare is a Network of which nothing is in the kernel yet.
+func prepare(ctx context.Context, cfg Config) (*Network, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -112,16 +144,10 @@ func Open(ctx context.Context, cfg Config) (*Network, error) {
 		id: BridgeNetwork, bridge: n.bridge, addrs: n.leases,
 		spec: triton.NetworkSpec{Name: BridgeNetwork, Pool: triton.Pool{Subnet: cfg.Subnet, Gateway: n.bridge.gateway.Addr()}},
 	}
-	if err := n.setUp(); err != nil {
-		if n.bridge.made {
-			err = errors.Join(err, n.rules.remove(), n.bridge.purge(host, cfg.Instance))
-		}
-		n.rules.close()
-		host.Close()
-		return nil, err
-	}
 	return n, nil
 }
+
+func (n *Network) pinsDir() string { return filepath.Join(n.cfg.RunRoot, namespacesDir) }
 
 func (n *Network) setUp() error {
 	if err := n.bridge.setUp(n.host, n.cfg); err != nil {
@@ -131,7 +157,7 @@ func (n *Network) setUp() error {
 		return err
 	}
 	var err error
-	n.pins, err = openPins(filepath.Join(n.cfg.RunRoot, namespacesDir))
+	n.pins, err = openPins(n.pinsDir())
 	return err
 }
 

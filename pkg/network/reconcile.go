@@ -196,7 +196,7 @@ func (n *Network) restore(ep triton.Endpoint) error {
 }
 
 // Purge removes everything of the instance from the kernel: links, pins, rules, bridge; and restores the sysctls that Open
-// changed. Containers must have ended. It also closes n. After a daemon was killed, Open and Purge clean up after it.
+// changed. Containers must have ended. It also closes n. After a daemon was killed, the function Purge cleans up after it.
 func (n *Network) Purge(ctx context.Context) error {
 	errs := []error{n.Close(), n.pins.purge()}
 	errs = append(errs, n.removeStrayBridges(func(string) bool { return false }))

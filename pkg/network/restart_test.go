@@ -126,11 +126,7 @@ func TestKernelRestoreAfterAReboot(t *testing.T) {
 	cfg := testConfig(t, testSubnet)
 	eps := killed(t, cfg, Bridged, BridgedHostUser, Isolated, Bridged)
 	// A reboot takes everything out of the kernel, and the run root too.
-	gone, err := Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := gone.Purge(t.Context()); err != nil {
+	if err := Purge(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
 

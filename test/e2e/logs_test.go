@@ -130,7 +130,7 @@ func TestAttachBeforeAndAfterStart(t *testing.T) {
 		t.Errorf("start -ai: got %q, exit code %d, stderr %q", res.Stdout, res.Code, res.Stderr)
 	}
 
-	running := u.detached(t, images.Busybox, "sh", "-c", "until [ -e /tmp/go ]; do echo tick; sleep 0.05; done; echo seen; exit 9")
+	running := u.detached(t, images.Busybox, "sh", "-c", "until [ -e /go ]; do echo tick; sleep 0.05; done; echo seen; exit 9")
 	cmd := u.cli.Command(t.Context(), "attach", "--no-stdin", running)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -143,7 +143,7 @@ func TestAttachBeforeAndAfterStart(t *testing.T) {
 	if line, err := lines.ReadString('\n'); line != "tick\n" {
 		t.Fatalf("attach: got %q, %v", line, err)
 	}
-	u.ok(t, "exec", running, "touch", "/tmp/go")
+	release(t, u.pid(t, running))
 	rest, err := io.ReadAll(lines)
 	if err != nil {
 		t.Fatal(err)
