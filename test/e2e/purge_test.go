@@ -24,14 +24,14 @@ func TestPurgeTakesBackEveryChange(t *testing.T) {
 	output(t, "ip", "netns", "add", name)
 	t.Cleanup(func() { output(t, "ip", "netns", "del", name) })
 	// nsenter, not ip netns exec: that one hides the control groups.
-	within := []string{"nsenter", "--net=/run/netns/" + name}
-	output(t, append(within, "ip", "link", "set", "lo", "up")...)
+	inside := []string{"nsenter", "--net=/run/netns/" + name}
+	output(t, append(inside, "ip", "link", "set", "lo", "up")...)
 
 	d, err := engine.NewTritond(all.bin, "--core-pattern", "take", "--core-capture", "pipe")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Within = within
+	d.Within = inside
 	t.Cleanup(func() {
 		if err := d.CloseWithin(time.Minute); err != nil {
 			t.Error(err)
@@ -58,8 +58,8 @@ func TestPurgeTakesBackEveryChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The kernel frees control groups and devices a moment after their last user.
-	eventually(t, 20*time.Second, "as before", func() bool { return cmp.Equal(before, hostState(t, d)) })
-	if diff := cmp.Diff(before, hostState(t, d)); diff != "" {
+	var diff string
+	if !within(20*time.Second, func() bool { diff = cmp.Diff(before, hostState(t, d)); return diff == "" }) {
 		t.Errorf("the purge left something (-before +after):\n%s", diff)
 	}
 }
