@@ -13,6 +13,8 @@ import (
 
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/cluster"
+	"github.com/tritond/triton/pkg/journal"
+	"github.com/tritond/triton/pkg/throttle"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
@@ -120,6 +122,20 @@ func (d *daemon) sign(ctx context.Context, publicKey []byte, tenant triton.Tenan
 	return certificate, d.ca.PEM(), c, err
 }
 
+// tenants is the authority; a tenant that it removes leaves no events behind.
+type tenants struct {
+	*auth.Authority
+	journal *journal.Set
+}
+
+// RemoveTenant implements tritonapi.Access.
+func (t tenants) RemoveTenant(ctx context.Context, name triton.Tenant, uses func(context.Context, triton.Tenant) ([]string, error)) error {
+	if err := t.Authority.RemoveTenant(ctx, name, uses); err != nil {
+		return err
+	}
+	return t.journal.Forget(name)
+}
+
 // tenantUses counts what keeps a tenant from being removed.
 func (d *daemon) tenantUses(ctx context.Context, tenant triton.Tenant) ([]string, error) {
 	containers, err := d.node.ListContainers(ctx, tenant)
@@ -160,13 +176,13 @@ func (d *daemon) loginLink(c auth.Caller) (string, error) {
 
 // web is what --http serves. Without a login: that the daemon lives, its login, the page's files, and numbers where only this
 // machine can ask.
-func (d *daemon) web(own *tritonapi.API) (http.Handler, error) {
+func (d *daemon) web(own *tritonapi.API, turns *throttle.Throttle) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.Handle("GET /metrics", d.access.OpenOnLoopback(d.telemetry.Handler()))
 	login := d.access.Handler()
 	mux.Handle(auth.LoginPath, login)
 	mux.Handle(auth.LogoutPath, login)
-	mux.Handle(wire.Prefix, d.access.Require(own.Handler()))
-	return mux, d.servePage(mux)
+	mux.Handle(wire.Prefix, d.access.Require(turns.Handler(own.Handler(), payer, ownEffort)))
+	return mux, d.servePage(mux, turns)
 }

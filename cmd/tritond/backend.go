@@ -16,7 +16,7 @@ import (
 type backend struct {
 	*node.Node
 	images  *image.Store
-	journal *journal.Journal
+	journal *journal.Set
 	changes func() uint64 // of images
 	info    func(context.Context, triton.Tenant) (triton.NodeInfo, error)
 }

@@ -62,6 +62,9 @@ type config struct {
 	MaxContainers bounded
 	CoreMaxHold   span
 	CoreCPU       percentage
+	// APICPU bounds what the requests of a tenant's clients take, and APIWaiting how many of them wait.
+	APICPU     percentage
+	APIWaiting bounded
 	// RecorderThreads bounds the threads whose last system calls are kept.
 	RecorderThreads bounded
 	// Remotes bounds whom containers talk to, of all together, and RemotesEach of one.
@@ -165,6 +168,10 @@ const (
 	defaultCoreMaxHold = span(2 * time.Minute)
 	// defaultCoreCPU is four crashes of small programs a second, about.
 	defaultCoreCPU = 5
+	// defaultAPICPU is a list of 1,000 containers 100 times a second, about.
+	defaultAPICPU = 20
+	// defaultAPIWaiting is what compose asks for at once of some hundred containers; mostAPIWaiting take a gigabyte of connections.
+	defaultAPIWaiting, mostAPIWaiting = 1024, 1 << 15
 	// defaultMaxContainers is what one network takes, about; mostContainers is how many ranges of ids there are.
 	defaultMaxContainers, mostContainers = 1024, 4096
 	// defaultRecorderThreads take 20 MiB of kernel memory.
@@ -185,6 +192,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	c.Remotes, c.RemotesEach = bounded{defaultRemotes, 0, mostRemotes}, bounded{defaultRemotesEach, 1, mostRemotes}
 	c.ProbesBudget = defaultProbesBudget
 	c.CoreQuota, c.CoreKeep, c.CoreMaxHold, c.CoreCPU = defaultCoreQuota, defaultCoreKeep, defaultCoreMaxHold, defaultCoreCPU
+	c.APICPU, c.APIWaiting = defaultAPICPU, bounded{defaultAPIWaiting, 1, mostAPIWaiting}
 	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
 	fs.StringVar(&c.RunRoot, "run-root", defaultRunRoot, "directory of sockets and run-time state, best on tmpfs")
@@ -239,6 +247,9 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.Var(&c.CoreMaxHold, "core-max-hold", "how long a crashed process may be held while its memory is saved")
 	fs.Var(&c.CoreCPU, "core-cpu",
 		"per cent of a processor that the crashes of one container may take in the long run; beyond that, repeats are only counted; 0: no bound")
+	fs.Var(&c.APICPU, "api-cpu",
+		"per cent of a processor that the requests of one tenant may take in the long run, operators' excepted; beyond that, they wait; 0: no bound")
+	fs.Var(&c.APIWaiting, "api-waiting", "requests of one tenant that may wait; more are refused")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
 }
 

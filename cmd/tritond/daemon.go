@@ -36,6 +36,7 @@ import (
 	"github.com/tritond/triton/pkg/profile"
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/telemetry"
+	"github.com/tritond/triton/pkg/throttle"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
@@ -52,7 +53,7 @@ type daemon struct {
 	imageChanges atomic.Uint64 // counts events of images: each may change what lists show
 
 	cgroups     *cgroup.FS
-	journal     *journal.Journal
+	journal     *journal.Set
 	cluster     *cluster.Cluster
 	images      *image.Store
 	network     *network.Network
@@ -198,7 +199,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		return err
 	})
 	g.Go(func() (err error) {
-		d.journal, err = journal.Open(journal.Config{Dir: filepath.Join(cfg.DataRoot, "journal"), Node: d.static.Name, Log: log.With("part", "journal")})
+		d.journal, err = journal.OpenSet(journal.Config{Dir: filepath.Join(cfg.DataRoot, "journal"), Node: d.static.Name, Log: log.With("part", "journal")})
 		return err
 	})
 	if err := g.Wait(); err != nil {
@@ -312,7 +313,7 @@ func (d *daemon) openTelemetry() error {
 		cfg.Network = d.probes.NetworkHealth
 	}
 	d.telemetry = telemetry.New(cfg)
-	if err := d.telemetry.Register(append(journalMetrics(d.journal), probeMetrics{d.probes}, watchingMetrics{d.watchings})...); err != nil {
+	if err := d.telemetry.Register(journalMetrics{d.journal}, probeMetrics{d.probes}, watchingMetrics{d.watchings}); err != nil {
 		return err
 	}
 	if d.cfg.PyroscopeURL == "" {
@@ -414,12 +415,13 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 		Bridge: d.bridge(), StorageDriver: d.static.StorageDriver,
 		Extra: func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Handler()) },
 	})
-	requests := newRequestMetrics()
-	if err := d.telemetry.Register(requests.total, requests.inFlight); err != nil {
+	requests, turns := newRequestMetrics(), throttle.New(throttle.Config{Share: float64(d.cfg.APICPU) / 100, Waiting: d.cfg.APIWaiting.n})
+	if err := d.telemetry.Register(requests.total, requests.inFlight, throttleMetrics{turns}); err != nil {
 		return ls, err
 	}
 	for _, h := range d.cfg.Hosts {
 		server := docker.HTTPServer(ctx)
+		server.Handler = turns.Handler(server.Handler, payer, effort(docker))
 		l, err := d.guard(h, server)
 		if err != nil {
 			return ls, err
@@ -430,7 +432,7 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	if d.cfg.HTTP == "" {
 		return ls, nil
 	}
-	page, err := d.web(own)
+	page, err := d.web(own, turns)
 	if err != nil {
 		return ls, err
 	}

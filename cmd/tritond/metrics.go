@@ -46,17 +46,39 @@ func pageMetrics(h *dashboard.Hub) []prometheus.Collector {
 	}
 }
 
-// journalMetrics tell what the journal holds and what it lost.
-func journalMetrics(j *journal.Journal) []prometheus.Collector {
-	counter := func(name, help string, value func(journal.Stats) float64) prometheus.Collector {
-		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return value(j.Stats()) })
+// journalMetrics tell what the journals hold and what they lost, by tenant.
+type journalMetrics struct{ journals *journal.Set }
+
+var (
+	journalledDesc     = journalDesc("events_total", "Events ever journalled.")
+	journalRefusedDesc = journalDesc("refused_total", "Events that could not be written.")
+	journalCorruptDesc = journalDesc("corrupt_lines_total", "Lines found unreadable when the journal was opened.")
+	journalKeptDesc    = journalDesc("kept_events", "Events that docker events --since can show.")
+	journalBytesDesc   = journalDesc("bytes", "Size of the journal.")
+)
+
+func journalDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("triton_journal_"+name, help, []string{"tenant"}, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (journalMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{journalledDesc, journalRefusedDesc, journalCorruptDesc, journalKeptDesc, journalBytesDesc} {
+		ch <- d
 	}
-	return []prometheus.Collector{
-		counter("triton_journal_events_total", "Events ever journalled.", func(s journal.Stats) float64 { return float64(s.Last) }),
-		counter("triton_journal_refused_total", "Events that could not be written.", func(s journal.Stats) float64 { return float64(s.Refused) }),
-		counter("triton_journal_corrupt_lines_total", "Lines found unreadable at start.", func(s journal.Stats) float64 { return float64(s.Corrupt) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "triton_journal_bytes", Help: "Size of the journal."},
-			func() float64 { return float64(j.Stats().Bytes) }),
+}
+
+// Collect implements prometheus.Collector.
+func (m journalMetrics) Collect(ch chan<- prometheus.Metric) {
+	for tenant, s := range m.journals.Stats() {
+		send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
+			ch <- prometheus.MustNewConstMetric(d, kind, v, string(tenant))
+		}
+		send(journalledDesc, prometheus.CounterValue, float64(s.Last))
+		send(journalRefusedDesc, prometheus.CounterValue, float64(s.Refused))
+		send(journalCorruptDesc, prometheus.CounterValue, float64(s.Corrupt))
+		send(journalKeptDesc, prometheus.GaugeValue, float64(s.Last-s.First+1))
+		send(journalBytesDesc, prometheus.GaugeValue, float64(s.Bytes))
 	}
 }
 

@@ -10,12 +10,13 @@ import (
 	"github.com/tritond/triton/pkg/dashboard"
 	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/probes"
+	"github.com/tritond/triton/pkg/throttle"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/web"
 )
 
 // servePage adds the page's files and, for who is logged in, its sockets to mux.
-func (d *daemon) servePage(mux *http.ServeMux) error {
+func (d *daemon) servePage(mux *http.ServeMux, turns *throttle.Throttle) error {
 	files, err := web.Handler()
 	if err != nil {
 		return err
@@ -28,7 +29,7 @@ func (d *daemon) servePage(mux *http.ServeMux) error {
 	if err := d.telemetry.Register(pageMetrics(d.page)...); err != nil {
 		return err
 	}
-	sockets := d.access.Require(d.page.Handler())
+	sockets := d.access.Require(turns.Handler(d.page.Handler(), payer, ownEffort))
 	mux.Handle(dashboard.Path, sockets)
 	mux.Handle(dashboard.TerminalPath, sockets)
 	mux.Handle("/", files)

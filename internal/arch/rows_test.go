@@ -8,7 +8,7 @@ import (
 // rows orders the packages: one may import those of lower rows only. Packages below a listed one belong to it.
 var rows = map[string]int{
 	"bpf": 0, "pkg/procfs": 0, "pkg/triton": 0, "web": 0,
-	"pkg/auth": 1, "pkg/question": 1, "pkg/backtrace": 1, "pkg/cgroup": 1, "pkg/cluster": 1, "pkg/journal": 1, "pkg/sched": 1, "pkg/durable": 1, "pkg/telemetry": 1, "pkg/shim": 1,
+	"pkg/auth": 1, "pkg/question": 1, "pkg/backtrace": 1, "pkg/cgroup": 1, "pkg/cluster": 1, "pkg/journal": 1, "pkg/sched": 1, "pkg/durable": 1, "pkg/telemetry": 1, "pkg/throttle": 1, "pkg/shim": 1,
 	"pkg/archive": 2, "pkg/probes": 2, "pkg/coredump": 2, "pkg/crashgroup": 2, "pkg/death": 2, "pkg/host": 2, "pkg/image": 2, "pkg/network": 2, "pkg/placement": 2, "pkg/profile": 2, "pkg/volume": 2, "pkg/runtime": 2,
 	"pkg/node":      3,
 	"pkg/fleet":     4,

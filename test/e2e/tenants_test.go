@@ -49,8 +49,19 @@ func (u *under) dockerEnv() []string {
 	return []string{"DOCKER_HOST=" + u.cli.Host, "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=" + u.cli.CertDir}
 }
 
+// tlsAPI is HTTP with a tenant's certificate, on at most so many connections.
+func (u *under) tlsAPI(t *testing.T, conns int) *engine.API {
+	t.Helper()
+	api, err := engine.NewTLSAPI(u.cli.Host, u.cli.CertDir, conns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(api.Close)
+	return api
+}
+
 // withTenants starts a daemon with two tenants beside its operator.
-func withTenants(t *testing.T) (operator, acme, globex *under, address string) {
+func withTenants(t *testing.T, flags ...string) (operator, acme, globex *under, address string) {
 	t.Helper()
 	t.Parallel()
 	port, err := engine.FreePort()
@@ -58,7 +69,7 @@ func withTenants(t *testing.T) (operator, acme, globex *under, address string) {
 		t.Fatal(err)
 	}
 	address = fmt.Sprintf("127.0.0.1:%d", port)
-	operator = own(t, "-H", "tcp://"+address)
+	operator = own(t, append(flags, "-H", "tcp://"+address)...)
 	acme, globex = operator.tenant(t, address, "acme"), operator.tenant(t, address, "globex")
 	for _, u := range []*under{acme, globex} {
 		for _, archive := range all.images.Archives() {

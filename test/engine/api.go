@@ -3,11 +3,15 @@ package engine
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -37,6 +41,27 @@ func NewAPI(host string, conns int) *API {
 	}
 	transport := &http.Transport{DialContext: dial, MaxIdleConnsPerHost: conns, MaxConnsPerHost: conns}
 	return &API{client: &http.Client{Transport: transport}, base: base}
+}
+
+// NewTLSAPI is NewAPI for a tenant: dir has the ca.pem, cert.pem and key.pem of a client certificate.
+func NewTLSAPI(host, dir string, conns int) (*API, error) {
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	if err != nil {
+		return nil, err
+	}
+	ca, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return nil, fmt.Errorf("%s/ca.pem has no certificate", dir)
+	}
+	_, address, _ := strings.Cut(host, "://")
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots}, MaxIdleConnsPerHost: conns, MaxConnsPerHost: conns,
+	}
+	return &API{client: &http.Client{Transport: transport}, base: "https://" + address}, nil
 }
 
 // Close drops idle connections.
