@@ -95,8 +95,31 @@ func (g *group) remove() error {
 	return errors.Join(errs...)
 }
 
-// bare runs a flood in the group while the neighbour is looked at. Whatever it writes is read and thrown away.
+// coreSink is a kernel.core_pattern: cores are handed to a program that reads and forgets them. Somebody has to read what the
+// daemon saves, so that this is the floor, and not to have no cores.
+const coreSink = "|/bin/dd of=/dev/null bs=64k status=none"
+
+// bare runs a flood without the daemon while the neighbour is looked at.
 func (b *bench) bare(ctx context.Context, name string) (s span, err error) {
+	switch name {
+	case "events":
+		return b.bareEvents(ctx)
+	case "cores":
+		daemons, err := os.ReadFile(corePattern)
+		if err != nil {
+			return s, err
+		}
+		if err := os.WriteFile(corePattern, []byte(coreSink), 0); err != nil {
+			return s, err
+		}
+		s, err = b.processes(ctx, name)
+		return s, errors.Join(err, os.WriteFile(corePattern, daemons, 0))
+	}
+	return b.processes(ctx, name)
+}
+
+// processes runs a flood in the group while the neighbour is looked at. Whatever it writes is read and thrown away.
+func (b *bench) processes(ctx context.Context, name string) (s span, err error) {
 	dir, err := os.MkdirTemp(b.daemon.Root, "bare")
 	if err != nil {
 		return s, err

@@ -21,10 +21,12 @@ import (
 const corePattern = "/proc/sys/kernel/core_pattern"
 
 func main() {
-	if len(os.Args) == 5 && os.Args[1] == clientMode {
-		err := client(context.Background(), os.Args[2], os.Args[3], os.Args[4])
-		fmt.Fprintln(os.Stderr, "floods: client:", err)
-		os.Exit(1)
+	if is, err := other(os.Args); is {
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "floods: %s: %v\n", os.Args[1], err)
+			os.Exit(1)
+		}
+		return
 	}
 	b := &bench{}
 	flag.IntVar(&b.rounds, "rounds", 3, "turns of each flood")
@@ -60,7 +62,12 @@ func (b *bench) run(ctx context.Context, bin, probes string) (err error) {
 	if bin, err = filepath.Abs(bin); err != nil {
 		return err
 	}
-	d, err := engine.NewTritond(bin, "--core-pattern", "take", "--probes", probes)
+	port, err := engine.FreePort()
+	if err != nil {
+		return err
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	d, err := engine.NewTritond(bin, "--core-pattern", "take", "--probes", probes, "-H", "tcp://"+address)
 	if err != nil {
 		return err
 	}
@@ -93,6 +100,9 @@ func (b *bench) run(ctx context.Context, bin, probes string) (err error) {
 	if _, err := b.docker(ctx, "load", "-q", "-i", set.Programs); err != nil {
 		return err
 	}
+	if err := b.addTenant(ctx, bin, set.Programs, address); err != nil {
+		return err
+	}
 	if _, err := b.docker(ctx, "run", "-d", "--name", "neighbour", "-v", b.seen+":/seen", images.Programs, "requests", "/seen/all", "500"); err != nil {
 		return err
 	}
@@ -114,7 +124,12 @@ func (b *bench) run(ctx context.Context, bin, probes string) (err error) {
 }
 
 func (b *bench) docker(ctx context.Context, args ...string) (string, error) {
-	res, err := b.cli.Run(ctx, nil, args...)
+	return run(ctx, b.cli, args...)
+}
+
+// run is a command of docker, which must succeed.
+func run(ctx context.Context, cli engine.CLI, args ...string) (string, error) {
+	res, err := cli.Run(ctx, nil, args...)
 	if err == nil && res.Code != 0 {
 		err = fmt.Errorf("docker %s: exit code %d: %s", strings.Join(args, " "), res.Code, strings.TrimSpace(res.Stderr))
 	}

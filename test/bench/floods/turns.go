@@ -22,9 +22,6 @@ import (
 // floods are what the program flood of the images can do, and what a client can.
 var floods = []string{"forks", "execs", "cores", "log", "disk", "events"}
 
-// bareToo tells whether a flood can be without a daemon as well. A core is not, since the daemon takes the machine's.
-func bareToo(flood string) bool { return flood != "cores" && flood != "events" }
-
 // limits are what a careful operator gives a container that is not trusted.
 var limits = []string{"--cpus", "1", "--memory", "256m", "--pids-limit", "64", "--log-opt", "max-size=10m", "--log-opt", "max-file=2"}
 
@@ -34,6 +31,7 @@ type bench struct {
 	only   *regexp.Regexp
 	daemon *engine.Tritond
 	cli    engine.CLI
+	tenant engine.CLI // of the client that floods
 	api    *engine.API
 	seen   string // folder of what the neighbour writes
 
@@ -45,7 +43,7 @@ type bench struct {
 type row struct {
 	flood         string
 	without, with []time.Duration // the neighbour's requests
-	bare          []time.Duration // the same beside a flood that is no container; none for some
+	bare          []time.Duration // the same beside a flood without the daemon
 	pings, lists  []time.Duration // the daemon's answers during the flood
 	daemonCPU     float64         // of one CPU, during the flood
 	shimCPU       float64         // the same of all shims and the keeper
@@ -73,9 +71,6 @@ func (b *bench) flood(ctx context.Context, name string) (r row, err error) {
 			{&without, func() (span, error) { return b.watch(ctx, nil) }},
 			{&with, func() (span, error) { return b.contained(ctx, &r) }},
 			{&bare, func() (span, error) { return b.bare(ctx, name) }},
-		}
-		if !bareToo(name) {
-			turns = turns[:2]
 		}
 		for n, turn := range turns {
 			s, err := b.turn(ctx, turn.run, &r.waits[n])
@@ -191,11 +186,8 @@ func (b *bench) shims() map[int]time.Duration {
 	return used
 }
 
-// requests reads the neighbour's requests of those seconds that lie within spans; none of no spans.
+// requests reads the neighbour's requests of those seconds that lie within spans.
 func (b *bench) requests(spans []span) ([]time.Duration, error) {
-	if len(spans) == 0 {
-		return nil, nil
-	}
 	text, err := os.ReadFile(filepath.Join(b.seen, "all"))
 	if err != nil {
 		return nil, err
@@ -266,12 +258,8 @@ func printRows(w io.Writer, rows []row) error {
 		for _, reason := range slices.Sorted(maps.Keys(r.dropped)) {
 			dropped = append(dropped, fmt.Sprintf("%s %.0f", reason, r.dropped[reason]))
 		}
-		bare, ratio := "", ""
-		if len(r.bare) > 0 {
-			bare, ratio = two(r.bare, 0.5, 0.99), p99s(r.bare, r.without)
-		}
 		fmt.Fprintf(&out, "| %s | %s | %s | %s | %s | %s | %s | %s | %.2f, %.2f | %s |\n", r.flood, two(r.without, 0.5, 0.99), two(r.with, 0.5, 0.99),
-			p99s(r.with, r.without), bare, ratio, two(r.pings, 0.5, 1), two(r.lists, 0.5, 1), r.daemonCPU, r.shimCPU, strings.Join(dropped, ", "))
+			p99s(r.with, r.without), two(r.bare, 0.5, 0.99), p99s(r.bare, r.without), two(r.pings, 0.5, 1), two(r.lists, 0.5, 1), r.daemonCPU, r.shimCPU, strings.Join(dropped, ", "))
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
