@@ -51,7 +51,7 @@ func TestProcessorTimeIsMeasured(t *testing.T) {
 			}
 		}, work},
 		{"waits", func(http.ResponseWriter, *http.Request) { <-time.After(2 * work) }, 0},
-		{"writes", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, size)) }, size}, //nolint:errcheck // the client looks
+		{"writes", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, size)) }, size},
 	} {
 		th := New(Config{Share: 1, Waiting: 1})
 		resp, _, err := get(t.Context(), served(t, th, Effort{Measured: true}, tc.serve), false)
@@ -74,7 +74,7 @@ func TestAnAnswerThatHasBegunHasNoPlace(t *testing.T) {
 		case "/panic":
 			panic(http.ErrAbortHandler)
 		case "/flush":
-			http.NewResponseController(w).Flush() //nolint:errcheck // the client looks
+			http.NewResponseController(w).Flush()
 		case "/hijack":
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {
@@ -91,7 +91,7 @@ func TestAnAnswerThatHasBegunHasNoPlace(t *testing.T) {
 		for range Places {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			go get(ctx, url+path, false) //nolint:errcheck // ended by the test's end
+			go get(ctx, url+path, false)
 		}
 	}
 	for deadline := time.Now().Add(time.Minute); th.Stats()["acme"].Requests < 4*Places; <-time.After(time.Millisecond) {
@@ -104,7 +104,7 @@ func TestAnAnswerThatHasBegunHasNoPlace(t *testing.T) {
 
 func TestWhoIsRefusedIsToldSo(t *testing.T) {
 	th := New(Config{Share: 0.01, Waiting: 1})
-	url := served(t, th, Effort{CPU: Reserve - Least}, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") }) //nolint:errcheck // the client looks
+	url := served(t, th, Effort{CPU: Reserve - Least}, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") })
 	if _, body, err := get(t.Context(), url, false); err != nil || body != "served" {
 		t.Fatalf("the first: %q %v", body, err)
 	}
@@ -135,7 +135,7 @@ func TestWhoIsRefusedIsToldSo(t *testing.T) {
 
 func TestNoShareIsNoBound(t *testing.T) {
 	th := New(Config{})
-	url := served(t, th, Effort{CPU: Reserve}, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") }) //nolint:errcheck // the client looks
+	url := served(t, th, Effort{CPU: Reserve}, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") })
 	for range 10 {
 		if _, body, err := get(t.Context(), url, false); err != nil || body != "served" {
 			t.Fatalf("%q %v", body, err)
