@@ -45,14 +45,14 @@ type Talks struct {
 	Open    []NamedFlow
 }
 
-// Talks tells whom a container talks to. Only an operator sees the containers of other tenants. One that does not run, and a
+// Talks tells whom a container talks to, also through ports of this machine that lead to others. Only an operator sees the containers of other tenants. One that does not run, and a
 // daemon that does not count remotes, are errdefs.ErrFailedPrecondition.
 func (n *Node) Talks(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (Talks, error) {
 	key, name, err := n.runningContainer(ctx, tenant, ref)
 	if err != nil {
 		return Talks{}, err
 	}
-	all, err := n.peers()
+	all, ports, err := n.joinedPeers(operator)
 	if err != nil {
 		return Talks{}, err
 	}
@@ -63,6 +63,7 @@ func (n *Node) Talks(ctx context.Context, tenant triton.Tenant, ref string, oper
 	names := n.namesByKey()
 	out := Talks{Key: key, Name: name, Remotes: remotes(key, all[key], names, operator), Open: make([]NamedFlow, 0, len(flows))}
 	for _, f := range flows {
+		ports.joinFlow(key, &f, operator)
 		kind := remoteKind(key, f.Other, operator)
 		if kind == RemoteOther {
 			f.Other = triton.ContainerKey{}
@@ -73,13 +74,20 @@ func (n *Node) Talks(ctx context.Context, tenant triton.Tenant, ref string, oper
 	return out, nil
 }
 
-// peers reads whom all containers talk to.
-func (n *Node) peers() (map[triton.ContainerKey][]triton.Peer, error) {
+// joinedPeers reads whom all containers talk to, also through ports of this machine, which it returns.
+func (n *Node) joinedPeers(operator bool) (map[triton.ContainerKey][]triton.Peer, *hostPorts, error) {
 	all, err := n.cfg.Probes.Peers()
 	if err == nil && all == nil {
 		err = kindf(errdefs.ErrFailedPrecondition, "remotes are not counted here: --remotes is 0, or the kernel refused the programs")
 	}
-	return all, err
+	if err != nil {
+		return nil, nil, err
+	}
+	ports, err := n.hostPorts()
+	if err != nil {
+		return nil, nil, err
+	}
+	return ports.join(all, operator), ports, nil
 }
 
 // remoteKind says what may be told of the other end to whoever asks about a container.

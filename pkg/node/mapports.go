@@ -59,21 +59,37 @@ func (n *Node) hostPorts() (*hostPorts, error) {
 	return h, nil
 }
 
-// leadsTo is where a container came that asked a peer.
-func (h *hostPorts) leadsTo(asker triton.ContainerKey, p *triton.Peer) (service, bool) {
-	address := p.Address.Unmap()
-	if p.Accepted || p.Other != (triton.ContainerKey{}) || !h.local[address] || address.IsLoopback() && !h.onHost[asker] {
+// leadsTo is where a container came that asked an address.
+func (h *hostPorts) leadsTo(asker triton.ContainerKey, at netip.AddrPort, protocol string) (service, bool) {
+	address := at.Addr().Unmap()
+	if !h.local[address] || address.IsLoopback() && !h.onHost[asker] {
 		return service{}, false
 	}
-	s, ok := h.leads[hostPort{address, p.Port, p.Protocol}]
+	s, ok := h.leads[hostPort{address, at.Port(), protocol}]
 	if !ok {
 		every := netip.IPv6Unspecified()
 		if address.Is4() {
 			every = netip.IPv4Unspecified()
 		}
-		s, ok = h.leads[hostPort{every, p.Port, p.Protocol}]
+		s, ok = h.leads[hostPort{every, at.Port(), protocol}]
 	}
 	return s, ok
+}
+
+// joinFlow says which container an open connection leads to that was opened to an address of this machine. Of one that a relay
+// opened, nothing but numbers would tell who asked: join goes by those.
+func (h *hostPorts) joinFlow(of triton.ContainerKey, f *triton.Flow, operator bool) {
+	if f.Accepted || f.Other != (triton.ContainerKey{}) {
+		return
+	}
+	s, ok := h.leadsTo(of, f.Remote, triton.ProtoTCP)
+	if !ok {
+		return
+	}
+	f.Other = s.key
+	if remoteKind(of, s.key, operator) != RemoteOther {
+		f.Remote = netip.AddrPortFrom(f.Remote.Addr(), s.port)
+	}
 }
 
 // asked is what a container asked of a service through ports of this machine.
@@ -94,15 +110,19 @@ func (h *hostPorts) join(peers map[triton.ContainerKey][]triton.Peer, operator b
 	for asker, list := range peers {
 		list = slices.Clone(list)
 		for i := range list {
-			s, ok := h.leadsTo(asker, &list[i])
+			p := &list[i]
+			if p.Accepted || p.Other != (triton.ContainerKey{}) {
+				continue
+			}
+			s, ok := h.leadsTo(asker, netip.AddrPortFrom(p.Address, p.Port), p.Protocol)
 			if !ok {
 				continue
 			}
-			list[i].Other = s.key
+			p.Other = s.key
 			if remoteKind(asker, s.key, operator) != RemoteOther {
-				list[i].Port = s.port
+				p.Port = s.port
 			}
-			through[s] = addAsked(through[s], asker, list[i])
+			through[s] = addAsked(through[s], asker, *p)
 		}
 		out[asker] = list
 	}

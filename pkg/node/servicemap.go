@@ -34,15 +34,10 @@ type ServiceMap struct {
 // ServiceMap tells which containers of a tenant ask whom, also through ports of this machine that lead to them. An operator sees
 // whose the others are, and with all the containers of all tenants.
 func (n *Node) ServiceMap(tenant triton.Tenant, operator, all bool) (ServiceMap, error) {
-	peers, err := n.peers()
+	peers, _, err := n.joinedPeers(operator)
 	if err != nil {
 		return ServiceMap{}, err
 	}
-	ports, err := n.hostPorts()
-	if err != nil {
-		return ServiceMap{}, err
-	}
-	peers = ports.join(peers, operator)
 	names := n.namesByKey()
 	talks := map[triton.ContainerKey][]Remote{}
 	for key, p := range peers {

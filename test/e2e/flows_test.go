@@ -83,49 +83,6 @@ func TestContainersOfANetworkNameEachOther(t *testing.T) {
 	}
 }
 
-// Whoever asks a container through its published port is joined to it in the map: by an address of the machine, and with the
-// machine's own network. Neither half is left.
-func TestMapJoinsBothSidesOfAPublishedPort(t *testing.T) {
-	u := shared(t)
-	tritonOnly(t)
-	server := u.name(t)
-	const bytes = 30000
-	u.ok(t, "run", "-d", "--name", server, "-p", "80", images.Busybox, "sh", "-c", fmt.Sprintf("head -c %d /dev/zero >/tmp/f; exec httpd -f -p 80 -h /tmp", bytes))
-	published := u.inspect(t, server, `{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}`)
-	gateway := u.ok(t, "network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge")
-	ask := func(network, address string) string {
-		script := fmt.Sprintf(`until [ $(printf 'GET /f HTTP/1.0\r\n\r\n' | nc %s %s | wc -c) -gt %d ]; do sleep .1; done; echo done; sleep 1000`, address, published, bytes)
-		name := u.detached(t, "--network", network, images.Busybox, "sh", "-c", script)
-		eventually(t, commandTime, name+" was answered", func() bool { return u.docker(t, "logs", name).Stdout == "done\n" })
-		return name
-	}
-	clients := []string{ask("bridge", gateway), ask("host", "127.0.0.1")}
-	var m wire.Map
-	edge := func(from, to string) wire.Edge {
-		for _, e := range m.Edges {
-			if m.Points[e.From].Name == from && m.Points[e.To].Name == to && e.Port == 80 {
-				return e
-			}
-		}
-		return wire.Edge{}
-	}
-	for _, client := range clients {
-		eventually(t, commandTime, "the edge of "+client, func() bool {
-			if err := u.api.JSON(t.Context(), http.MethodGet, wire.MapPath, nil, &m); err != nil {
-				t.Fatal(err)
-			}
-			e := edge(client, server)
-			return e.Opened > 0 && e.SentBytes > 0 && e.ReceivedBytes >= bytes
-		})
-	}
-	for _, e := range m.Edges {
-		from, to := m.Points[e.From], m.Points[e.To]
-		if from.Kind == "address" && to.Name == server || to.Kind == "address" && fmt.Sprint(e.Port) == published {
-			t.Errorf("half a conversation is left: %+v asks %+v: %+v", from, to, e)
-		}
-	}
-}
-
 // Containers of two tenants that talk over the network of all: each tenant learns how much, not with whom; the operator does.
 func TestTenantsSeeForeignRemotesAsOther(t *testing.T) {
 	operator, acme, globex, _ := withTenants(t)
