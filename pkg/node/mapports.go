@@ -44,7 +44,7 @@ func (n *Node) hostPorts() (*hostPorts, error) {
 		}
 		c.mu.Unlock()
 	}
-	if len(h.leads) == 0 {
+	if len(h.leads)+len(h.onHost) == 0 {
 		return h, nil
 	}
 	all, err := net.InterfaceAddrs()
@@ -92,17 +92,28 @@ func (h *hostPorts) joinFlow(of triton.ContainerKey, f *triton.Flow, operator bo
 	}
 }
 
-// asked is what a container asked of a service through ports of this machine.
+// asked is what a container asked of a service through ports or with the addresses of this machine.
 type asked struct {
 	asker triton.ContainerKey
 	peer  triton.Peer // all its ports and addresses together; the first address
 }
 
-// join returns the peers with the halves of conversations through published ports put together: who asked did so of the container,
-// and who was asked was by that container, as far as it was an address of this machine that came to it. A port of a container
-// that whoever asks about the asker may not see stays that of the machine.
+// asks is how often a peer was asked, or asked: connections, and datagrams where there are none.
+func asks(p *triton.Peer) uint64 {
+	switch {
+	case p.Protocol != triton.ProtoUDP:
+		return p.Opened
+	case p.Accepted:
+		return p.ReceivedDatagrams
+	}
+	return p.SentDatagrams
+}
+
+// join returns the peers with the halves of conversations through published ports, and of containers that have the machine's
+// network, put together: who asked did so of the container, and who was asked was by that container, as far as it was an address of
+// this machine that came to it. A port of a container that whoever asks about the asker may not see stays that of the machine.
 func (h *hostPorts) join(peers map[triton.ContainerKey][]triton.Peer, operator bool) map[triton.ContainerKey][]triton.Peer {
-	if len(h.leads) == 0 {
+	if len(h.leads)+len(h.onHost) == 0 {
 		return peers
 	}
 	through := map[service][]asked{}
@@ -111,7 +122,14 @@ func (h *hostPorts) join(peers map[triton.ContainerKey][]triton.Peer, operator b
 		list = slices.Clone(list)
 		for i := range list {
 			p := &list[i]
-			if p.Accepted || p.Other != (triton.ContainerKey{}) {
+			if p.Accepted {
+				continue
+			}
+			if p.Other != (triton.ContainerKey{}) {
+				// Where it is asked by the machine's loopback, the datagrams it sends have the container's address already.
+				if s := (service{p.Other, p.Port, p.Protocol}); h.onHost[asker] {
+					through[s] = addAsked(through[s], asker, *p)
+				}
 				continue
 			}
 			s, ok := h.leadsTo(asker, netip.AddrPortFrom(p.Address, p.Port), p.Protocol)
@@ -132,10 +150,12 @@ func (h *hostPorts) join(peers map[triton.ContainerKey][]triton.Peer, operator b
 		})
 		for _, a := range all {
 			seen := between(peers[s.key], a.asker, s, true)
-			direct := between(peers[a.asker], s.key, s, false)
-			// What the kernel's translation led there has the asker's own address at the other end; the rest came by the relay.
-			relayed := a.peer.Opened - min(a.peer.Opened, seen-min(seen, direct))
-			out[s.key] = h.attribute(out[s.key], s, a, relayed)
+			if !h.onHost[a.asker] {
+				seen -= min(seen, between(peers[a.asker], s.key, s, false))
+			}
+			// What has the asker's own address came from it; the rest of what it asked has the machine's: by a relay, or masked.
+			masked := asks(&a.peer) - min(asks(&a.peer), seen)
+			out[s.key] = h.attribute(out[s.key], s, a, masked)
 		}
 	}
 	return out
@@ -151,48 +171,56 @@ func addAsked(all []asked, asker triton.ContainerKey, p triton.Peer) []asked {
 	return append(all, asked{asker, p})
 }
 
-// between counts the connections of a container with another at a service.
+// between counts how often a container asked another at a service, or was asked.
 func between(peers []triton.Peer, other triton.ContainerKey, s service, accepted bool) uint64 {
 	var n uint64
 	for i := range peers {
 		if p := &peers[i]; p.Accepted == accepted && p.Other == other && p.Port == s.port && p.Protocol == s.protocol {
-			n += p.Opened
+			n += asks(p)
 		}
 	}
 	return n
 }
 
-// attribute gives what an asker opened by the relay, as its peers of the service's container count it, to the asker: so much is
+// attribute gives what an asker asked as the machine, as its peers of the service's container count it, to the asker: so much is
 // taken from the peers that are addresses of this machine.
-func (h *hostPorts) attribute(peers []triton.Peer, s service, a asked, relayed uint64) []triton.Peer {
+func (h *hostPorts) attribute(peers []triton.Peer, s service, a asked, masked uint64) []triton.Peer {
 	var kept []triton.Peer
 	for _, p := range peers {
-		if relayed == 0 || !p.Accepted || p.Other != (triton.ContainerKey{}) || p.Port != s.port || p.Protocol != s.protocol || !h.local[p.Address.Unmap()] {
+		if masked == 0 || !p.Accepted || p.Other != (triton.ContainerKey{}) || p.Port != s.port || p.Protocol != s.protocol || !h.local[p.Address.Unmap()] {
 			kept = append(kept, p)
 			continue
 		}
-		mine, rest := split(p, &a.peer, relayed)
+		mine, rest := split(p, &a.peer, masked)
 		mine.Other = a.asker
-		relayed -= min(relayed, mine.Opened)
+		masked -= min(masked, asks(&mine))
 		kept = append(kept, mine)
-		if rest.Opened+rest.Open > 0 {
+		if asks(&rest)+rest.Open > 0 {
 			kept = append(kept, rest)
 		}
 	}
 	return kept
 }
 
-// split parts what a container accepted: what an asker counted of at most so many connections, and the rest. What went wrong
-// stays with the rest, if there are connections left that it can be of.
+// split parts what a container was asked: what an asker counted of at most so many connections or datagrams, and the rest. What went
+// wrong stays with the rest, if there is something left that it can be of.
 func split(p triton.Peer, by *triton.Peer, most uint64) (mine, rest triton.Peer) {
 	mine, rest = p, p
-	mine.Opened = min(p.Opened, by.Opened, most)
-	rest.Opened -= mine.Opened
-	mine.Open = min(p.Open, by.Open, mine.Opened)
-	rest.Open -= mine.Open
-	if rest.Opened+rest.Open == 0 {
+	n := min(asks(&p), asks(by), most)
+	if p.Protocol == triton.ProtoUDP {
+		mine.ReceivedDatagrams = n
+		rest.ReceivedDatagrams -= n
+	} else {
+		mine.Opened = n
+		rest.Opened -= n
+		mine.Open = min(p.Open, by.Open, n)
+		rest.Open -= mine.Open
+	}
+	if asks(&rest)+rest.Open == 0 {
 		return mine, rest
 	}
+	mine.SentDatagrams = min(p.SentDatagrams, by.ReceivedDatagrams)
+	rest.SentDatagrams -= mine.SentDatagrams
 	mine.SentBytes, mine.ReceivedBytes = min(p.SentBytes, by.ReceivedBytes), min(p.ReceivedBytes, by.SentBytes)
 	rest.SentBytes -= mine.SentBytes
 	rest.ReceivedBytes -= mine.ReceivedBytes

@@ -28,7 +28,10 @@ var (
 func newPortWorld() *portWorld {
 	return &portWorld{
 		ports: hostPorts{
-			leads: map[hostPort]service{{netip.IPv4Unspecified(), 8080, "tcp"}: {server, 80, "tcp"}, {loopback, 8081, "tcp"}: {server, 81, "tcp"}},
+			leads: map[hostPort]service{
+				{netip.IPv4Unspecified(), 8080, "tcp"}: {server, 80, "tcp"}, {loopback, 8081, "tcp"}: {server, 81, "tcp"},
+				{netip.IPv4Unspecified(), 8080, "udp"}: {server, 80, "udp"},
+			},
 			local: map[netip.Addr]bool{machine: true, loopback: true}, onHost: map[triton.ContainerKey]bool{},
 		},
 		peers: map[triton.ContainerKey][]triton.Peer{},
@@ -44,6 +47,18 @@ func (w *portWorld) asks(who triton.ContainerKey, a netip.Addr, port uint16, oth
 func (w *portWorld) asked(a netip.Addr, other triton.ContainerKey, n uint64) {
 	w.peers[server] = append(w.peers[server],
 		triton.Peer{Address: a, Port: 80, Protocol: "tcp", Other: other, Accepted: true, Opened: n, SentBytes: 100 * n, ReceivedBytes: 10 * n})
+}
+
+// sends notes n datagrams of 10 bytes that a container sent to an address that was other's, and back answers of 100.
+func (w *portWorld) sends(who triton.ContainerKey, a netip.Addr, port uint16, other triton.ContainerKey, n, back uint64) {
+	w.peers[who] = append(w.peers[who], triton.Peer{Address: a, Port: port, Protocol: "udp", Other: other,
+		SentDatagrams: n, ReceivedDatagrams: back, SentBytes: 10 * n, ReceivedBytes: 100 * back})
+}
+
+// receives notes n datagrams that came to the server, and as many answers.
+func (w *portWorld) receives(a netip.Addr, other triton.ContainerKey, n uint64) {
+	w.peers[server] = append(w.peers[server], triton.Peer{Address: a, Port: 80, Protocol: "udp", Other: other, Accepted: true,
+		SentDatagrams: n, ReceivedDatagrams: n, SentBytes: 100 * n, ReceivedBytes: 10 * n})
 }
 
 // edges are what a tenant's map has, a line each; all: an operator's of all tenants.
@@ -63,7 +78,7 @@ func (w *portWorld) edges(tenant triton.Tenant, all bool) string {
 	}
 	var lines []string
 	for _, e := range serviceMap(talks, nil).Edges {
-		lines = append(lines, fmt.Sprintf("%s %s:%d %d %d %d", name(e.From), name(e.To), e.Port, e.Opened, e.SentBytes, e.ReceivedBytes))
+		lines = append(lines, fmt.Sprintf("%s %s:%d %d %d %d", name(e.From), name(e.To), e.Port, asks(&e.Peer), e.SentBytes, e.ReceivedBytes))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
@@ -117,6 +132,30 @@ func TestPublishedPortsJoinTheHalvesOfAConversation(t *testing.T) {
 			w.asks(own, loopback, 8080, none, 3)
 			w.asked(machine, none, 3)
 		}, "own server:80 3 30 300", ""},
+		{"one that has the machine's network, directly", func(w *portWorld) {
+			w.ports.onHost[own] = true
+			w.asks(own, client, 80, server, 3)
+			w.asked(machine, none, 5)
+		}, "172.30.0.1 server:80 2 20 200\nown server:80 3 30 300", ""},
+		{"datagrams, translated", func(w *portWorld) {
+			w.sends(own, machine, 8080, none, 3, 3)
+			w.receives(client, own, 3)
+		}, "own server:80 3 30 300", ""},
+		{"datagrams, masked, one of them and an answer lost, and of processes of the host", func(w *portWorld) {
+			w.sends(own, machine, 8080, none, 4, 2)
+			w.receives(machine, none, 3)
+			w.receives(outside, none, 2)
+		}, "192.0.2.1 server:80 2 20 200\nown server:80 4 40 200", ""},
+		{"datagrams by the machine's loopback, and of processes of the host", func(w *portWorld) {
+			w.ports.onHost[own] = true
+			w.sends(own, client, 80, server, 3, 0)
+			w.sends(own, loopback, 8080, none, 0, 3)
+			w.receives(machine, none, 5)
+		}, "172.30.0.1 server:80 2 20 200\nown server:80 3 30 300", ""},
+		{"datagrams of a foreign one", func(w *portWorld) {
+			w.sends(foreign, machine, 8080, none, 3, 3)
+			w.receives(machine, none, 3)
+		}, "other server:80 3 30 300", "foreign other:8080 3 30 300"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newPortWorld()
@@ -138,5 +177,30 @@ func TestOperatorsSeeThroughPublishedPorts(t *testing.T) {
 	w.asked(machine, triton.ContainerKey{}, 3)
 	if diff := gocmp.Diff("foreign server:80 3 30 300", w.edges("", true)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// An open connection leads where its address does; a tenant learns of a foreign container neither which nor at what port.
+func TestOpenConnectionsLeadThroughPublishedPorts(t *testing.T) {
+	own, foreign, outside := tenantsKey("globex", "own"), tenantsKey("acme", "foreign"), netip.MustParseAddr("192.0.2.1")
+	w := newPortWorld()
+	for _, c := range []struct {
+		of       triton.ContainerKey
+		flow     triton.Flow
+		operator bool
+		want     string
+	}{
+		{own, triton.Flow{Remote: netip.AddrPortFrom(machine, 8080)}, false, "server 172.30.0.1:80"},
+		{foreign, triton.Flow{Remote: netip.AddrPortFrom(machine, 8080)}, false, "server 172.30.0.1:8080"},
+		{foreign, triton.Flow{Remote: netip.AddrPortFrom(machine, 8080)}, true, "server 172.30.0.1:80"},
+		{own, triton.Flow{Remote: netip.AddrPortFrom(machine, 8080), Accepted: true}, false, " 172.30.0.1:8080"},
+		{own, triton.Flow{Remote: netip.AddrPortFrom(outside, 8080)}, false, " 192.0.2.1:8080"},
+		{own, triton.Flow{Remote: netip.AddrPortFrom(machine, 8080), Other: foreign}, false, "foreign 172.30.0.1:8080"},
+	} {
+		f := c.flow
+		w.ports.joinFlow(c.of, &f, c.operator)
+		if got := f.Other.ID + " " + f.Remote.String(); got != c.want {
+			t.Errorf("%+v of %s leads to %q, want %q", c.flow, c.of, got, c.want)
+		}
 	}
 }
