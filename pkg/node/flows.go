@@ -45,8 +45,8 @@ type Talks struct {
 	Open    []NamedFlow
 }
 
-// Talks tells whom a container talks to, also through ports of this machine that lead to others. Only an operator sees the containers of other tenants. One that does not run, and a
-// daemon that does not count remotes, are errdefs.ErrFailedPrecondition.
+// Talks tells whom a container talks to, also through ports of this machine that lead to others. Only an operator sees the
+// containers of other tenants. One that does not run, and a daemon that does not count remotes, are errdefs.ErrFailedPrecondition.
 func (n *Node) Talks(ctx context.Context, tenant triton.Tenant, ref string, operator bool) (Talks, error) {
 	key, name, err := n.runningContainer(ctx, tenant, ref)
 	if err != nil {

@@ -86,8 +86,7 @@ func (w *portWorld) edges(tenant triton.Tenant, all bool) string {
 
 func TestPublishedPortsJoinTheHalvesOfAConversation(t *testing.T) {
 	own, foreign := tenantsKey("globex", "own"), tenantsKey("acme", "foreign")
-	client, none := netip.MustParseAddr("172.30.0.7"), triton.ContainerKey{}
-	outside := netip.MustParseAddr("192.0.2.1")
+	client, outside, none := netip.MustParseAddr("172.30.0.7"), netip.MustParseAddr("192.0.2.1"), triton.ContainerKey{}
 	for _, c := range []struct {
 		name         string
 		have         func(w *portWorld)
