@@ -101,10 +101,6 @@ func TestPublishedPortsJoinTheHalvesOfAConversation(t *testing.T) {
 			w.asks(own, machine, 8080, none, 3)
 			w.asked(machine, none, 5)
 		}, "172.30.0.1 server:80 2 20 200\nown server:80 3 30 300", ""},
-		{"relayed, and all of it is the container's", func(w *portWorld) {
-			w.asks(own, machine, 8080, none, 3)
-			w.asked(machine, none, 3)
-		}, "own server:80 3 30 300", ""},
 		{"translated, directly, and by the host", func(w *portWorld) {
 			w.asks(own, machine, 8080, none, 3)
 			w.asks(own, client, 80, server, 4)
