@@ -93,6 +93,8 @@ var (
 		"What the hooks of system calls cost every process beside that, of one CPU: calls times triton_probes_syscall_tax_seconds.", nil, nil)
 	probePairDesc = prometheus.NewDesc("triton_probes_syscall_tax_seconds",
 		"What an empty pair of hooks adds to a system call of any process, as measured at the start.", nil, nil)
+	probeHookedDesc = prometheus.NewDesc("triton_probes_syscall_hooks_seconds_total",
+		"For how long the hooks of system calls were attached since the daemon started.", nil, nil)
 	probeLevelDesc = prometheus.NewDesc("triton_probes_level",
 		"How much is measured of containers of which nothing else is wanted; always 1.", []string{"level"}, nil)
 	probeShareDesc = prometheus.NewDesc("triton_probes_sampled_ratio",
@@ -111,14 +113,14 @@ var (
 // Describe implements prometheus.Collector.
 func (m probeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		programCPUDesc, programRunsDesc, probeTaxDesc, probePairDesc, probePriceDesc, probeLevelDesc, probeShareDesc, probeBusyDesc, probeBudgetDesc,
+		programCPUDesc, programRunsDesc, probeTaxDesc, probePairDesc, probeHookedDesc, probePriceDesc, probeLevelDesc, probeShareDesc, probeBusyDesc, probeBudgetDesc,
 		probeEstimateDesc, probeStepsDesc, probeLastStepDesc,
 	} {
 		ch <- d
 	}
 }
 
-// Collect implements prometheus.Collector. Before the first window there is the level alone, and the budget.
+// Collect implements prometheus.Collector. Before the first window there is the level alone, for how long hooks were attached, and the budget.
 func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
@@ -126,6 +128,7 @@ func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
 	level := m.probes.Level()
 	gauge(probeLevelDesc, 1, string(level))
 	gauge(probeShareDesc, m.probes.CountedShare(level))
+	ch <- prometheus.MustNewConstMetric(probeHookedDesc, prometheus.CounterValue, m.probes.PairAttached().Seconds())
 	if s, ok := m.probes.Stepping(); ok {
 		gauge(probeBudgetDesc, s.Share)
 		ch <- prometheus.MustNewConstMetric(probeStepsDesc, prometheus.CounterValue, float64(s.Steps))

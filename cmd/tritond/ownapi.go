@@ -30,7 +30,7 @@ func (d *daemon) probesView() wire.Probes {
 	cost := d.probes.Cost()
 	v := wire.Probes{
 		Missing: []wire.Missing{}, Drops: d.probes.Drops(), Level: string(d.probes.Level()), Share: d.probes.CountedShare(d.probes.Level()),
-		Price: cost.Price, Burden: cost.Burden, Tax: cost.Tax, Programs: []wire.Program{},
+		Price: cost.Price, Burden: cost.Burden, Tax: cost.Tax, Hooked: d.probes.PairAttached().Seconds(), Programs: []wire.Program{},
 		Containers: []wire.Watching{}, At: time.Now(),
 	}
 	if s, ok := d.probes.Stepping(); ok {

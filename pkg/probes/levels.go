@@ -100,7 +100,9 @@ var hotPrograms = slices.Concat(callPrograms, waitPrograms)
 // attachedHooks are the links of what is attached; nil: it is not.
 type attachedHooks struct {
 	calls, waits []link.Link
-	turns        int // how often calls was attached or detached: odd while it is attached
+	turns        int           // how often calls was attached or detached: odd while it is attached
+	since        time.Time     // when calls was attached last
+	before       time.Duration // for how long it was attached in all, before since
 }
 
 // needed is what all containers and one of the given level more need. The caller holds mu.
@@ -133,7 +135,7 @@ func (p *Probes) attach(h hookSet) error {
 		if err != nil {
 			return err
 		}
-		p.hot.calls = ls
+		p.hot.calls, p.hot.since = ls, time.Now()
 		p.hot.turns++
 	}
 	if h.waits && p.hot.waits == nil {
@@ -158,6 +160,7 @@ func (p *Probes) detach(h hookSet) error {
 	if !h.calls && p.hot.calls != nil {
 		errs = append(errs, closeLinks(p.hot.calls))
 		p.hot.calls = nil
+		p.hot.before += time.Since(p.hot.since)
 		p.hot.turns++
 	}
 	if !h.waits {
@@ -227,6 +230,16 @@ func (p *Probes) pairTurn() int {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.hot.turns
+}
+
+// PairAttached is for how long the pair of system call hooks was attached since Open, in all.
+func (p *Probes) PairAttached() time.Duration {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.hot.calls == nil {
+		return p.hot.before
+	}
+	return p.hot.before + time.Since(p.hot.since)
 }
 
 // SetLevel changes the machine's level while everything runs. Numbers keep what was counted before. Where the level steps by

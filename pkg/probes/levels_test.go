@@ -47,6 +47,7 @@ func TestKernelLevelsOfContainersChangeWhileTheyRun(t *testing.T) {
 	two, twoIn := watch(t, p)
 	expect := func(step string, hooks int, oneCalls, twoCalls uint64) {
 		t.Helper()
+		attached := p.PairAttached()
 		if n := hotLinks(t, p); n != hooks {
 			t.Errorf("%s: %d hooks, want %d", step, n, hooks)
 		}
@@ -55,6 +56,9 @@ func TestKernelLevelsOfContainersChangeWhileTheyRun(t *testing.T) {
 		}
 		if n, _ := getppids(t, p, two, twoIn, "17"); n != twoCalls {
 			t.Errorf("%s: counted %d calls of the second, want %d", step, n, twoCalls)
+		}
+		if grown := p.PairAttached() > attached; grown != (hooks == len(hotPrograms)) {
+			t.Errorf("%s: the time for which the pair was attached grew: %t", step, grown)
 		}
 	}
 	set := func(key triton.ContainerKey, w Wish) {

@@ -19,11 +19,12 @@ http {
 }
 `
 
-// BenchPort is where the nginx of Nginx listens with /etc/nginx/bench.conf: one worker, and no port that a host may have
-// in use.
+// BenchPort is where the nginx of Nginx listens with /etc/nginx/bench.conf: one worker, counts of requests
+// at /status, and no port that a host may have in use.
 const BenchPort = "18093"
 
-var benchConf = strings.NewReplacer("worker_processes auto", "worker_processes 1", "listen 80", "listen "+BenchPort).Replace(nginxConf)
+var benchConf = strings.NewReplacer("worker_processes auto", "worker_processes 1",
+	"listen 80;", "listen "+BenchPort+"; location = /status { stub_status; }").Replace(nginxConf)
 
 // keptConf does not open the page for each request, as busy servers of static files are set up.
 var keptConf = strings.Replace(benchConf, "sendfile on;", "sendfile on;\n\topen_file_cache max=16;", 1)

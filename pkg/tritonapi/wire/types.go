@@ -64,6 +64,8 @@ type Probes struct {
 	// Share is the part of the time in which system calls are counted at that level: 1 all, 0 none; between, their numbers are
 	// estimates.
 	Share float64 `json:"share"`
+	// Hooked is for how many seconds the hooks of system calls were attached since the daemon started.
+	Hooked float64 `json:"hooked"`
 	// Stepping tells of a level that changes by itself; absent where it is fixed.
 	Stepping *Stepping `json:"stepping,omitempty"`
 	// Price is what the programs cost as a share of the machine, Tax included, in the last window; 0 before the first.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,9 +18,11 @@ type service struct {
 	image  images.Debian
 	port   string   // that the server listens on, on all addresses
 	server []string // its argv
-	// client is the argv of the load, so many times as long as a turn is.
-	client func(address string, times int) []string
-	parse  func(out string) (result, error)
+	// client is the argv of a load of a turn, endless of one that goes on until it is killed.
+	client, endless func(address string) []string
+	parse           func(out string) (result, error) // what client prints
+	// count asks the server at an address (host:port) for the number of requests that it has had, those of the asking included.
+	count func(ctx context.Context, address string) (uint64, error)
 }
 
 // result is what a client saw.
@@ -40,25 +44,31 @@ func services() []service {
 	return []service{
 		{
 			name: "redis SET", image: images.Redis("triton-bench/redis:latest"), port: redisPort,
-			server: []string{"redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--port", redisPort, "--loglevel", "warning"},
-			client: func(address string, times int) []string {
-				return []string{"redis-benchmark", "-h", address, "-p", redisPort, "-t", "set", "-n", strconv.Itoa(times * redisRequests), "-c", "16", "--csv"}
-			},
-			parse: parseRedis,
+			server:  []string{"redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--port", redisPort, "--loglevel", "warning"},
+			client:  func(address string) []string { return redisClient(address, redisRequests) },
+			endless: func(address string) []string { return redisClient(address, math.MaxInt32) }, // hours
+			parse:   parseRedis, count: countRedis,
 		},
 		nginx("nginx GET", "bench.conf"), nginx("nginx GET, files kept open", "kept.conf"),
 	}
 }
 
+func redisClient(address string, requests int) []string {
+	return []string{"redis-benchmark", "-h", address, "-p", redisPort, "-t", "set", "-n", strconv.Itoa(requests), "-c", "16", "--csv"}
+}
+
 func nginx(name, conf string) service {
 	return service{
 		name: name, image: images.Nginx("triton-bench/nginx:latest"), port: images.BenchPort,
-		server: []string{"nginx", "-c", "/etc/nginx/" + conf},
-		client: func(address string, times int) []string {
-			return []string{"wrk", "-t", "1", "-c", "16", "-d", strconv.Itoa(times*turnSeconds) + "s", "http://" + address + ":" + images.BenchPort + "/"}
-		},
-		parse: parseWrk,
+		server:  []string{"nginx", "-c", "/etc/nginx/" + conf},
+		client:  func(address string) []string { return wrk(address, strconv.Itoa(turnSeconds)+"s") },
+		endless: func(address string) []string { return wrk(address, "24h") },
+		parse:   parseWrk, count: countNginx,
 	}
+}
+
+func wrk(address, duration string) []string {
+	return []string{"wrk", "-t", "1", "-c", "16", "-d", duration, "http://" + address + ":" + images.BenchPort + "/"}
 }
 
 // parseRedis reads redis-benchmark --csv: a line of names, then "SET","123456.78",….

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -13,24 +14,24 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/tritond/triton/test/engine"
 )
 
+// config is what the command line says.
+type config struct {
+	bin, cache, compare string
+	rounds              int
+	slice               time.Duration
+	levels              []string
+	all                 []service
+	places              *regexp.Regexp
+}
+
 func main() {
-	bin := flag.String("bin", "bin", "folder of tritond")
-	cache := flag.String("cache", ".cache/demo", "folder for packages and images")
-	rounds := flag.Int("rounds", 7, "turns of each placement")
-	levels := flag.String("levels", "off,counters,sampled,auto,detail", "of --probes, the first is what the others are compared with")
-	only := flag.String("only", "", "services whose name matches this pattern")
-	where := flag.String("places", "", "places of the client whose name matches this pattern; processes of the host are one of them")
-	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	m := &measurement{levels: strings.Split(*levels, ","), roots: map[string]root{}, seen: map[string][]sample{}}
-	err := m.choose(*only, *where)
+	cfg, err := parse(os.Args[1:])
 	if err == nil {
-		err = run(ctx, m, *bin, *cache, *rounds)
+		err = run(ctx, cfg)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "services:", err)
@@ -38,50 +39,66 @@ func main() {
 	}
 }
 
-// choose keeps the services and places that are wanted.
-func (m *measurement) choose(only, where string) error {
-	wanted, err := regexp.Compile(only)
-	if err != nil {
-		return err
+// parse reads the command line.
+func parse(args []string) (cfg config, err error) {
+	fs := flag.NewFlagSet("services", flag.ExitOnError)
+	fs.StringVar(&cfg.bin, "bin", "bin", "folder of tritond")
+	fs.StringVar(&cfg.cache, "cache", ".cache/demo", "folder for packages and images")
+	fs.StringVar(&cfg.compare, "compare", "levels", "levels: of the probes, with off, while one load runs; places: containers with processes of the host")
+	fs.IntVar(&cfg.rounds, "rounds", 0, "of levels, of two pairs of slices of each (0: 15); of places, of a turn of each (0: 7)")
+	fs.DurationVar(&cfg.slice, "slice", 2*time.Second, "of levels: how long one lasts before another takes its turn")
+	levels := fs.String("levels", "", "those compared (empty: counters,auto,detail); of places, the daemon's --probes, the first is what others are compared with (empty: off)")
+	only := fs.String("only", "", "services whose name matches this pattern")
+	where := fs.String("places", "", "places of the client whose name matches this pattern; processes of the host are one of them")
+	if err := fs.Parse(args); err != nil {
+		return cfg, err
 	}
-	if m.places, err = regexp.Compile(where); err != nil {
-		return err
+	known, rounds := []string{"counters", "sampled", "auto", "detail"}, 15
+	cfg.levels = []string{"counters", "auto", "detail"}
+	switch cfg.compare {
+	case "levels":
+	case "places": // turns are too short for windows and steps
+		known, rounds, cfg.levels = []string{"off", "counters", "detail"}, 7, []string{"off"}
+	default:
+		return cfg, fmt.Errorf("-compare %q: must be levels or places", cfg.compare)
 	}
-	m.all = slices.DeleteFunc(services(), func(s service) bool { return !wanted.MatchString(s.name) })
-	return nil
+	if *levels != "" {
+		cfg.levels = strings.Split(*levels, ",")
+	}
+	for _, l := range cfg.levels {
+		if !slices.Contains(known, l) {
+			return cfg, fmt.Errorf("-levels %q: -compare %s has %s", l, cfg.compare, strings.Join(known, ", "))
+		}
+	}
+	if cfg.rounds == 0 {
+		cfg.rounds = rounds
+	}
+	if cfg.rounds < 1 || cfg.slice <= 0 {
+		return cfg, fmt.Errorf("-rounds %d, -slice %v: must be more than 0", cfg.rounds, cfg.slice)
+	}
+	wanted, errOnly := regexp.Compile(*only)
+	cfg.places, err = regexp.Compile(*where)
+	if err := errors.Join(errOnly, err); err != nil {
+		return cfg, err
+	}
+	cfg.all = slices.DeleteFunc(services(), func(s service) bool { return !wanted.MatchString(s.name) })
+	cfg.bin, err = filepath.Abs(cfg.bin)
+	return cfg, err
 }
 
-func run(ctx context.Context, m *measurement, bin, cache string, rounds int) (err error) {
-	if bin, err = filepath.Abs(bin); err != nil {
-		return err
-	}
-	d, err := engine.NewTritond(bin)
+func run(ctx context.Context, cfg config) (err error) {
+	b, err := newBed(ctx, cfg.bin, cfg.cache, cfg.all)
 	if err != nil {
 		return err
 	}
-	d.LogLevel = "warn"
-	account, err := engine.NewAccount("tebench-"+d.Instance, d.Cgroup())
-	if err != nil {
-		return errors.Join(err, os.RemoveAll(d.Root))
+	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	if cfg.compare == "places" {
+		m := &placeTurns{bed: b, levels: cfg.levels, places: cfg.places, roots: map[string]root{}, seen: map[string][]sample{}}
+		return m.run(ctx, cfg.rounds, os.Stdout)
 	}
-	m.daemon, m.account = d, account
-	m.cli = engine.CLI{Host: d.Host, ConfigDir: filepath.Join(d.Root, "docker-config")}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		err = errors.Join(err, d.Close(ctx), account.Close())
-	}()
-	if err := m.prepare(ctx, cache); err != nil {
-		return err
+	t := &levelTurns{
+		bed: b, levels: cfg.levels, rounds: cfg.rounds, slice: cfg.slice, out: os.Stdout,
+		random: rand.New(rand.NewPCG(1, 1)), // the same slices give the same intervals
 	}
-	for i := range rounds + 1 { // the first warms up and is not counted
-		fmt.Fprintf(os.Stderr, "services: round %d of %d\n", i, rounds)
-		if i == 1 {
-			clear(m.seen)
-		}
-		if err := m.round(ctx); err != nil {
-			return err
-		}
-	}
-	return m.print(os.Stdout)
+	return t.run(ctx)
 }

@@ -3,12 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 )
 
 // print writes the table in Markdown.
-func (m *measurement) print(w io.Writer) error {
+func (m *placeTurns) print(w io.Writer) error {
 	var out strings.Builder
 	out.WriteString("Medians. Requests per second, and microseconds of a processor per request, server and client together. In brackets " +
 		"the part of another's speed that is reached: of a host process without tritond, of one beside it at the same level, and of the same at the first level.\n\n" +
@@ -56,24 +55,20 @@ func (m *measurement) print(w io.Writer) error {
 
 // part is how much of a speed is reached, in requests per second and per processor time.
 func part(in, of []sample) string {
-	return fmt.Sprintf("%.3f, CPU %.3f", median(in, rate)/median(of, rate), median(of, cpu)/median(in, cpu))
+	return fmt.Sprintf("%.3f, CPU %.3f", medianOf(in, rate)/medianOf(of, rate), medianOf(of, cpu)/medianOf(in, cpu))
 }
 
 func cell(all []sample) string {
-	return fmt.Sprintf("%.0f/s, %.2f us", median(all, rate), median(all, cpu)*1e6)
+	return fmt.Sprintf("%.0f/s, %.2f us", medianOf(all, rate), medianOf(all, cpu)*1e6)
 }
 
 func rate(s sample) float64 { return s.rate }
 func cpu(s sample) float64  { return s.cpu.Seconds() }
 
-func median(all []sample, of func(sample) float64) float64 {
+func medianOf(all []sample, of func(sample) float64) float64 {
 	v := make([]float64, len(all))
 	for i, s := range all {
 		v[i] = of(s)
 	}
-	slices.Sort(v)
-	if n := len(v); n%2 == 0 {
-		return (v[n/2-1] + v[n/2]) / 2
-	}
-	return v[len(v)/2]
+	return median(v)
 }
