@@ -125,14 +125,14 @@ PEERDEP := $(if $(filter moby,$(PEER) $(TRITON_E2E_HOST)),peer)
 bench: build registry $(PEERDEP) ## benchmarks; PEER=docker.io, PEER=moby or PEER=unix:///SOCKET compares with another engine
 	PEER=$(PEER) go run $(TAGS) ./test/bench $(BENCH_ARGS)
 
-bench-probes: build ## what observation costs: system calls beside an empty pair of hooks and bpftrace, switches, profiles, memory, redis and nginx at each level; BENCH_ARGS="-only calls" for a part (root; under ten minutes)
+bench-probes: ## what observation costs: system calls beside an empty pair of hooks and bpftrace, switches, profiles, memory; BENCH_ARGS="-only calls" for a part (root; under ten minutes)
 	@go run ./test/bench/probes $(BENCH_ARGS)
 
 bench-floods: build ## a neighbour's latency and the daemon's answers while a container forks, executes, crashes, logs or writes without end, or a client makes events; BENCH_ARGS="-only log" for one (root; four minutes)
 	@go run ./test/bench/floods $(BENCH_ARGS)
 
-bench-services: build ## redis and nginx at full load in containers at each level of probes, beside the host's own speed
-	go run ./test/bench/services $(BENCH_ARGS)
+bench-services: build ## what redis and nginx lose at full load at each level of probes; BENCH_ARGS="-compare places" beside the host's own speed (root; 25 minutes)
+	go run $(TAGS) ./test/bench/services $(BENCH_ARGS)
 
 bench-cores: build ## what a crash of a large process costs, beside the kernel's own stream of its core (root)
 	go run ./test/bench/cores $(BENCH_ARGS)

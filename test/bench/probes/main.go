@@ -19,9 +19,9 @@ import (
 
 // config is what the command line says.
 type config struct {
-	repo, bin string
-	only      *regexp.Regexp
-	scale     float64
+	repo  string
+	only  *regexp.Regexp
+	scale float64
 }
 
 func main() {
@@ -36,9 +36,8 @@ func main() {
 func run(ctx context.Context) (err error) {
 	var cfg config
 	flag.StringVar(&cfg.repo, "repo", ".", "folder of the repository")
-	flag.StringVar(&cfg.bin, "bin", "bin", "folder of tritond")
 	flag.Float64Var(&cfg.scale, "scale", 1, "times as many rounds")
-	only := flag.String("only", "", "run parts whose name matches this pattern: calls, waits, connections, profile, memory, services")
+	only := flag.String("only", "", "run parts whose name matches this pattern: calls, waits, connections, profile, memory")
 	flag.Parse()
 	if cfg.only, err = regexp.Compile(*only); err != nil {
 		return err
@@ -52,12 +51,6 @@ func run(ctx context.Context) (err error) {
 		fmt.Fprintln(os.Stderr, "probes:", p.name)
 		if err := p.run(ctx, cfg, &out); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
-		}
-	}
-	if cfg.only.MatchString("services") {
-		fmt.Fprintln(os.Stderr, "probes: services")
-		if err := services(ctx, cfg, &out); err != nil {
-			return fmt.Errorf("services: %w", err)
 		}
 	}
 	if err := machine.Print(os.Stdout, before); err != nil {
@@ -94,14 +87,6 @@ func (p part) run(ctx context.Context, cfg config, w io.Writer) error {
 
 // rounds is how many of n are run.
 func rounds(n int, scale float64) string { return strconv.Itoa(max(1, int(float64(n)*scale))) }
-
-// services measures redis and nginx with their clients in the same container, at each level.
-func services(ctx context.Context, cfg config, w io.Writer) error {
-	out, err := command(ctx, cfg.repo, "go", "run", "-tags", "seccomp", "./test/bench/services", "-bin", cfg.bin, "-rounds", rounds(4, cfg.scale),
-		"-levels", "off,counters,sampled,detail", "-only", "^(redis SET|nginx GET)$", "-places", "in the server's container")
-	fmt.Fprintf(w, "\n### Services at full load\n\n%s", out)
-	return err
-}
 
 // command runs a program in the repository and returns its output; its complaints are shown.
 func command(ctx context.Context, dir string, argv ...string) ([]byte, error) {

@@ -28,7 +28,6 @@ type levelTurns struct {
 	rounds int
 	slice  time.Duration
 	random *rand.Rand
-	out    io.Writer
 }
 
 // series is what was seen of a level.
@@ -43,24 +42,23 @@ type series struct {
 // guard passes after each switch, so that what attaching itself does to the machine is not in a slice: nobody switches each few seconds.
 const guard = 150 * time.Millisecond
 
-// run prints a table of all services.
-func (t *levelTurns) run(ctx context.Context) error {
+// run makes a table of all services, in Markdown.
+func (t *levelTurns) run(ctx context.Context) (string, error) {
 	t.daemon.Extra = []string{"--probes", levelAuto}
 	if err := t.daemon.Start(ctx); err != nil {
-		return err
+		return "", err
 	}
 	t.api = engine.NewAPI(t.daemon.Host, 1)
 	defer t.api.Close()
 	var notes, rows strings.Builder
 	for _, s := range t.all {
 		if err := t.service(ctx, s, &notes, &rows); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			return "", fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	_, err := fmt.Fprintf(t.out, "%s\nSlices of %v at a level and at off take turns (ABBA). Medians of the ratios, and their 95 %% intervals.\n\n"+
+	return fmt.Sprintf("\n%s\nSlices of %v at a level and at off take turns (ABBA). Medians of the ratios, and their 95 %% intervals.\n\n"+
 		"| load | level | pairs | throughput lost | processor time more per request | hooks of system calls attached |\n|---|---|---|---|---|---|\n%s",
-		notes.String(), t.slice, rows.String())
-	return err
+		notes.String(), t.slice, rows.String()), nil
 }
 
 // service puts one service under load, in one container, and takes all turns.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tritond/triton/test/bench/machine"
 )
 
 // config is what the command line says.
@@ -96,9 +98,18 @@ func run(ctx context.Context, cfg config) (err error) {
 		m := &placeTurns{bed: b, levels: cfg.levels, places: cfg.places, roots: map[string]root{}, seen: map[string][]sample{}}
 		return m.run(ctx, cfg.rounds, os.Stdout)
 	}
+	before := machine.Conditions(ctx)
 	t := &levelTurns{
-		bed: b, levels: cfg.levels, rounds: cfg.rounds, slice: cfg.slice, out: os.Stdout,
+		bed: b, levels: cfg.levels, rounds: cfg.rounds, slice: cfg.slice,
 		random: rand.New(rand.NewPCG(1, 1)), // the same slices give the same intervals
 	}
-	return t.run(ctx)
+	table, err := t.run(ctx)
+	if err != nil {
+		return err
+	}
+	if err := machine.Print(os.Stdout, before); err != nil {
+		return err
+	}
+	_, err = os.Stdout.WriteString(table)
+	return err
 }

@@ -36,13 +36,19 @@ func (e estimate) within(limit float64) int {
 const (
 	// block is how many pairs come from slices in the order ABBA, or BAAB: drift raises one and lowers the other, so they are drawn together.
 	block = 2
+	// fewest is how many pairs an interval is made of at least: those that can be drawn of less are too few, and too alike.
+	fewest = 20
 	// draws of the bootstrap: the ends of the interval are then good to some hundredth of its width.
 	draws = 2000
 )
 
 // estimateOf is the median of the pairs' ratios where hooks are attached for the share hooked of the time, and a percentile
-// bootstrap's interval for it (Efron, Tibshirani: An Introduction to the Bootstrap, 13.3), which draws blocks. No pairs: NaN.
+// bootstrap's interval for it (Efron, Tibshirani: An Introduction to the Bootstrap, 13.3), which draws blocks. Of fewer pairs than fewest the
+// interval is infinite.
 func estimateOf(pairs []pair, hooked float64, random *rand.Rand) estimate {
+	if len(pairs) < fewest {
+		return estimate{ratio: at(pairs, hooked), low: math.Inf(-1), high: math.Inf(1)}
+	}
 	seen := make([]float64, 0, draws)
 	drawn := make([]pair, 0, len(pairs))
 	blocks := len(pairs) / block

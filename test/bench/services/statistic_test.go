@@ -63,6 +63,13 @@ func TestDriftIsNoLoss(t *testing.T) {
 	}
 }
 
+func TestFewPairsDecideNothing(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	if e := estimateOf(made(random, fewest-1, 0.5, 0.5, false), 1, random); e.loss().within(3) != 0 {
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestALimitIsKeptMissedOrUndecided(t *testing.T) {
 	for _, c := range []struct {
 		e    estimate
