@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -27,6 +28,7 @@ type levelTurns struct {
 	levels []string    // auto: that which the daemon settles at
 	rounds int
 	slice  time.Duration
+	kept   keeper
 	random *rand.Rand
 }
 
@@ -35,12 +37,11 @@ type series struct {
 	level  string
 	auto   bool
 	hooked float64 // share of the time for which the level has hooks of system calls attached, where nobody switches it
-	rate   []pair  // requests per second
-	cpu    []pair  // processor time per request
+	blocks []block
 }
 
 // guard passes after each switch, so that what attaching itself does to the machine is not in a slice: nobody switches each few seconds.
-const guard = 150 * time.Millisecond
+const guard = 60 * time.Millisecond
 
 // run makes a table of all services, in Markdown.
 func (t *levelTurns) run(ctx context.Context) (string, error) {
@@ -56,9 +57,10 @@ func (t *levelTurns) run(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	return fmt.Sprintf("\n%s\nSlices of %v at a level and at off take turns (ABBA). Medians of the ratios, and their 95 %% intervals.\n\n"+
-		"| load | level | pairs | throughput lost | processor time more per request | hooks of system calls attached |\n|---|---|---|---|---|---|\n%s",
-		notes.String(), t.slice, rows.String()), nil
+	return fmt.Sprintf("\n%s\nSlices of %v at a level and at off take turns (ABBA); blocks in which the two slices at off differ by more than %.0f %% are not counted. "+
+		"Medians of the ratios, and their 95 %% intervals.\n\n"+
+		"| load | level | blocks | throughput lost | processor time more per request | hooks of system calls attached |\n|---|---|---|---|---|---|\n%s",
+		notes.String(), t.slice, 100*unrestMost, rows.String()), nil
 }
 
 // service puts one service under load, in one container, and takes all turns.
@@ -71,18 +73,28 @@ func (t *levelTurns) service(ctx context.Context, s service, notes, rows io.Writ
 		return err
 	}
 	work := counter{service: s, address: address + ":" + s.port, account: t.account, api: t.api}
-	settled, err := t.settle(ctx)
+	var settled settled
+	if slices.Contains(t.levels, levelAuto) {
+		if settled, err = t.settle(ctx); err != nil {
+			return err
+		}
+		fmt.Fprintf(notes, "%s: %s\n\n", s.name, settled)
+	}
+	all, err := t.series(s, settled)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(notes, "%s: %s\n\n", s.name, settled)
-	all := t.series(settled)
 	for i := range t.rounds {
 		fmt.Fprintf(os.Stderr, "services: %s, round %d of %d\n", s.name, i+1, t.rounds)
 		for _, one := range all {
-			if err := t.turn(ctx, work, one, i%2 == 1); err != nil {
+			b, err := t.turn(ctx, work, one.level, i%2 == 1)
+			if err == nil {
+				err = t.kept.add(s.name, one.level, b)
+			}
+			if err != nil {
 				return err
 			}
+			one.blocks = append(one.blocks, b)
 		}
 	}
 	for _, one := range all {
@@ -93,10 +105,10 @@ func (t *levelTurns) service(ctx context.Context, s service, notes, rows io.Writ
 }
 
 // series are what is compared, off with itself first: what the method sees where there is nothing.
-func (t *levelTurns) series(settled settled) []*series {
-	all := []*series{{level: levelOff}}
-	for _, l := range t.levels {
-		one := &series{level: l, auto: l == levelAuto}
+func (t *levelTurns) series(of service, settled settled) ([]*series, error) {
+	var all []*series
+	for _, level := range append([]string{levelOff}, t.levels...) {
+		one := &series{level: level, auto: level == levelAuto}
 		if one.auto {
 			one.level = settled.level
 		}
@@ -106,35 +118,48 @@ func (t *levelTurns) series(settled settled) []*series {
 		case "sampled":
 			one.hooked = sampledShare
 		}
+		var err error
+		if one.blocks, err = t.kept.read(of.name, one.level); err != nil {
+			return nil, err
+		}
 		all = append(all, one)
 	}
-	return all
+	return all, nil
 }
 
-// turn takes two pairs of slices: off, level, level, off; or the other way round.
-func (t *levelTurns) turn(ctx context.Context, work counter, one *series, inside bool) error {
-	order := []string{levelOff, one.level, one.level, levelOff}
+// order is that of the levels of a block's slices; inside: with off in the middle.
+func order(level string, inside bool) [4]string {
 	if inside {
-		order = []string{one.level, levelOff, levelOff, one.level}
+		return [4]string{level, levelOff, levelOff, level}
 	}
-	seen := make([]seen, len(order))
-	for i, level := range order {
-		var err error
-		if seen[i], err = t.sliceAt(ctx, work, level); err != nil {
-			return err
+	return [4]string{levelOff, level, level, levelOff}
+}
+
+// turn takes a block.
+func (t *levelTurns) turn(ctx context.Context, work counter, level string, inside bool) (block, error) {
+	var four []seen
+	for _, l := range order(level, inside) {
+		s, err := t.sliceAt(ctx, work, l)
+		if err != nil {
+			return block{}, err
 		}
+		four = append(four, s)
 	}
+	return blockOf(four, inside), nil
+}
+
+// blockOf compares the outer two of four slices with the inner two.
+func blockOf(four []seen, inside bool) block {
+	off, level := [2]seen{four[0], four[3]}, [2]seen{four[1], four[2]}
 	if inside {
-		slices.Reverse(seen[:2])
-		slices.Reverse(seen[2:])
+		off, level = level, off
 	}
-	// Now seen is off, level, level, off by what they are compared with.
-	for _, p := range [][2]int{{0, 1}, {3, 2}} {
-		off, at := seen[p[0]], seen[p[1]]
-		one.rate = append(one.rate, pair{at.rate / off.rate, at.hooked})
-		one.cpu = append(one.cpu, pair{at.cpu / off.cpu, at.hooked})
+	return block{
+		Rate:   math.Sqrt(level[0].rate * level[1].rate / (off[0].rate * off[1].rate)),
+		CPU:    math.Sqrt(level[0].cpu * level[1].cpu / (off[0].cpu * off[1].cpu)),
+		Hooked: (level[0].hooked + level[1].hooked) / 2,
+		Unrest: max(off[0].rate, off[1].rate)/min(off[0].rate, off[1].rate) - 1,
 	}
-	return nil
 }
 
 // seen is what a slice showed.
@@ -188,17 +213,18 @@ func (s *series) print(w io.Writer, load string, budget float64, random *rand.Ra
 	case s.level == levelOff:
 		name = "off, against itself"
 	}
-	if mean := meanHooked(s.rate); s.hooked > 0 && s.hooked < 1 {
+	blocks := calm(s.blocks)
+	if mean := meanHooked(blocks); s.hooked > 0 && s.hooked < 1 {
 		hooked = fmt.Sprintf("%.0f %% of the time; seen in %.0f %%", 100*s.hooked, 100*mean)
 	} else {
 		hooked = fmt.Sprintf("%.0f %%", 100*mean)
 	}
-	lost := estimateOf(s.rate, s.hooked, random).loss()
+	lost := estimateOf(blocks, rateOf, s.hooked, random).loss()
 	verdict := ""
 	if s.auto {
 		verdict = map[int]string{1: ": within the budget", -1: ": **over the budget**", 0: ": undecided"}[lost.within(100*budget)]
 	}
-	more := estimateOf(s.cpu, s.hooked, random).loss()
-	fmt.Fprintf(w, "| %s | %s | %d | %.2f %% (%.2f to %.2f)%s | %.2f %% (%.2f to %.2f) | %s |\n",
-		load, name, len(s.rate), lost.ratio, lost.low, lost.high, verdict, -more.ratio, -more.high, -more.low, hooked)
+	more := estimateOf(blocks, cpuOf, s.hooked, random).loss()
+	fmt.Fprintf(w, "| %s | %s | %d of %d | %.2f %% (%.2f to %.2f)%s | %.2f %% (%.2f to %.2f) | %s |\n",
+		load, name, len(blocks), len(s.blocks), lost.ratio, lost.low, lost.high, verdict, -more.ratio, -more.high, -more.low, hooked)
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -60,5 +62,30 @@ func TestCommandLine(t *testing.T) {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v is taken", args)
 		}
+	}
+}
+
+func TestBlocksOfSeveralRunsAddUp(t *testing.T) {
+	k := keeper{filepath.Join(t.TempDir(), "blocks")}
+	want := block{Rate: 0.5, CPU: 2, Hooked: 0.25, Unrest: 0.125}
+	for _, level := range []string{"off", "detail", "off"} {
+		if err := k.add("redis SET", level, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := k.read("redis SET", "off"); err != nil || len(got) != 2 || got[0] != want {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := k.read("nginx GET", "off"); err != nil || got != nil {
+		t.Errorf("of another service: %v, %v", got, err)
+	}
+	if err := os.WriteFile(k.path, []byte("no block\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.read("redis SET", "off"); err == nil {
+		t.Error("a file of something else is taken")
+	}
+	if got, err := (keeper{}).read("redis SET", "off"); err != nil || got != nil {
+		t.Errorf("without a file: %v, %v", got, err)
 	}
 }

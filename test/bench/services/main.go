@@ -20,12 +20,12 @@ import (
 
 // config is what the command line says.
 type config struct {
-	bin, cache, compare string
-	rounds              int
-	slice               time.Duration
-	levels              []string
-	all                 []service
-	places              *regexp.Regexp
+	bin, cache, compare, keep string
+	rounds                    int
+	slice                     time.Duration
+	levels                    []string
+	all                       []service
+	places                    *regexp.Regexp
 }
 
 func main() {
@@ -47,15 +47,16 @@ func parse(args []string) (cfg config, err error) {
 	fs.StringVar(&cfg.bin, "bin", "bin", "folder of tritond")
 	fs.StringVar(&cfg.cache, "cache", ".cache/demo", "folder for packages and images")
 	fs.StringVar(&cfg.compare, "compare", "levels", "levels: of the probes, with off, while one load runs; places: containers with processes of the host")
-	fs.IntVar(&cfg.rounds, "rounds", 0, "of levels, of two pairs of slices of each (0: 15); of places, of a turn of each (0: 7)")
-	fs.DurationVar(&cfg.slice, "slice", 2*time.Second, "of levels: how long one lasts before another takes its turn")
+	fs.IntVar(&cfg.rounds, "rounds", 0, "of levels, of a block of each (0: 60); of places, of a turn of each (0: 7)")
+	fs.DurationVar(&cfg.slice, "slice", 500*time.Millisecond, "of levels: how long one lasts before another takes its turn")
+	fs.StringVar(&cfg.keep, "keep", "", "file that blocks are added to, and earlier runs' are read from, so that levels may be compared in several short runs")
 	levels := fs.String("levels", "", "those compared (empty: counters,auto,detail); of places, the daemon's --probes, the first is what others are compared with (empty: off)")
 	only := fs.String("only", "", "services whose name matches this pattern")
 	where := fs.String("places", "", "places of the client whose name matches this pattern; processes of the host are one of them")
 	if err := fs.Parse(args); err != nil {
 		return cfg, err
 	}
-	known, rounds := []string{"counters", "sampled", "auto", "detail"}, 15
+	known, rounds := []string{"counters", "sampled", "auto", "detail"}, 60
 	cfg.levels = []string{"counters", "auto", "detail"}
 	switch cfg.compare {
 	case "levels":
@@ -100,7 +101,7 @@ func run(ctx context.Context, cfg config) (err error) {
 	}
 	before := machine.Conditions(ctx)
 	t := &levelTurns{
-		bed: b, levels: cfg.levels, rounds: cfg.rounds, slice: cfg.slice,
+		bed: b, levels: cfg.levels, rounds: cfg.rounds, slice: cfg.slice, kept: keeper{cfg.keep},
 		random: rand.New(rand.NewPCG(1, 1)), // the same slices give the same intervals
 	}
 	table, err := t.run(ctx)
