@@ -41,7 +41,7 @@ type series struct {
 }
 
 // guard passes after each switch, so that what attaching itself does to the machine is not in a slice: nobody switches each few seconds.
-const guard = 60 * time.Millisecond
+const guard = 50 * time.Millisecond
 
 // run makes a table of all services, in Markdown.
 func (t *levelTurns) run(ctx context.Context) (string, error) {
@@ -70,6 +70,9 @@ func (t *levelTurns) service(ctx context.Context, s service, notes, rows io.Writ
 		return err
 	}
 	if _, err := t.docker(ctx, append([]string{"exec", "-d", "server"}, s.endless("127.0.0.1")...)...); err != nil {
+		return err
+	}
+	if err := t.pin(ctx, s.endless("")[0]); err != nil {
 		return err
 	}
 	work := counter{service: s, address: address + ":" + s.port, account: t.account, api: t.api}
@@ -206,7 +209,7 @@ func pass(ctx context.Context, d time.Duration) error {
 
 // print writes the level's row.
 func (s *series) print(w io.Writer, load string, budget float64, random *rand.Rand) {
-	name, hooked := s.level, ""
+	name := s.level
 	switch {
 	case s.auto:
 		name = "auto (" + s.level + ")"
@@ -214,10 +217,9 @@ func (s *series) print(w io.Writer, load string, budget float64, random *rand.Ra
 		name = "off, against itself"
 	}
 	blocks := calm(s.blocks)
-	if mean := meanHooked(blocks); s.hooked > 0 && s.hooked < 1 {
-		hooked = fmt.Sprintf("%.0f %% of the time; seen in %.0f %%", 100*s.hooked, 100*mean)
-	} else {
-		hooked = fmt.Sprintf("%.0f %%", 100*mean)
+	hooked := fmt.Sprintf("%.0f %%", 100*meanHooked(blocks))
+	if s.hooked > 0 && s.hooked < 1 {
+		hooked = fmt.Sprintf("%.0f %% of the time; in these blocks %s", 100*s.hooked, hooked)
 	}
 	lost := estimateOf(blocks, rateOf, s.hooked, random).loss()
 	verdict := ""
