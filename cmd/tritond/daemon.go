@@ -415,7 +415,7 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 		Bridge: d.bridge(), StorageDriver: d.static.StorageDriver,
 		Extra: func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Handler()) },
 	})
-	requests, turns := newRequestMetrics(), throttle.New(throttle.Config{Share: float64(d.cfg.APICPU) / 100, Waiting: d.cfg.APIWaiting.n})
+	requests, turns := newRequestMetrics(), throttle.New(d.cfg.throttle())
 	if err := d.telemetry.Register(requests.total, requests.inFlight, throttleMetrics{turns}); err != nil {
 		return ls, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"runtime"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +13,11 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi/wire"
 )
+
+// throttle is how the throttle takes --api-cpu and --api-waiting.
+func (c *config) throttle() throttle.Config {
+	return throttle.Config{Share: float64(c.APICPU) / 100 * float64(runtime.NumCPU()), Waiting: c.APIWaiting.n}
+}
 
 // payer tells the tenant of a request that is not an operator's. Operators own the machine, and must get through when it is busy.
 func payer(r *http.Request) (triton.Tenant, bool) {

@@ -41,7 +41,7 @@ func TestAReserveIsThereAtOnceAndTheShareAfterIt(t *testing.T) {
 		}
 		enter(t, th, "acme", effort(Reserve/4))
 		if took := time.Since(began).Round(time.Millisecond); took != Reserve/4*10 {
-			t.Errorf("half a second at a tenth of a processor is there after %v", took)
+			t.Errorf("a quarter of the reserve at a tenth of a processor is there after %v", took)
 		}
 		want := Stats{Requests: 5, Waited: 1, Wait: Reserve / 4 * 10, CPU: Reserve / 4 * 5}
 		got := th.Stats()["acme"]
@@ -179,7 +179,7 @@ func TestDebtsArePaidByWhoComesLater(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		turn.Charge(time.Hour) // is taken for an eighth of the reserve
+		turn.Charge(time.Hour) // is taken for a quarter of the reserve
 		turn.Leave()
 		began := time.Now()
 		enter(t, th, "acme", effort(time.Millisecond))

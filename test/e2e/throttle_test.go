@@ -17,8 +17,8 @@ import (
 func TestATenantsFloodDelaysItsOwnRequestsOnly(t *testing.T) {
 	const waiting, clients = "64", 80
 	operator, acme, globex, _ := withTenants(t, "--api-cpu", "0.01", "--api-waiting", waiting)
-	// A list of processes is charged with 10 ms, whosever it is: 200 use up the reserve, and then there is
-	// one in 100 seconds.
+	// A list of processes is charged with 10 ms, whosever it is: 100 use up the reserve, and then there is
+	// one in a minute or so.
 	ctx, stop := context.WithCancel(t.Context())
 	var flood sync.WaitGroup
 	defer flood.Wait()

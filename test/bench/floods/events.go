@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -155,8 +156,33 @@ func (b *bench) besideClient(ctx context.Context, r *row, host, certs string, co
 	if err := cmd.Start(); err != nil {
 		return s, err
 	}
-	s, err = b.watch(ctx, r)
+	if r != nil {
+		err = b.delayed(ctx)
+	}
+	if err == nil {
+		s, err = b.watch(ctx, r)
+	}
 	err = errors.Join(err, b.group.kill())
 	_, _ = cmd.Process.Wait() // it was killed
 	return s, err
 }
+
+// delayed waits until the client has used up what it has at once, so that the turn shows what comes in the long run; for ten seconds at the most.
+func (b *bench) delayed(ctx context.Context) error {
+	var first string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		text, err := b.metrics(ctx)
+		if err != nil {
+			return err
+		}
+		switch now := delayedLine.FindString(text); {
+		case first == "":
+			first = now
+		case now != first:
+			return nil
+		}
+	}
+	return nil
+}
+
+var delayedLine = regexp.MustCompile(`(?m)^triton_tenant_requests_delayed_total\{tenant="` + tenant + `"\} .*$`)
