@@ -357,20 +357,21 @@ func TestCoreOfAProcessThatIsKilledMeanwhile(t *testing.T) {
 	u.triton(t, "cores", "rm", r.ID)
 }
 
-// TestCoreOfADaemonThatIsKilledMeanwhile: the process that crashed is let go at once, and what was saved is a core.
+// TestCoreOfADaemonThatIsKilledMeanwhile: the process that crashed is let go within a second, and what was saved is a core.
 func TestCoreOfADaemonThatIsKilledMeanwhile(t *testing.T) {
 	u := taking(t, "socket")
-	name, pid := u.midBody(t)
-	began := time.Now()
-	u.kill(t)
-	gone(t, pid)
-	if freed := time.Since(began); freed > time.Second {
-		t.Errorf("the process was let go after %s", freed)
-	}
-	u.restart(t)
-	equal(t, "exit code", u.ok(t, "wait", name), "139")
-	r := u.truncated(t, name, "the daemon ended")
-	u.triton(t, "cores", "rm", r.ID)
+	promptly(t, "the process is let go", time.Second, func() time.Duration {
+		name, pid := u.midBody(t)
+		began := time.Now()
+		u.kill(t)
+		gone(t, pid)
+		freed := time.Since(began)
+		u.restart(t)
+		equal(t, "exit code", u.ok(t, "wait", name), "139")
+		r := u.truncated(t, name, "the daemon ended")
+		u.triton(t, "cores", "rm", r.ID)
+		return freed
+	})
 }
 
 // TestCoreWaitsForAKilledDaemon: a crash while no daemon lives is held until one does, and nothing of it is lost.

@@ -235,6 +235,19 @@ func eventually(t *testing.T, limit time.Duration, what string, cond func() bool
 	}
 }
 
+// promptly does something up to three times, until it takes at most limit: a machine that did other things meanwhile is no defect.
+func promptly(t *testing.T, what string, limit time.Duration, do func() time.Duration) {
+	t.Helper()
+	var took []time.Duration
+	for range 3 {
+		took = append(took, do())
+		if took[len(took)-1] <= limit {
+			return
+		}
+	}
+	t.Errorf("%s: took %v, want at most %v once", what, took, limit)
+}
+
 // within polls until cond holds, and reports whether it did before the limit.
 func within(limit time.Duration, cond func() bool) bool {
 	deadline := time.Now().Add(limit)
