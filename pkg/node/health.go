@@ -24,6 +24,9 @@ const (
 	maxProbeOutput = 4096
 	// probePatience is how long a probe may take to be started, or a killed one to be gone.
 	probePatience = 30 * time.Second
+	// probeEase is how many times as long as the node took to start a probe the next one waits at least: that work is outside of the
+	// container's limits, and an interval may be a millisecond. So a container's probes take a fifth of a processor at most.
+	probeEase = 4
 	// probeRest is how long output may come after the end of a probe, from processes that it left.
 	probeRest = 2 * time.Second
 )
@@ -82,9 +85,15 @@ func (n *Node) probeDue(c *container, p *appointment) {
 		return // the run has ended
 	}
 	check := spec.Healthcheck
+	var prepared time.Duration
 	if !paused {
 		probe := triton.Probe{Start: n.cfg.Now().UTC(), ExitCode: -1}
-		code, output, err := n.probeOnce(c, check.Command(spec.Shell), check.ProbeTimeout())
+		begun := time.Time{}
+		code, output, err := n.probeOnce(c, check.Command(spec.Shell), check.ProbeTimeout(), &begun)
+		if begun.IsZero() { // it could not be started
+			begun = n.cfg.Now()
+		}
+		prepared = begun.Sub(probe.Start)
 		if n.ctx.Err() != nil {
 			return
 		}
@@ -100,8 +109,11 @@ func (n *Node) probeDue(c *container, p *appointment) {
 		return
 	}
 	now := n.cfg.Now()
-	c.probe = n.agenda.at(now.Add(check.Wait(c.health.Status, now.Sub(c.state.StartedAt))), p.do)
+	c.probe = n.agenda.at(now.Add(probePause(check.Wait(c.health.Status, now.Sub(c.state.StartedAt)), prepared)), p.do)
 }
+
+// probePause is how long to wait for the next probe, of which docker would have it after wait, when so long was taken to start the last.
+func probePause(wait, prepared time.Duration) time.Duration { return max(wait, probeEase*prepared) }
 
 // probed takes a probe into the health of the run that it was for.
 func (n *Node) probed(c *container, p *appointment, run int, probe triton.Probe) {
@@ -124,8 +136,8 @@ func (n *Node) probed(c *container, p *appointment, run int, probe triton.Probe)
 }
 
 // probeOnce runs a command in the container as docker exec does, with the container's user, directory and environment. The
-// shim ends it after the timeout, be this daemon alive or not.
-func (n *Node) probeOnce(c *container, argv []string, timeout time.Duration) (code int, output string, err error) {
+// shim ends it after the timeout, be this daemon alive or not. begun is set when it was started.
+func (n *Node) probeOnce(c *container, argv []string, timeout time.Duration, begun *time.Time) (code int, output string, err error) {
 	ctx, cancel := context.WithTimeout(n.ctx, timeout+2*probePatience)
 	defer cancel()
 	id, err := n.CreateExec(ctx, c.key, triton.ExecSpec{Argv: argv, Stdout: true, Stderr: true})
@@ -146,7 +158,7 @@ func (n *Node) probeOnce(c *container, argv []string, timeout time.Duration) (co
 	if err := n.runExec(ctx, c, e, task); err != nil {
 		return -1, "", err
 	}
-	begun := n.cfg.Now()
+	*begun = n.cfg.Now()
 	if err := task.Deadline(ctx, id, int(unix.SIGKILL), begun.Add(timeout)); err != nil {
 		select {
 		case <-e.ended: // faster than the deadline was set
@@ -159,7 +171,7 @@ func (n *Node) probeOnce(c *container, argv []string, timeout time.Duration) (co
 	case <-ctx.Done():
 		return -1, "", fmt.Errorf("health check did not end: %w", ctx.Err())
 	}
-	took := n.cfg.Now().Sub(begun)
+	took := n.cfg.Now().Sub(*begun)
 	finish()
 	e.mu.Lock()
 	code = *e.code
