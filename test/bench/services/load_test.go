@@ -67,7 +67,7 @@ func TestCommandLine(t *testing.T) {
 
 func TestBlocksOfSeveralRunsAddUp(t *testing.T) {
 	k := keeper{filepath.Join(t.TempDir(), "blocks")}
-	want := block{Rate: 0.5, CPU: 2, Hooked: 0.25, Unrest: 0.125}
+	want := block{Rate: 0.5, CPU: 2, Hooked: 0.25}
 	for _, level := range []string{"off", "detail", "off"} {
 		if err := k.add("redis SET", level, want); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -10,42 +11,39 @@ import (
 // lowers the other.
 type block struct {
 	Rate float64 `json:"rate"` // requests per second: the geometric mean at the level by that at off
-	CPU  float64 `json:"cpu"`  // processor time per request: likewise
+	CPU  float64 `json:"cpu"`  // processor time per request: likewise; steadier, since it takes no part in what others take of processors
 	// Hooked is the share of the slices at the level for which hooks of system calls were attached: 1 at level detail, 0 at
 	// counters, and between where they are attached in windows.
 	Hooked float64 `json:"hooked"`
-	// Unrest is by how much the rates of the two slices at off differ, as a share.
-	Unrest float64 `json:"unrest"`
 }
-
-// calm are the blocks in which nothing happened to the machine: those whose slices at off are alike. What the level did does not enter.
-func calm(blocks []block) []block {
-	return slices.DeleteFunc(slices.Clone(blocks), func(b block) bool { return b.Unrest > unrestMost })
-}
-
-// unrestMost is what slices of half a second differ by where nothing else runs, and little more.
-const unrestMost = 0.05
 
 func rateOf(b block) float64 { return b.Rate }
-func cpuOf(b block) float64  { return b.CPU }
+
+// perCPU is requests per processor second: what the rate is where processors are its limit.
+func perCPU(b block) float64 { return 1 / b.CPU }
 
 // estimate is a ratio with its 95 % confidence interval.
 type estimate struct{ ratio, low, high float64 }
 
-// loss is what a rate lost, in per cent.
+// loss is what a rate lost.
 func (e estimate) loss() estimate {
-	return estimate{ratio: 100 * (1 - e.ratio), low: 100 * (1 - e.high), high: 100 * (1 - e.low)}
+	return estimate{ratio: 1 - e.ratio, low: 1 - e.high, high: 1 - e.low}
 }
 
-// within reports whether e lies below limit (1), above it (-1), or on both sides (0).
-func (e estimate) within(limit float64) int {
+// percent writes shares.
+func (e estimate) percent() string {
+	return fmt.Sprintf("%.2f %% (%.2f to %.2f)", 100*e.ratio, 100*e.low, 100*e.high)
+}
+
+// beside says whether e lies below a limit, above it, or on both sides.
+func (e estimate) beside(limit float64) string {
 	switch {
 	case e.high <= limit:
-		return 1
+		return "within"
 	case e.low > limit:
-		return -1
+		return "**beyond**"
 	}
-	return 0
+	return "undecided"
 }
 
 const (
