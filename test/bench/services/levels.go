@@ -103,6 +103,7 @@ func (t *levelTurns) service(ctx context.Context, s service, notes, rows io.Writ
 	for _, one := range all {
 		one.print(rows, s.name, settled.budget, t.random)
 	}
+	t.printMix(rows, s.name, all, settled.budget)
 	_, err = t.docker(ctx, "rm", "-f", "server")
 	return err
 }
@@ -219,13 +220,38 @@ func (s *series) print(w io.Writer, load string, budget float64, random *rand.Ra
 	if s.hooked > 0 && s.hooked < 1 {
 		hooked = fmt.Sprintf("%.0f %% of the time; in these blocks %s", 100*s.hooked, hooked)
 	}
-	var cells [2]string
-	for i, of := range []func(block) float64{rateOf, perCPU} {
+	row(w, load, name, len(s.blocks), hooked, func(of func(block) float64) string {
 		lost := estimateOf(s.blocks, of, s.hooked, random).loss()
-		cells[i] = lost.percent()
 		if s.auto {
-			cells[i] += ", " + lost.beside(budget)
+			return lost.percent() + ", " + lost.beside(budget)
+		}
+		return lost.percent()
+	})
+}
+
+// printMix writes what auto costs a second time where it came to level sampled, by the levels between which that goes to and fro: their
+// blocks are all alike, which those with a part of a window are not, so that it is known better.
+func (t *levelTurns) printMix(w io.Writer, load string, all []*series, budget float64) {
+	of := map[string][]block{}
+	auto := ""
+	for _, s := range all {
+		of[s.level] = s.blocks
+		if s.auto {
+			auto = s.level
 		}
 	}
-	fmt.Fprintf(w, "| %s | %s | %d | %s | %s | %s |\n", load, name, len(s.blocks), cells[0], cells[1], hooked)
+	counters, detail := of["counters"], of["detail"]
+	if auto != "sampled" || len(counters) == 0 || len(detail) == 0 {
+		return
+	}
+	hooked := fmt.Sprintf("%.0f %% of the time", 100*sampledShare)
+	row(w, load, "auto (sampled), of counters and detail", len(counters)+len(detail), hooked, func(of func(block) float64) string {
+		lost := mixOf(counters, detail, of, sampledShare, t.random).loss()
+		return lost.percent() + ", " + lost.beside(budget)
+	})
+}
+
+// row writes one, with what cell tells of requests per second and per processor second.
+func row(w io.Writer, load, name string, blocks int, hooked string, cell func(func(block) float64) string) {
+	fmt.Fprintf(w, "| %s | %s | %d | %s | %s | %s |\n", load, name, blocks, cell(rateOf), cell(perCPU), hooked)
 }

@@ -57,16 +57,35 @@ const (
 // bootstrap's interval for it (Efron, Tibshirani: An Introduction to the Bootstrap, 13.3). Of fewer blocks than fewest the
 // interval is infinite.
 func estimateOf(blocks []block, of func(block) float64, hooked float64, random *rand.Rand) estimate {
-	e := estimate{ratio: at(blocks, of, hooked), low: math.Inf(-1), high: math.Inf(1)}
-	if len(blocks) < fewest {
-		return e
-	}
-	seen, drawn := make([]float64, draws), make([]block, len(blocks))
-	for i := range seen {
-		for j := range drawn {
-			drawn[j] = blocks[random.IntN(len(blocks))]
+	return bootstrap([][]block{blocks}, random, func(drawn [][]block) float64 { return at(drawn[0], of, hooked) })
+}
+
+// mixOf is what comes of being without hooks of system calls but for a share of the time: between the medians of the ratios at level
+// counters and at level detail.
+func mixOf(counters, detail []block, of func(block) float64, share float64, random *rand.Rand) estimate {
+	return bootstrap([][]block{counters, detail}, random, func(drawn [][]block) float64 {
+		return (1-share)*at(drawn[0], of, 0) + share*at(drawn[1], of, 1)
+	})
+}
+
+// bootstrap has tell tell of groups of blocks, and of as many that are drawn from each.
+func bootstrap(groups [][]block, random *rand.Rand, tell func([][]block) float64) estimate {
+	e := estimate{ratio: tell(groups), low: math.Inf(-1), high: math.Inf(1)}
+	drawn := make([][]block, len(groups))
+	for g, blocks := range groups {
+		if len(blocks) < fewest {
+			return e
 		}
-		seen[i] = at(drawn, of, hooked)
+		drawn[g] = make([]block, len(blocks))
+	}
+	seen := make([]float64, draws)
+	for i := range seen {
+		for g, blocks := range groups {
+			for j := range blocks {
+				drawn[g][j] = blocks[random.IntN(len(blocks))]
+			}
+		}
+		seen[i] = tell(drawn)
 	}
 	slices.Sort(seen)
 	e.low, e.high = seen[draws*25/1000], seen[draws*975/1000-1]

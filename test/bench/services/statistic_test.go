@@ -78,6 +78,18 @@ func TestIntervalsHoldTheTruth(t *testing.T) {
 	}
 }
 
+func TestATenthOfTheTimeCostsATenth(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	counters, detail := made(random, 80, 0.99, 0.99, false), made(random, 80, 0.9, 0.9, false)
+	e := mixOf(counters, detail, rateOf, 0.1, random)
+	if e.low > 0.981 || e.high < 0.981 || e.high-e.low > 0.02 {
+		t.Errorf("%+v, want 0.981", e)
+	}
+	if e := mixOf(counters, detail[:fewest-1], rateOf, 0.1, random); !math.IsInf(e.high, 1) {
+		t.Errorf("of few blocks: %+v", e)
+	}
+}
+
 func TestDriftIsNoLoss(t *testing.T) {
 	for _, inside := range []bool{false, true} {
 		four := make([]seen, 4)
