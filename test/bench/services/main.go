@@ -47,7 +47,7 @@ func parse(args []string) (cfg config, err error) {
 	fs.StringVar(&cfg.bin, "bin", "bin", "folder of tritond")
 	fs.StringVar(&cfg.cache, "cache", ".cache/demo", "folder for packages and images")
 	fs.StringVar(&cfg.compare, "compare", "levels", "levels: of the probes, with off, while one load runs; places: containers with processes of the host")
-	fs.IntVar(&cfg.rounds, "rounds", 0, "of levels, of a block of each (0: 300); of places, of a turn of each (0: 7)")
+	fs.IntVar(&cfg.rounds, "rounds", 0, "of levels, of a block of each (0: 120); of places, of a turn of each (0: 7)")
 	fs.DurationVar(&cfg.slice, "slice", 150*time.Millisecond, "of levels: how long one lasts before another takes its turn")
 	fs.StringVar(&cfg.keep, "keep", "", "file that blocks are added to, and earlier runs' are read from, so that levels may be compared in several short runs")
 	levels := fs.String("levels", "", "those compared (empty: counters,auto,detail); of places, the daemon's --probes, the first is what others are compared with (empty: off)")
@@ -56,7 +56,7 @@ func parse(args []string) (cfg config, err error) {
 	if err := fs.Parse(args); err != nil {
 		return cfg, err
 	}
-	known, rounds := []string{"counters", "sampled", "auto", "detail"}, 300
+	known, rounds := []string{"counters", "sampled", "auto", "detail"}, 120
 	cfg.levels = []string{"counters", "auto", "detail"}
 	switch cfg.compare {
 	case "levels":

@@ -18,6 +18,7 @@ func (b *bed) pin(ctx context.Context, client string) error {
 	if err != nil {
 		return err
 	}
+	var pinned [2]int // by CPU
 	for line := range strings.Lines(top) {
 		f := strings.Fields(line)
 		if len(f) < 2 || f[0] == "PID" {
@@ -30,6 +31,10 @@ func (b *bed) pin(ctx context.Context, client string) error {
 		if err := pinThreads(f[0], cpu); err != nil {
 			return fmt.Errorf("pin %s: %w", f[1], err)
 		}
+		pinned[cpu]++
+	}
+	if pinned[0] == 0 || pinned[1] == 0 {
+		return fmt.Errorf("pin server and %s: of %q one does not run", client, top)
 	}
 	return nil
 }
