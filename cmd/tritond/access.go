@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/tritond/triton/pkg/auth"
 	"github.com/tritond/triton/pkg/cluster"
 	"github.com/tritond/triton/pkg/journal"
+	"github.com/tritond/triton/pkg/node"
 	"github.com/tritond/triton/pkg/throttle"
 	"github.com/tritond/triton/pkg/triton"
 	"github.com/tritond/triton/pkg/tritonapi"
@@ -122,10 +124,11 @@ func (d *daemon) sign(ctx context.Context, publicKey []byte, tenant triton.Tenan
 	return certificate, d.ca.PEM(), c, err
 }
 
-// tenants is the authority; a tenant that it removes leaves no events behind.
+// tenants is the authority; a tenant that it removes leaves neither events nor its default network behind.
 type tenants struct {
 	*auth.Authority
 	journal *journal.Set
+	node    *node.Node
 }
 
 // RemoveTenant implements tritonapi.Access.
@@ -133,7 +136,7 @@ func (t tenants) RemoveTenant(ctx context.Context, name triton.Tenant, uses func
 	if err := t.Authority.RemoveTenant(ctx, name, uses); err != nil {
 		return err
 	}
-	return t.journal.Forget(name)
+	return errors.Join(t.journal.Forget(name), t.node.DropDefaultNetwork(ctx, name))
 }
 
 // tenantUses counts what keeps a tenant from being removed.

@@ -347,11 +347,6 @@ func (d *daemon) imageRunning(ctx context.Context, tenant triton.Tenant, id stri
 }
 
 // bridge describes the default network to the API.
-func (d *daemon) bridge() dockerapi.Bridge {
-	info := d.network.Describe()
-	return dockerapi.Bridge{Link: info.Bridge, Subnet: info.Subnet, Gateway: info.Gateway, MTU: info.MTU}
-}
-
 // imageEvent journals what happens to images.
 func (d *daemon) imageEvent(e triton.Event) {
 	d.imageChanges.Add(1)
@@ -412,8 +407,8 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	docker := dockerapi.New(dockerapi.Config{
 		Backend: backend{Node: d.node, images: d.images, journal: d.journal, info: d.nodeInfo, changes: d.imageChanges.Load},
 		Version: version, Log: d.log.With("part", "api"), Caller: caller,
-		Bridge: d.bridge(), StorageDriver: d.static.StorageDriver,
-		Extra: func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Handler()) },
+		StorageDriver: d.static.StorageDriver,
+		Extra:         func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Handler()) },
 	})
 	requests, turns := newRequestMetrics(), throttle.New(d.cfg.throttle())
 	if err := d.telemetry.Register(requests.total, requests.inFlight, throttleMetrics{turns}); err != nil {

@@ -22,7 +22,7 @@ func (d *daemon) ownAPI() tritonapi.Config {
 		},
 		Node: d.node, Log: d.log.With("part", "api"), Probes: d.probesView, Vars: d.vars, LoginLink: d.loginLink,
 		Cores: d.cores.Store(), Stacks: d.cores, Snapshot: d.cores.Snapshot, Deaths: d.deaths, Groups: d.groups, Profile: d.taker.Take,
-		Access: tenants{d.access, d.journal}, Sign: d.sign, Uses: d.tenantUses,
+		Access: tenants{d.access, d.journal, d.node}, Sign: d.sign, Uses: d.tenantUses,
 	}
 }
 

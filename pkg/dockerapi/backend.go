@@ -105,6 +105,8 @@ type ImageRemoval struct{ Untagged, Deleted string }
 type Networks interface {
 	CreateNetwork(ctx context.Context, tenant triton.Tenant, spec triton.NetworkSpec) (triton.NetworkKey, error)
 	ListNetworks(ctx context.Context, tenant triton.Tenant) ([]triton.NetworkInfo, error)
+	// DefaultNetwork describes the tenant's bridge. Where there is none yet it is made, or else described without its addresses.
+	DefaultNetwork(ctx context.Context, tenant triton.Tenant, make bool) (triton.NetworkInfo, error)
 	// RemoveNetwork takes an id; ids of networks that there always are stand for themselves by name.
 	RemoveNetwork(ctx context.Context, tenant triton.Tenant, ref string) error
 	// PruneNetworks removes those that no container is in and that want accepts, and returns their names.

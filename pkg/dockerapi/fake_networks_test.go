@@ -11,6 +11,7 @@ import (
 
 // fakeNetworks remembers networks and memberships; it makes none.
 type fakeNetworks struct {
+	bridge   triton.NetworkInfo
 	networks []triton.NetworkInfo
 	joined   []triton.Membership
 	left     []string
@@ -32,6 +33,10 @@ func (b *fakeBackend) ListNetworks(_ context.Context, tenant triton.Tenant) ([]t
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(b.nets.networks), func(n triton.NetworkInfo) bool { return n.Key.Tenant != tenant }), nil
+}
+
+func (b *fakeBackend) DefaultNetwork(context.Context, triton.Tenant, bool) (triton.NetworkInfo, error) {
+	return b.nets.bridge, nil
 }
 
 func (b *fakeBackend) RemoveNetwork(_ context.Context, _ triton.Tenant, ref string) error {

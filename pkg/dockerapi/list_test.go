@@ -27,10 +27,12 @@ func stocked(t *testing.T) *testServer {
 	t.Helper()
 	s := startServer(t, func(c *Config) {
 		c.Now = func() time.Time { return testNow }
-		c.Bridge = Bridge{Link: "tn01", Subnet: netip.MustParsePrefix("172.30.0.0/16"), Gateway: netip.MustParseAddr("172.30.0.1")}
 	})
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
+	s.b.nets.bridge = triton.NetworkInfo{Link: "tn01", Spec: triton.NetworkSpec{
+		Pool: triton.Pool{Subnet: netip.MustParsePrefix("172.30.0.0/16"), Gateway: netip.MustParseAddr("172.30.0.1")},
+	}}
 	for i, c := range []triton.Container{
 		{Name: "gone", Spec: triton.Spec{Labels: map[string]string{"tier": "back", "x": "1"}, Cmd: []string{"false"}},
 			State: triton.State{Status: triton.StatusExited, Run: 1, ExitCode: 3, StartedAt: testNow.Add(-time.Hour), FinishedAt: testNow.Add(-2 * time.Minute)}},

@@ -18,14 +18,6 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 )
 
-// Bridge describes the default network of this machine.
-type Bridge struct {
-	Link    string // name of the bridge
-	Subnet  netip.Prefix
-	Gateway netip.Addr
-	MTU     int // bytes; 0: not shown
-}
-
 // builtIn are the networks that there always are, with their drivers.
 var builtIn = []struct{ name, driver string }{{triton.ModeBridge, "bridge"}, {triton.ModeHost, "host"}, {triton.ModeNone, "null"}}
 
@@ -145,11 +137,21 @@ func (s *Server) linksOf(ctx context.Context, c *triton.Container) ([]string, er
 	return links, nil
 }
 
+// sandboxOf names the network namespace of a container that runs, and says where it is. A restart makes a new one, as in docker,
+// and who shares another container's has none of its own.
+func sandboxOf(c *triton.Container) (id, at string) {
+	switch {
+	case !isRunning(c) || strings.HasPrefix(c.Spec.NetworkMode, triton.ContainerModePrefix):
+		return "", ""
+	case c.Network.NetNS == "": // the host's
+		return endpointID(c, "sandbox"), fmt.Sprintf("/proc/%d/ns/net", c.State.Pid)
+	}
+	return endpointID(c, "sandbox"), c.Network.NetNS
+}
+
 func inspectNetworkOf(c *triton.Container) legacyNetwork {
 	out := legacyNetwork{Ports: portsOf(c), Networks: endpointsOf(c)}
-	if isRunning(c) {
-		out.SandboxKey = c.Network.NetNS
-	}
+	out.SandboxID, out.SandboxKey = sandboxOf(c)
 	if ep := out.Networks[triton.ModeBridge]; ep != nil && ep.IPAddress.IsValid() {
 		out.EndpointID, out.MacAddress = ep.EndpointID, ep.MacAddress.String()
 		out.IPAddress, out.IPPrefixLen = ep.IPAddress.String(), ep.IPPrefixLen
@@ -160,25 +162,26 @@ func inspectNetworkOf(c *triton.Container) legacyNetwork {
 	return out
 }
 
-func (s *Server) networkOf(name, driver string) network.Network {
+// builtInNetwork shows a network that there always is. of describes the default one; its zero value leaves its addresses out.
+func (s *Server) builtInNetwork(name, driver string, of *triton.NetworkInfo) network.Network {
 	n := network.Network{
 		Name: name, ID: networkID(name), Created: s.started.UTC(), Scope: "local", Driver: driver, EnableIPv4: true,
 		IPAM:    network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
 		Options: map[string]string{}, Labels: map[string]string{},
 	}
 	if name == triton.ModeBridge {
-		if s.Bridge.Subnet.IsValid() {
-			n.IPAM.Config = append(n.IPAM.Config, network.IPAMConfig{Subnet: s.Bridge.Subnet, Gateway: s.Bridge.Gateway})
+		if of.Spec.Subnet.IsValid() {
+			n.IPAM.Config = append(n.IPAM.Config, network.IPAMConfig{Subnet: of.Spec.Subnet, Gateway: of.Spec.Gateway})
 		}
 		n.Options = map[string]string{
 			"com.docker.network.bridge.default_bridge": "true", "com.docker.network.bridge.enable_icc": "true",
 			"com.docker.network.bridge.enable_ip_masquerade": "true", "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
 		}
-		if s.Bridge.MTU != 0 {
-			n.Options["com.docker.network.driver.mtu"] = strconv.Itoa(s.Bridge.MTU)
+		if of.Spec.MTU != 0 {
+			n.Options["com.docker.network.driver.mtu"] = strconv.Itoa(of.Spec.MTU)
 		}
-		if s.Bridge.Link != "" {
-			n.Options["com.docker.network.bridge.name"] = s.Bridge.Link
+		if of.Link != "" {
+			n.Options["com.docker.network.bridge.name"] = of.Link
 		}
 	}
 	return n
@@ -211,9 +214,13 @@ func ipamConfigOf(p *triton.Pool) network.IPAMConfig {
 
 // networksOf are all networks that a tenant can see: those that there always are first.
 func (s *Server) networksOf(ctx context.Context, tenant triton.Tenant) ([]network.Network, error) {
+	def, err := s.Backend.DefaultNetwork(ctx, tenant, false)
+	if err != nil {
+		return nil, err
+	}
 	var all []network.Network
 	for _, b := range builtIn {
-		all = append(all, s.networkOf(b.name, b.driver))
+		all = append(all, s.builtInNetwork(b.name, b.driver, &def))
 	}
 	made, err := s.Backend.ListNetworks(ctx, tenant)
 	if err != nil {
@@ -335,6 +342,13 @@ func (s *Server) inspectNetwork(ctx context.Context, c *call) error {
 	n, err := s.findNetwork(ctx, c.tenant, c.vars["id"])
 	if err != nil {
 		return err
+	}
+	if n.Name == triton.ModeBridge { // shown with its addresses, be it in use or not
+		def, err := s.Backend.DefaultNetwork(ctx, c.tenant, true)
+		if err != nil {
+			return err
+		}
+		n = s.builtInNetwork(n.Name, n.Driver, &def)
 	}
 	all, err := s.Backend.ListContainers(ctx, c.tenant)
 	if err != nil {

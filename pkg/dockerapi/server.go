@@ -26,8 +26,6 @@ type Config struct {
 	Version string
 	// Caller says who calls. Its error's kind decides the status (Unauthenticated: 401).
 	Caller func(*http.Request) (auth.Caller, error)
-	// Bridge describes the default network, for docker network ls and inspect. The zero value leaves its addresses out.
-	Bridge Bridge
 	// StorageDriver is what inspect shows as Driver; empty: overlayfs.
 	StorageDriver string
 	// Extra adds handlers below /triton/; they see the request before any version or tenant was looked at.

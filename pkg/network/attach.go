@@ -17,7 +17,7 @@ import (
 
 // AttachRequest says how a container is to take part in a user's network.
 type AttachRequest struct {
-	Network   string     // id
+	Network   string     // id, or BridgeNetwork
 	Address   netip.Addr // IPv4; zero: any
 	Address6  netip.Addr // zero: any where the network has IPv6
 	MAC       string     // "": derived from the address
@@ -28,13 +28,13 @@ type AttachRequest struct {
 // addressPatience is how long Attach waits for an address that a container gives back just now: its link takes 30 ms to go.
 const addressPatience = 500 * time.Millisecond
 
-// Attach gives a container an interface in a user's network, be it running or not yet. Errors: NotFound for no such network,
+// Attach gives a container an interface in a network, be it running or not yet. Errors: NotFound for no such network,
 // and as of an address (see pool.take).
 func (n *Network) Attach(ctx context.Context, key triton.ContainerKey, ep triton.Endpoint, req AttachRequest) (triton.Attachment, error) {
 	if err := ctx.Err(); err != nil {
 		return triton.Attachment{}, err
 	}
-	s, err := n.segmentOf(req.Network)
+	s, err := n.segmentOf(key.Tenant, req.Network)
 	if err != nil {
 		return triton.Attachment{}, err
 	}
@@ -56,7 +56,7 @@ func (n *Network) Attach(ctx context.Context, key triton.ContainerKey, ep triton
 		err = setInterface(ep, att.Interface, req.Sysctls)
 	}
 	if err != nil {
-		return att, errors.Join(fmt.Errorf("attach %s to network %s: %w", key, triton.ShortID(s.id), err), n.Detach(context.WithoutCancel(ctx), att))
+		return att, errors.Join(fmt.Errorf("attach %s to network %s: %w", key, triton.ShortID(s.id), err), n.Detach(context.WithoutCancel(ctx), key, att))
 	}
 	return att, nil
 }
@@ -156,10 +156,10 @@ func (n *Network) keepLink(att triton.Attachment) {
 	n.attached[att.HostLink] = att
 }
 
-// KeepAttachment takes up what an earlier daemon attached. It must be called after AddSegment of its network, and before
-// Reconcile, which removes what is not kept.
-func (n *Network) KeepAttachment(att triton.Attachment) error {
-	s, err := n.segmentOf(att.Network)
+// KeepAttachment takes up what an earlier daemon attached to a container. It must be called after AddSegment of its network,
+// and before Reconcile, which removes what is not kept.
+func (n *Network) KeepAttachment(key triton.ContainerKey, att triton.Attachment) error {
+	s, err := n.segmentOf(key.Tenant, att.Network)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (n *Network) KeepAttachment(att triton.Attachment) error {
 }
 
 // Detach takes a container's interface away and frees its address; one that is gone is no error.
-func (n *Network) Detach(ctx context.Context, att triton.Attachment) error {
+func (n *Network) Detach(ctx context.Context, key triton.ContainerKey, att triton.Attachment) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (n *Network) Detach(ctx context.Context, att triton.Attachment) error {
 	if err != nil {
 		return err // the address stays taken: it may still be answered for
 	}
-	if s, serr := n.segmentOf(att.Network); serr == nil {
+	if s, serr := n.segmentOf(key.Tenant, att.Network); serr == nil {
 		s.putAddresses(att)
 	}
 	n.segs.Lock()

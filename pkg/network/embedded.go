@@ -48,13 +48,13 @@ func (n *Network) serveNames(s *segment) error {
 }
 
 // PointResolver makes the container ask the resolver of the first of its networks that has one; none: it has no resolver.
-func (n *Network) PointResolver(ctx context.Context, ep triton.Endpoint, in []triton.Attachment) error {
+func (n *Network) PointResolver(ctx context.Context, key triton.ContainerKey, ep triton.Endpoint, in []triton.Attachment) error {
 	if err := ctx.Err(); err != nil || n.redirect == nil || ep.NetNS == "" {
 		return err
 	}
 	var to netip.AddrPort
 	for _, att := range in {
-		if s, err := n.segmentOf(att.Network); err == nil && s.names.IsValid() {
+		if s, err := n.segmentOf(key.Tenant, att.Network); err == nil && s.names.IsValid() {
 			to = s.names
 			break
 		}

@@ -285,7 +285,7 @@ func TestKernelIPv6OutlivesTheDaemon(t *testing.T) {
 		t.Fatalf("taken up: got %+v (%v), want %+v", again.IPv6, err, spec.IPv6)
 	}
 	for _, j := range []joined{a, b} {
-		if err := n.KeepAttachment(j.att); err != nil {
+		if err := n.KeepAttachment(j.key, j.att); err != nil {
 			t.Error(err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 // joined is a namespace with a link in a user's network.
 type joined struct {
+	key triton.ContainerKey
 	ep  triton.Endpoint
 	att triton.Attachment
 }
@@ -23,11 +24,12 @@ type joined struct {
 func join(t testing.TB, n *Network, network triton.NetworkKey) joined {
 	t.Helper()
 	ep := take(t, n, IsolatedHostUser)
-	att, err := n.Attach(t.Context(), newKey(), ep, AttachRequest{Network: network.ID, Interface: containerLink})
+	key := triton.ContainerKey{Tenant: network.Tenant, ID: triton.NewID()}
+	att, err := n.Attach(t.Context(), key, ep, AttachRequest{Network: network.ID, Interface: containerLink})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return joined{ep, att}
+	return joined{key, ep, att}
 }
 
 func segmentWith(t testing.TB, n *Network, spec triton.NetworkSpec) triton.NetworkKey {
@@ -179,7 +181,7 @@ func TestKernelNextDaemonTakesUpLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, j := range []joined{a, b} {
-		if err := n.KeepAttachment(j.att); err != nil {
+		if err := n.KeepAttachment(j.key, j.att); err != nil {
 			t.Error(err)
 		}
 	}
@@ -191,7 +193,7 @@ func TestKernelNextDaemonTakesUpLeaves(t *testing.T) {
 	}
 	mustInside(t, x, "busybox", "ping", "-c", "1", "-W", "2", ip(y))
 	for _, j := range []joined{a, b} {
-		if err := n.Detach(t.Context(), j.att); err != nil {
+		if err := n.Detach(t.Context(), j.key, j.att); err != nil {
 			t.Error(err)
 		}
 	}

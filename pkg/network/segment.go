@@ -41,16 +41,18 @@ type addresses interface {
 
 func segmentAlias(instance, id string) string { return segmentPrefix + instance + "/" + id }
 
-// AddSegment makes a user's network, or adopts the one that is there. Where spec has no subnet, one is chosen that nothing
-// on this machine uses; the spec that is returned has all addresses. Errors: PermissionDenied, as in docker, for a subnet
-// that overlaps another; InvalidArgument for addresses that are not the subnet's; ResourceExhausted for no free subnet.
+// AddSegment makes a network, or adopts the one that is there: a user's, or by the id BridgeNetwork the default one of the
+// tenant. Where spec has no subnet, one is chosen that nothing on this machine uses; the spec that is returned has all
+// addresses. Errors: PermissionDenied, as in docker, for a subnet that overlaps another; InvalidArgument for addresses that
+// are not the subnet's; ResourceExhausted for no free subnet.
 func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec triton.NetworkSpec) (triton.NetworkSpec, error) {
 	if err := ctx.Err(); err != nil {
 		return spec, err
 	}
 	n.segs.Lock()
 	defer n.segs.Unlock()
-	if s := n.segments[key.ID]; s != nil {
+	id := segmentID(key)
+	if s := n.segments[id]; s != nil {
 		return s.spec, nil
 	}
 	unlock, err := lockForwarding() // another instance may look for a free subnet as well
@@ -59,20 +61,24 @@ func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec tr
 	}
 	release := sync.OnceFunc(unlock)
 	defer release()
-	name := cmp.Or(spec.Bridge, bridgeName(n.cfg.Instance+"/"+key.ID))
+	name := cmp.Or(spec.Bridge, bridgeName(n.cfg.Instance+"/"+id))
 	if spec.Bridge != "" && n.isReady() { // before, it is a network that is known already
 		if err := n.nameIsFree(spec.Bridge); err != nil {
 			return spec, err
 		}
 	}
-	if spec, err = n.completeSpec(spec, name); err != nil {
+	choose := chooseSubnet
+	if key.ID == BridgeNetwork {
+		choose = chooseSmallSubnet
+	}
+	if spec, err = n.completeSpec(spec, name, choose); err != nil {
 		return spec, err
 	}
-	s := &segment{id: key.ID, spec: spec, addrs: newPool(spec.Subnet, spec.IPRange, spec.Reserved()...)}
+	s := &segment{id: id, spec: spec, addrs: newPool(spec.Subnet, spec.IPRange, spec.Reserved()...)}
 	s.bridge = &bridge{
-		name: name, owner: segmentAlias(n.cfg.Instance, key.ID), mtu: spec.MTU,
+		name: name, owner: segmentAlias(n.cfg.Instance, id), mtu: spec.MTU,
 		gateway: netip.PrefixFrom(spec.Gateway, spec.Subnet.Bits()),
-		ports:   rootPorts, leafOwner: segmentAlias(n.cfg.Instance, key.ID), noICC: spec.NoICC,
+		ports:   rootPorts, leafOwner: segmentAlias(n.cfg.Instance, id), noICC: spec.NoICC,
 	}
 	if six := spec.IPv6; six != nil {
 		s.addrs6 = newPool(six.Subnet, six.IPRange, six.Reserved()...)
@@ -89,7 +95,7 @@ func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec tr
 	if err == nil && spec.IPv6 != nil && !spec.Internal {
 		err = n.bridge.forward6(n.host, n.cfg.Instance, n.cfg.Log)
 	}
-	if err == nil {
+	if err == nil && key.ID != BridgeNetwork { // the default network has no names
 		err = n.serveNames(s)
 	}
 	if err != nil {
@@ -101,7 +107,7 @@ func (n *Network) AddSegment(ctx context.Context, key triton.NetworkKey, spec tr
 		}
 		return spec, fmt.Errorf("make network %s: %w", key, err)
 	}
-	n.segments[key.ID] = s
+	n.segments[id] = s
 	return spec, nil
 }
 
@@ -142,7 +148,7 @@ func bridgeName(what string) string {
 }
 
 // completeSpec checks spec's addresses and fills in those left out. own is the bridge that it is for.
-func (n *Network) completeSpec(spec triton.NetworkSpec, own string) (triton.NetworkSpec, error) {
+func (n *Network) completeSpec(spec triton.NetworkSpec, own string, choose chooser) (triton.NetworkSpec, error) {
 	if spec.IPv6 != nil {
 		if err := checkIPv6(cmp.Or(spec.MTU, n.bridge.mtu)); err != nil {
 			return spec, err
@@ -155,7 +161,7 @@ func (n *Network) completeSpec(spec triton.NetworkSpec, own string) (triton.Netw
 	overlaps := func(p netip.Prefix) bool {
 		return slices.ContainsFunc(taken, p.Overlaps)
 	}
-	if spec.Pool, err = completePool(spec.Pool, overlaps, chooseSubnet); err != nil || spec.IPv6 == nil {
+	if spec.Pool, err = completePool(spec.Pool, overlaps, choose); err != nil || spec.IPv6 == nil {
 		return spec, err
 	}
 	six, err := completePool(*spec.IPv6, overlaps, n.chooseSubnet6)
@@ -163,8 +169,11 @@ func (n *Network) completeSpec(spec triton.NetworkSpec, own string) (triton.Netw
 	return spec, err
 }
 
+// chooser finds a subnet that is not taken. Errors: ResourceExhausted for none.
+type chooser func(taken func(netip.Prefix) bool) (netip.Prefix, error)
+
 // completePool checks the addresses of one family and fills in those left out.
-func completePool(p triton.Pool, overlaps func(netip.Prefix) bool, choose func(taken func(netip.Prefix) bool) (netip.Prefix, error)) (triton.Pool, error) {
+func completePool(p triton.Pool, overlaps func(netip.Prefix) bool, choose chooser) (triton.Pool, error) {
 	var err error
 	switch {
 	case !p.Subnet.IsValid():
@@ -289,11 +298,12 @@ func (n *Network) RemoveSegment(ctx context.Context, key triton.NetworkKey) erro
 	}
 	n.segs.Lock()
 	defer n.segs.Unlock()
-	s := n.segments[key.ID]
+	id := segmentID(key)
+	s := n.segments[id]
 	if s == nil {
 		return nil
 	}
-	if n.redirect != nil {
+	if s.names.IsValid() {
 		if err := n.resolver.Unlisten(s.spec.Gateway); err != nil {
 			return fmt.Errorf("stop the resolver of network %s: %w", key, err)
 		}
@@ -301,7 +311,7 @@ func (n *Network) RemoveSegment(ctx context.Context, key triton.NetworkKey) erro
 	if err := errors.Join(s.bridge.remove(n.host), n.rules.dropZone(s.bridge.name)); err != nil {
 		return fmt.Errorf("remove network %s: %w", key, err)
 	}
-	delete(n.segments, key.ID)
+	delete(n.segments, id)
 	return nil
 }
 
@@ -309,17 +319,17 @@ func (n *Network) RemoveSegment(ctx context.Context, key triton.NetworkKey) erro
 func (n *Network) SegmentLink(key triton.NetworkKey) string {
 	n.segs.Lock()
 	defer n.segs.Unlock()
-	if s := n.segments[key.ID]; s != nil {
+	if s := n.segments[segmentID(key)]; s != nil {
 		return s.bridge.name
 	}
 	return ""
 }
 
-// segmentOf finds a network by id; BridgeNetwork is the default one's.
-func (n *Network) segmentOf(id string) (*segment, error) {
+// segmentOf finds a network by tenant and id; BridgeNetwork is the tenant's default one.
+func (n *Network) segmentOf(tenant triton.Tenant, id string) (*segment, error) {
 	n.segs.Lock()
 	defer n.segs.Unlock()
-	if s := n.segments[id]; s != nil {
+	if s := n.segments[segmentID(triton.NetworkKey{Tenant: tenant, ID: id})]; s != nil {
 		return s, nil
 	}
 	return nil, fmt.Errorf("network %s not found%w", id, silent{errdefs.ErrNotFound})

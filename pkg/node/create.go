@@ -44,6 +44,7 @@ func (n *Node) CreateContainer(ctx context.Context, tenant triton.Tenant, name s
 	if err != nil {
 		return fail(err)
 	}
+	networks = withDefault(tenant, &spec, networks)
 	warnings, err := n.checkPorts(&spec, tenant, networks)
 	if err != nil {
 		return fail(err)
@@ -206,7 +207,8 @@ func (n *Node) takeEndpoint(ctx context.Context, rec *Record) (triton.Endpoint, 
 	if err != nil || strings.HasPrefix(rec.Spec.NetworkMode, triton.ContainerModePrefix) {
 		return none, owner.IDs, err // the joined user namespace decides the ids
 	}
-	kind, ok := endpointKind(&rec.Spec, rec.Spec.UserNamespace() && (!joins || owner.NS != ""))
+	own := ownDefault(rec.Key.Tenant) && bridgeMode(&rec.Spec)
+	kind, ok := endpointKind(&rec.Spec, own, rec.Spec.UserNamespace() && (!joins || owner.NS != ""))
 	if !ok {
 		return none, triton.IDRange{}, nil
 	}
@@ -214,21 +216,24 @@ func (n *Node) takeEndpoint(ctx context.Context, rec *Record) (triton.Endpoint, 
 	if err != nil {
 		return none, triton.IDRange{}, fmt.Errorf("take network of %s: %w", rec.Key, err)
 	}
+	if own {
+		ep.Network = triton.NetworkLeft
+	}
 	return ep, ep.IDs, nil
 }
 
 // endpointKind says which namespace pair a spec needs, with or without a user namespace; false: none, it uses the host's
-// network.
-func endpointKind(s *triton.Spec, user bool) (network.Kind, bool) {
-	switch s.NetworkMode {
-	case triton.ModeHost:
+// network. own: the default network of its tenant is not the instance's.
+func endpointKind(s *triton.Spec, own, user bool) (network.Kind, bool) {
+	switch {
+	case s.NetworkMode == triton.ModeHost:
 		return 0, false
-	case "", triton.ModeBridge, triton.ModeDefault:
+	case bridgeMode(s) && !own:
 		if user {
 			return network.Bridged, true
 		}
 		return network.BridgedHostUser, true
-	default: // none; or a user's network, whose interface comes at the start
+	default: // none; or a network whose interface comes at the start
 		if user {
 			return network.Isolated, true
 		}

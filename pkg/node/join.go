@@ -133,7 +133,7 @@ func (n *Node) announce(ctx context.Context, c *container) error {
 		}
 		n.cfg.Network.Announce(a, att)
 	}
-	return n.cfg.Network.PointResolver(ctx, rec.Endpoint, attached)
+	return n.cfg.Network.PointResolver(ctx, rec.Key, rec.Endpoint, attached)
 }
 
 // attachOne gives a container an interface in one network and notes it.
@@ -151,6 +151,9 @@ func (n *Node) attachOne(ctx context.Context, c *container, m triton.Membership)
 			return err
 		}
 		id = r.Key.ID
+	}
+	if err := n.makeNeeded(ctx, c.key.Tenant, id); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	ep, have := c.rec.Endpoint, c.attached
@@ -214,13 +217,13 @@ func (n *Node) detachAll(ctx context.Context, c *container) {
 	c.mu.Lock()
 	ep := c.rec.Endpoint
 	c.mu.Unlock()
-	if err := n.cfg.Network.PointResolver(context.WithoutCancel(ctx), ep, nil); err != nil {
+	if err := n.cfg.Network.PointResolver(context.WithoutCancel(ctx), c.key, ep, nil); err != nil {
 		n.log.Error("resolver not forgotten", "container", c.key, "err", err)
 	}
 }
 
 func (n *Node) detachOne(ctx context.Context, c *container, att triton.Attachment) error {
-	if err := n.cfg.Network.Detach(ctx, att); err != nil {
+	if err := n.cfg.Network.Detach(ctx, c.key, att); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -301,7 +304,11 @@ func (n *Node) keepAttached(c *container) {
 	}
 	var kept []triton.Attachment
 	for _, att := range have {
-		if err := n.cfg.Network.KeepAttachment(att); err != nil {
+		err := n.keepDefault(context.WithoutCancel(n.ctx), c.key.Tenant, &att)
+		if err == nil {
+			err = n.cfg.Network.KeepAttachment(c.key, att)
+		}
+		if err != nil {
 			n.log.Error("network of a container not kept", "container", c.key, "network", att.Network, "err", err)
 			continue
 		}

@@ -64,19 +64,18 @@ func (n *Node) linkedHosts(rec *Record) ([]network.Host, error) {
 	var hosts []network.Host
 	for _, link := range rec.Spec.Links {
 		id, alias, _ := strings.Cut(link, ":")
-		name, running, address := triton.ShortID(id), false, ""
+		name, running, address := triton.ShortID(id), false, netip.Addr{}
 		if other, err := n.get(triton.ContainerKey{Tenant: rec.Key.Tenant, ID: id}); err == nil {
 			other.mu.Lock()
-			name, running, address = other.rec.Name, other.running(), other.rec.Endpoint.Address
+			name, running, address = other.rec.Name, other.running(), other.defaultAddress()
 			other.mu.Unlock()
 		} else if !errdefs.IsNotFound(err) {
 			return nil, err
 		}
-		p, err := netip.ParsePrefix(address)
-		if !running || err != nil {
+		if !running || !address.IsValid() {
 			return nil, kindf(errdefs.ErrFailedPrecondition, "Cannot link to a non running container: /%s AS /%s/%s", name, rec.Name, alias)
 		}
-		hosts = append(hosts, network.Host{Address: p.Addr(), Names: []string{alias, triton.ShortID(id), name}})
+		hosts = append(hosts, network.Host{Address: address, Names: []string{alias, triton.ShortID(id), name}})
 	}
 	return hosts, nil
 }

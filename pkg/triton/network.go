@@ -94,7 +94,8 @@ type Membership struct {
 	Sysctls []string `json:"sysctls,omitempty"`
 }
 
-// NetworkLeft is Endpoint.Network of a container that was made in the default network and has left it.
+// NetworkLeft is Endpoint.Network of a container that was made in the default network and has left it, or is in it by an
+// Attachment, as those of tenants are that have a default network of their own.
 const NetworkLeft = "left"
 
 // DNSNames are what a container is called in a network that it is a member of, as docker shows it: its name, its aliases,
@@ -109,9 +110,9 @@ func (c *Container) DNSNames(m *Membership) []string {
 	return names
 }
 
-// Attachment is a container's place in a user's network while it runs.
+// Attachment is a container's place in a network while it runs.
 type Attachment struct {
-	Network   string       `json:"network"` // id
+	Network   string       `json:"network"` // id, or ModeBridge
 	Address   netip.Prefix `json:"address"`
 	Address6  netip.Prefix `json:"address6,omitzero"` // zero: the network has IPv4 alone
 	Gateway   netip.Addr   `json:"gateway,omitzero"`  // zero: the network is internal

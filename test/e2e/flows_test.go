@@ -13,16 +13,17 @@ import (
 )
 
 // serving runs a container that takes one connection to port 80 and reads what comes.
-func serving(t *testing.T, u *under, name, network string) {
+func serving(t *testing.T, u *under, name, network string, flags ...string) {
 	t.Helper()
 	script := "sleep 1000 | nc -l -p 80 >/dev/null"
-	u.ok(t, "run", "-d", "--name", name, "--network", network, images.Busybox, "sh", "-c", script)
+	args := append([]string{"run", "-d", "--name", name, "--network", network}, flags...)
+	u.ok(t, append(args, images.Busybox, "sh", "-c", script)...)
 }
 
-// sending runs a container that sends 30,000 bytes to a host's port 80, tries its port 81, and stays.
-func sending(t *testing.T, u *under, name, network, host string) {
+// sending runs a container that sends 30,000 bytes to a port of a host, tries its port 81, and stays.
+func sending(t *testing.T, u *under, name, network, host, port string) {
 	t.Helper()
-	script := fmt.Sprintf("until head -c 30000 /dev/zero | nc %[1]s 80; do :; done; nc %[1]s 81; echo done; sleep 1000", host)
+	script := fmt.Sprintf("until head -c 30000 /dev/zero | nc %[1]s %[2]s; do :; done; nc %[1]s 81; echo done; sleep 1000", host, port)
 	u.ok(t, "run", "-d", "--name", name, "--network", network, images.Busybox, "sh", "-c", script)
 	eventually(t, commandTime, "the client is done", func() bool { return u.docker(t, "logs", name).Stdout == "done\n" })
 }
@@ -45,7 +46,7 @@ func TestContainersOfANetworkNameEachOther(t *testing.T) {
 	t.Cleanup(func() { u.docker(t, "network", "rm", network) })
 	server, client := u.name(t), u.name(t)
 	serving(t, u, server, network)
-	sending(t, u, client, network, server)
+	sending(t, u, client, network, server, "80")
 	remote := func(f wire.Flows, name, direction string, port uint16) wire.Remote {
 		for _, r := range f.Remotes {
 			if r.Name == name && r.Direction == direction && r.Port == port {
@@ -83,13 +84,14 @@ func TestContainersOfANetworkNameEachOther(t *testing.T) {
 	}
 }
 
-// Containers of two tenants that talk over the network of all: each tenant learns how much, not with whom; the operator does.
-func TestTenantsSeeForeignRemotesAsOther(t *testing.T) {
+// Containers of two tenants that talk by a published port: each tenant learns how much, not with whom; the operator does.
+func TestTenantsDoNotSeeWhoForeignRemotesAre(t *testing.T) {
 	operator, acme, globex, _ := withTenants(t)
 	const server, client = "globexs-server", "acmes-client"
-	serving(t, globex, server, "bridge")
-	address := globex.inspect(t, server, "{{.NetworkSettings.Networks.bridge.IPAddress}}")
-	sending(t, acme, client, "bridge", address)
+	serving(t, globex, server, "bridge", "-p", "80")
+	address := globex.address(t, server)
+	published := globex.published(t, server, "80")
+	sending(t, acme, client, "bridge", acme.bridge(t, "{{(index .IPAM.Config 0).Gateway}}"), published)
 	asTenant := func(u *under, args ...string) string {
 		t.Helper()
 		res := u.client(t, u.dockerEnv(), args...)
@@ -98,17 +100,18 @@ func TestTenantsSeeForeignRemotesAsOther(t *testing.T) {
 		}
 		return res.Stdout
 	}
-	clients := acme.inspect(t, client, "{{.NetworkSettings.Networks.bridge.IPAddress}}")
+	clients := acme.address(t, client)
 	for _, c := range []struct {
 		u         *under
 		container string
 		direction string
+		port      string
 		secrets   []string
-	}{{acme, client, "out", []string{server, address}}, {globex, server, "in", []string{client, clients}}} {
+	}{{acme, client, "out", published, []string{server, address}}, {globex, server, "in", "80", []string{client, clients}}} {
 		text := asTenant(c.u, "flows", "-json", c.container)
 		found := false
 		for _, r := range readFlows(t, text).Remotes {
-			found = found || r.Kind == "other" && r.Direction == c.direction && r.Port == 80 && r.Opened == 1 && r.SentBytes+r.ReceivedBytes == 30000
+			found = found || r.Kind == "other" && r.Direction == c.direction && fmt.Sprint(r.Port) == c.port && r.Opened == 1 && r.SentBytes+r.ReceivedBytes == 30000
 		}
 		if !found {
 			t.Errorf("%s does not see the other: %s", c.container, text)

@@ -279,7 +279,7 @@ func TestRelayedPortsOfOtherTenants(t *testing.T) {
 	equal(t, "by the host", operator.get(t, "[::1]:"+local), "acmeweb")
 	equal(t, "by the host", operator.get(t, "[::1]:"+all), "acmeweb")
 
-	globex.ok(t, "network", "create", "four") // the default network is one for all tenants
+	globex.ok(t, "network", "create", "four")
 	globex.ok(t, "network", "create", "--ipv6", "six")
 	globex.ok(t, "run", "-d", "--name", "four", "--network", "four", images.Busybox, "sleep", "1000")
 	globex.ok(t, "run", "-d", "--name", "six", "--network", "six", images.Busybox, "sleep", "1000")

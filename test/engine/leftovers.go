@@ -72,7 +72,7 @@ func (d *Tritond) left() (left, ended []string) {
 }
 
 // rememberLinks notes the host's ends of all links of the instance while it can still be told that they are its: the
-// bridge by its address, veths by the namespaces pinned in the run root. It is called before each purge. Links of a daemon
+// bridge by its address, those of networks by their aliases, veths by the namespaces pinned in the run root. It is called before each purge. Links of a daemon
 // in another network namespace are left to who made that.
 func (d *Tritond) rememberLinks() {
 	if len(d.Within) > 0 {
@@ -89,6 +89,12 @@ func (d *Tritond) rememberLinks() {
 			if n, ok := a.(*net.IPNet); ok && subnet.Contains(n.IP) {
 				d.links[i.Name] = true
 			}
+		}
+	}
+	links, _ := netlink.LinkList()
+	for _, l := range links {
+		if strings.HasPrefix(l.Attrs().Alias, "triton-net/"+d.Instance+"/") {
+			d.links[l.Attrs().Name] = true
 		}
 	}
 	pins, _ := filepath.Glob(filepath.Join(d.RunRoot, "ns", "*", "net"))

@@ -1,0 +1,86 @@
+package e2e
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/tritond/triton/test/images"
+)
+
+// bridge reads a field of a tenant's default network.
+func (u *under) bridge(t *testing.T, format string) string {
+	t.Helper()
+	return u.ok(t, "network", "inspect", "-f", format, "bridge")
+}
+
+// Nothing that a tenant's containers do on the default network reaches those of another, but what these have published.
+func TestTenantsDefaultNetworksAreKeptApart(t *testing.T) {
+	operator, acme, globex, _ := withTenants(t)
+	addresses := map[*under]string{}
+	for _, u := range []*under{operator, acme, globex} {
+		u.ok(t, "run", "-d", "--name", "web", "-p", "80", images.Programs, "httpd80")
+		u.ok(t, "run", "-d", "--name", "peer", "--link", "web:site", images.Busybox, "sleep", "1000")
+		addresses[u] = u.address(t, "web")
+	}
+	apart := func() {
+		t.Helper()
+		for _, from := range []*under{operator, acme, globex} {
+			eventually(t, 20*time.Second, "its own container is reached", func() bool { return from.reaches(t, "peer", "site") })
+			if others := from.ok(t, "exec", "peer", "arping", "-c", "1", "-w", "5", addresses[from]); others == "" {
+				t.Error("its own container does not answer ARP")
+			}
+			for u, address := range addresses {
+				if u == from {
+					continue
+				}
+				if from.reaches(t, "peer", address) {
+					t.Errorf("%s was reached by another tenant's container", address)
+				}
+				if res := from.docker(t, "exec", "peer", "arping", "-c", "1", "-w", "1", address); res.Code == 0 {
+					t.Errorf("%s answers another tenant's container: %s", address, res.Stdout)
+				}
+			}
+		}
+	}
+	apart()
+	for _, u := range []*under{acme, globex} {
+		u.fails(t, anyFailure, "(?i)no such container|could not get container", "run", "--rm", "--link", operator.inspect(t, "web", "{{.Id}}")+":site", images.True)
+		subnet, err := netip.ParsePrefix(u.bridge(t, "{{range .IPAM.Config}}{{.Subnet}}{{end}}"))
+		if err != nil || !subnet.Contains(netip.MustParseAddr(addresses[u])) {
+			t.Errorf("%s is not in %s (%v)", addresses[u], subnet, err)
+		}
+		equal(t, "the gateway of inspect", u.bridge(t, "{{range .IPAM.Config}}{{.Gateway}}{{end}}"), u.inspect(t, "web", "{{.NetworkSettings.Networks.bridge.Gateway}}"))
+		equal(t, "who is in it", u.bridge(t, `{{range .Containers}}{{if eq .Name "web"}}{{.IPv4Address}}{{end}}{{end}} {{len .Containers}}`),
+			netip.PrefixFrom(netip.MustParseAddr(addresses[u]), subnet.Bits()).String()+" 2")
+		equal(t, "mode", u.inspect(t, "web", "{{.HostConfig.NetworkMode}} {{range $n, $e := .NetworkSettings.Networks}}{{$n}}{{end}}"), "bridge bridge")
+		if u.bridge(t, `{{index .Options "com.docker.network.bridge.name"}}`) == operator.bridge(t, `{{index .Options "com.docker.network.bridge.name"}}`) {
+			t.Error("the tenant's bridge is the operator's")
+		}
+		// What was published is for everybody, as anything on the host's ports is.
+		port := u.published(t, "web", "80")
+		u.get(t, "127.0.0.1:"+port)
+		for _, from := range []*under{operator, acme, globex} {
+			gateway := from.bridge(t, "{{range .IPAM.Config}}{{.Gateway}}{{end}}")
+			from.ok(t, "exec", "peer", "wget", "-qO-", "http://"+gateway+":"+port+"/")
+		}
+	}
+
+	// A killed daemon's successor keeps all that as it was.
+	before := acme.bridge(t, "{{json .IPAM.Config}} {{json .Options}}")
+	if err := operator.tritond.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	startOwn(t, operator.tritond)
+	equal(t, "the network after the daemon was killed", acme.bridge(t, "{{json .IPAM.Config}} {{json .Options}}"), before)
+	equal(t, "the address", acme.address(t, "web"), addresses[acme])
+	apart()
+
+	// It can be left and joined like the operator's.
+	acme.ok(t, "network", "disconnect", "bridge", "web")
+	equal(t, "networks after it was left", acme.inspect(t, "web", "{{len .NetworkSettings.Networks}}"), "0")
+	acme.ok(t, "network", "connect", "bridge", "web")
+	addresses[acme] = acme.address(t, "web")
+	acme.ok(t, "restart", "-t", "0", "peer")
+	apart()
+}
