@@ -40,6 +40,8 @@ func (s *Server) attach(ctx context.Context, c *call, all bool, open func(tty, s
 		return err
 	}
 	opt.Stdin = opt.Stdin && ctr.Spec.OpenStdin
+	logs := c.query.bool("logs")
+	opt.AfterLog = logs
 	var att Attachment
 	if c.query.bool("stream") {
 		if att, err = s.Backend.AttachContainer(ctx, key, opt); err != nil {
@@ -52,8 +54,12 @@ func (s *Server) attach(ctx context.Context, c *call, all bool, open func(tty, s
 	}
 	served := false
 	err = st.serve(ctx, func(ctx context.Context) error {
-		if c.query.bool("logs") {
-			if err := s.replayLogs(ctx, &ctr, opt, st); err != nil {
+		if logs {
+			var upTo *triton.LogPlace
+			if att != nil {
+				upTo = att.LogEnd()
+			}
+			if err := s.replayLogs(ctx, &ctr, opt, upTo, st); err != nil {
 				return err
 			}
 		}
@@ -74,10 +80,11 @@ func (s *Server) attach(ctx context.Context, c *call, all bool, open func(tty, s
 	return nil
 }
 
-// replayLogs writes what the container's log has so far. A log that cannot be read is the end, and docker says so on stdout.
-func (s *Server) replayLogs(ctx context.Context, ctr *triton.Container, opt triton.AttachOptions, out io.Writer) error {
+// replayLogs writes what the container's log has so far, or had where the stream begins that follows. A log that cannot be read
+// is the end, and docker says so on stdout.
+func (s *Server) replayLogs(ctx context.Context, ctr *triton.Container, opt triton.AttachOptions, upTo *triton.LogPlace, out io.Writer) error {
 	sink := &recordWriter{out: out, framed: !ctr.Spec.TTY}
-	err := s.Backend.ContainerLogs(ctx, ctr.Key, triton.LogOptions{Stdout: opt.Stdout, Stderr: opt.Stderr, Tail: -1}, sink.write)
+	err := s.Backend.ContainerLogs(ctx, ctr.Key, triton.LogOptions{Stdout: opt.Stdout, Stderr: opt.Stderr, Tail: -1, UpTo: upTo}, sink.write)
 	if err != nil && ctx.Err() == nil {
 		sink.note(stdcopy.Stdout, fmt.Sprintf("Error attaching: %s\n", messageOf(err)))
 	}

@@ -58,6 +58,8 @@ type Attachment interface {
 	// returns ErrDetached. Output is docker's multiplexed stream, or raw bytes for a terminal. stdin is nil when it
 	// was not asked for; its io.EOF half-closes: the process sees the end of its input, the output goes on.
 	Serve(ctx context.Context, stdin io.Reader, out io.Writer) error
+	// LogEnd is where the log ended when the output began, which goes on from there, with AttachOptions.AfterLog; nil: not known.
+	LogEnd() *triton.LogPlace
 	// Left tells that the client of a served Attachment typed the detach keys.
 	Left()
 	// Close gives up an Attachment that is not served.

@@ -135,6 +135,8 @@ func (a *fakeAttachment) Close() error {
 	return nil
 }
 
+func (a *fakeAttachment) LogEnd() *triton.LogPlace { return nil }
+
 func (a *fakeAttachment) Left() { a.p.left.Add(1) }
 
 func (a *fakeAttachment) Serve(ctx context.Context, stdin io.Reader, out io.Writer) error {

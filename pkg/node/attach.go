@@ -8,6 +8,7 @@ import (
 
 	"github.com/tritond/triton/pkg/runtime"
 	"github.com/tritond/triton/pkg/shim"
+	"github.com/tritond/triton/pkg/shim/jsonlog"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -20,6 +21,7 @@ type attachment struct {
 	ready  chan struct{} // closed once stream or err is set
 	stream *shim.Stream
 	err    error
+	logEnd *triton.LogPlace // set before anybody else has the attachment
 
 	begin   func(context.Context) error // starts the process of an exec once the stream stands; nil for containers
 	ended   <-chan struct{}             // what the end of the stream waits for, so that an exit code is known by then; nil: nothing
@@ -51,6 +53,9 @@ func (a *attachment) connect(ctx context.Context, task *runtime.Task, execID str
 	s, err := task.Attach(ctx, execID, a.opt)
 	a.resolve(s, err)
 }
+
+// LogEnd is where the container's log ended when the stream began, which goes on from there; nil: not asked for, or not known.
+func (a *attachment) LogEnd() *triton.LogPlace { return a.logEnd }
 
 // Left tells that the client typed the detach keys.
 func (a *attachment) Left() { a.left() }
@@ -161,6 +166,17 @@ func (n *Node) AttachContainer(ctx context.Context, key triton.ContainerKey, opt
 	a.opt = opt
 	task := c.task
 	if task == nil {
+		task = c.begun
+	}
+	if task == nil {
+		if opt.AfterLog { // nothing is written to it before the attachment is connected
+			end, err := jsonlog.End(c.logPath())
+			if err != nil {
+				c.mu.Unlock()
+				return nil, err
+			}
+			a.logEnd = &end
+		}
 		c.waiting = append(c.waiting, a)
 		a.leave = func() { c.stopWaiting(a) }
 	}
@@ -170,6 +186,7 @@ func (n *Node) AttachContainer(ctx context.Context, key triton.ContainerKey, opt
 		if a.err != nil {
 			return nil, a.err
 		}
+		a.logEnd = a.stream.LogEnd
 	}
 	n.publish(c.event("attach", n.cfg.Now().UTC(), nil))
 	return a, nil
@@ -187,11 +204,11 @@ func (c *container) stopWaiting(a *attachment) {
 	}
 }
 
-// connectWaiting connects everyone who attached before the start.
+// connectWaiting connects everyone who attached before the start; who attaches from now on is connected at once.
 func (n *Node) connectWaiting(ctx context.Context, c *container, task *runtime.Task) {
 	c.mu.Lock()
 	waiting := c.waiting
-	c.waiting = nil
+	c.waiting, c.begun = nil, task
 	c.mu.Unlock()
 	for _, a := range waiting {
 		a.connect(ctx, task, "")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tritond/triton/pkg/death"
 	"github.com/tritond/triton/pkg/runtime"
+	"github.com/tritond/triton/pkg/shim/jsonlog"
 	"github.com/tritond/triton/pkg/triton"
 )
 
@@ -44,6 +45,8 @@ type container struct {
 	removing  bool
 	removed   *ending // completed once the container is gone
 	waiting   []*attachment
+	begun     *runtime.Task            // the one that is being started, once nobody has to wait for it
+	readers   map[*jsonlog.Reader]bool // of its log
 	execs     map[string]*exec
 
 	sources   map[string]string      // of volumes; set before anybody sees the container, never changed

@@ -2,6 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 
 	"github.com/containerd/errdefs"
 
@@ -25,11 +28,40 @@ func (n *Node) ContainerLogs(ctx context.Context, key triton.ContainerKey, opt t
 	if !running {
 		ended = closed
 	}
-	stats, err := jsonlog.Read(ctx, c.logPath(), opt, ended, emit)
+	r := jsonlog.NewReader(c.logPath(), opt)
+	defer c.logReader(r)()
+	stats, err := r.Read(ctx, ended, emit)
 	if stats != (jsonlog.ReadStats{}) {
 		n.log.Warn("log has gaps", "container", c.key, "corrupt", stats.Corrupt, "torn", stats.Torn, "missed", stats.Missed)
 	}
 	return err
+}
+
+// logReader notes who reads the container's log. The function it returns forgets them.
+func (c *container) logReader(r *jsonlog.Reader) (forget func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.readers == nil {
+		c.readers = map[*jsonlog.Reader]bool{}
+	}
+	c.readers[r] = true
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.readers, r)
+	}
+}
+
+// holdLog lets those who read the container's log read it to its end, though its files are about to be removed.
+func (c *container) holdLog() error {
+	c.mu.Lock()
+	readers := slices.Collect(maps.Keys(c.readers))
+	c.mu.Unlock()
+	var errs []error
+	for _, r := range readers {
+		errs = append(errs, r.Hold())
+	}
+	return errors.Join(errs...)
 }
 
 // closed is a channel of something that has ended already.

@@ -171,7 +171,7 @@ func (n *Node) ownVolumes(c *container) []*volumeRecord {
 
 // releaseBelongings gives back what acquire took.
 func (n *Node) releaseBelongings(ctx context.Context, c *container) error {
-	var errs []error
+	errs := []error{c.holdLog()}
 	if c.rec.Endpoint.Slot >= 0 {
 		errs = append(errs, n.cfg.Network.Release(ctx, c.rec.Endpoint))
 	}

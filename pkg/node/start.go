@@ -304,7 +304,7 @@ func (n *Node) started(c *container, task *runtime.Task, run int, cgroupID uint6
 		Status: triton.StatusRunning, Run: run, Pid: task.Pid(), CgroupID: cgroupID, StartedAt: begun, FinishedAt: c.state.FinishedAt,
 		Restarts: c.state.Restarts, Pause: c.state.Pause, ByHand: c.state.ByHand,
 	}
-	c.task, c.oomKills, c.victims, c.oomAfter = task, 0, nil, nil
+	c.task, c.begun, c.oomKills, c.victims, c.oomAfter = task, nil, 0, nil, nil
 	c.mu.Unlock()
 	n.changed()
 	n.saveState(c)
@@ -338,7 +338,7 @@ func (n *Node) startFailed(ctx context.Context, c *container, err error) error {
 	for _, a := range c.waiting {
 		a.abandon(err)
 	}
-	c.waiting = nil
+	c.waiting, c.begun = nil, nil
 	c.mu.Unlock()
 	n.changed()
 	n.saveState(c)

@@ -153,12 +153,13 @@ func (t *Task) call(ctx context.Context, what string, repeat bool, call func(Shi
 	}
 }
 
-// Attach opens the streams of the first process (exec empty) or of an exec. Output from before is not repeated.
+// Attach opens the streams of the first process (exec empty) or of an exec. Output from before is not repeated, but for what the
+// log does not have yet with opt.AfterLog.
 func (t *Task) Attach(ctx context.Context, exec string, opt triton.AttachOptions) (*shim.Stream, error) {
 	var s *shim.Stream
 	err := t.again(ctx, "attach to", func(c Shim) (err error) {
 		s, err = c.Attach(ctx, shim.AttachRequest{
-			ExecRef: shim.ExecRef{ID: exec}, Stdin: opt.Stdin, Stdout: opt.Stdout, Stderr: opt.Stderr,
+			ExecRef: shim.ExecRef{ID: exec}, Stdin: opt.Stdin, Stdout: opt.Stdout, Stderr: opt.Stderr, AfterLog: opt.AfterLog,
 		})
 		return err
 	})

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // Stream is an attached connection. Output may be read by one goroutine while another writes stdin.
@@ -13,23 +15,30 @@ type Stream struct {
 	// Output yields docker's stream frames, or a terminal's raw bytes, and io.EOF once the process's output ended (or the
 	// shim died: Wait tells which). Delivery is lossless; not reading stops the container's output.
 	Output io.Reader
+	// LogEnd is where the log ended when Output began, which goes on from there; nil: not asked for, or not known.
+	LogEnd *triton.LogPlace
 
 	cn *conn
 	mu sync.Mutex // orders stdin frames
 }
 
 // Attach opens a stream to the container's first process (req.ID empty) or to an exec, on a connection of its own.
-// Output from before is not repeated. ctx bounds the opening only.
+// Output from before is not repeated, but for what is not in the log yet with req.AfterLog. ctx bounds the opening only.
 func (c *Client) Attach(ctx context.Context, req AttachRequest) (*Stream, error) {
 	cn, _, err := dial(ctx, c.path, c.hello)
 	if err != nil {
 		return nil, fmt.Errorf("shim %s: attach: %w", c.path, gone(err))
 	}
-	if err := cn.call(ctx, VerbAttach, req, nil, nil); err != nil {
+	var reply *AttachReply
+	if err := cn.call(ctx, VerbAttach, req, &reply, nil); err != nil {
 		cn.Close()
 		return nil, fmt.Errorf("shim %s: %w", c.path, gone(err))
 	}
-	return &Stream{Output: cn.UnixConn, cn: cn}, nil
+	s := &Stream{Output: cn.UnixConn, cn: cn}
+	if reply != nil {
+		s.LogEnd = &reply.LogEnd
+	}
+	return s, nil
 }
 
 // WriteStdin sends p to the process's standard input. It blocks while the process does not read.

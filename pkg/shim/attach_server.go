@@ -9,9 +9,13 @@ import (
 // output has ended.
 func attach(cn *conn, p *process, req AttachRequest) {
 	c := newClient(cn.UnixConn, req)
-	attached := p.fan.add(c)
+	attached, reply, err := p.fan.add(c, req.AfterLog)
 	cn.carry(c)
-	if !respond(cn, nil, nil, nil) {
+	var body any
+	if reply != nil {
+		body = reply
+	}
+	if !respond(cn, body, err, nil) || err != nil {
 		p.fan.remove(c)
 		c.kill()
 		return

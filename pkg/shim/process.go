@@ -69,6 +69,7 @@ func (p *process) who() ProcessReply {
 
 // pump starts the goroutines that move the output. Their end is awaited by settle and close.
 func (p *process) pump(w *jsonlog.Writer) {
+	p.fan.setLog(w)
 	for _, s := range p.io.streams {
 		pm := newPump(s, w, p.fan)
 		p.pumps = append(p.pumps, pm)

@@ -41,7 +41,7 @@ const (
 	VerbUpdate     Verb = "update"     // UpdateRequest -> nil: changed resource limits
 	VerbResize     Verb = "resize"     // ResizeRequest -> nil
 	VerbCloseStdin Verb = "closeStdin" // ExecRef -> nil
-	VerbAttach     Verb = "attach"     // AttachRequest -> nil; then the connection is a stream (see AttachRequest)
+	VerbAttach     Verb = "attach"     // AttachRequest -> AttachReply or nil; then the connection is a stream (see AttachRequest)
 	VerbLogRotate  Verb = "logRotate"  // nil -> nil: rotates the log now
 	VerbForward    Verb = "forward"    // ForwardRequest -> nil; descriptors travel beside it: ports of the host that this shim serves
 	VerbAdopt      Verb = "adopt"      // AdoptRequest -> AdoptReply: takes over the container of a shim that died
@@ -240,6 +240,13 @@ type AttachRequest struct {
 	Stdin  bool `json:"stdin,omitempty"`
 	Stdout bool `json:"stdout,omitempty"`
 	Stderr bool `json:"stderr,omitempty"`
+	// AfterLog: the stream begins with what is not in the log yet, and an AttachReply says where that one ends.
+	AfterLog bool `json:"afterLog,omitempty"`
+}
+
+// AttachReply answers an AttachRequest with AfterLog. A shim that knows no such thing, or keeps no log, answers nil.
+type AttachReply struct {
+	LogEnd triton.LogPlace `json:"logEnd"`
 }
 
 // ForwardRequest has the shim serve ports of the host in user space until its container ends: see package relay. A copy of

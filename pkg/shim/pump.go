@@ -44,24 +44,31 @@ func newPump(s *stream, w *jsonlog.Writer, f *fan) *pump {
 func (p *pump) run() {
 	defer close(p.ended)
 	drained := sync.OnceFunc(func() { close(p.drained) })
-	scratch := p.stream.log(p.log, nil, false) // what an adopted stream had left over
+	var scratch []byte
+	log := func(final bool) []*client {
+		return p.fan.logged(p.stream.label, func() []byte {
+			scratch = p.stream.log(p.log, scratch, final)
+			return p.stream.unlogged()
+		})
+	}
+	log(false) // what an adopted stream had left over
 	for {
 		data, err := p.stream.next()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			p.stream.log(p.log, scratch, true)
+			log(true)
 			_ = p.stream.src.SetReadDeadline(time.Time{}) // fails when closed: the next read says so
 			drained()
 			continue
 		}
 		if err != nil { // io.EOF, or closed by delete
-			p.stream.log(p.log, scratch, true)
+			log(true)
 			return
 		}
-		scratch = p.stream.log(p.log, scratch, false)
+		clients := log(false)
 		if cap(scratch) > scratchKept {
 			scratch = nil
 		}
-		p.fan.send(p.stream.label, data)
+		p.fan.send(clients, p.stream.label, data)
 	}
 }
 
@@ -77,10 +84,12 @@ func (p *pump) drain(bound time.Duration) {
 type fan struct {
 	framed bool // stream frames; false: a terminal's raw bytes
 
-	mu      sync.Mutex
-	clients []*client
-	window  int // of each client; zero: clientWindow
-	closed  bool
+	mu       sync.Mutex
+	clients  []*client
+	window   int // of each client; zero: clientWindow
+	closed   bool
+	log      *jsonlog.Writer   // nil: none
+	unlogged map[string][]byte // by stream: what clients were sent and the log does not have yet, the beginning of a line
 }
 
 // client is one attached connection. Its goroutine writes what waits; the pump blocks while its window is full.
@@ -103,18 +112,60 @@ func newClient(cn *net.UnixConn, req AttachRequest) *client {
 	return c
 }
 
-// add attaches c; false: the output has ended already.
-func (f *fan) add(c *client) bool {
+func (f *fan) setLog(w *jsonlog.Writer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.log = w
+}
+
+// add attaches c; false: the output has ended already. With afterLog it gets what is not in the log first, and the reply says
+// where that one ends; nil: there is none.
+func (f *fan) add(c *client, afterLog bool) (bool, *AttachReply, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var reply *AttachReply
+	if afterLog && f.log != nil {
+		end, err := f.log.End()
+		if err != nil {
+			return false, nil, err
+		}
+		reply = &AttachReply{LogEnd: end}
+		for label, data := range f.unlogged {
+			if c.wants(label) {
+				c.push(f.frame(label, data)) // waits for nothing: less than a line of each stream
+			}
+		}
+	}
 	if f.closed {
-		return false
+		return false, reply, nil
 	}
 	if f.window > 0 {
 		c.widen(f.window)
 	}
 	f.clients = append(f.clients, c)
-	return true
+	return true, reply, nil
+}
+
+// logged has write write what came of a stream to the log, and returns those who are to get it: a client that is attached at
+// another moment finds it either in the log or among what it is sent. write returns what is not in the log yet.
+func (f *fan) logged(label string, write func() (unlogged []byte)) []*client {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	left := write()
+	switch {
+	case len(left) == 0:
+		delete(f.unlogged, label)
+	case f.unlogged == nil:
+		f.unlogged = map[string][]byte{}
+		fallthrough
+	default:
+		f.unlogged[label] = append(f.unlogged[label][:0], left...)
+	}
+	return append([]*client(nil), f.clients...)
+}
+
+func (c *client) wants(label string) bool {
+	return label == streamStdout && c.stdout || label == streamStderr && c.stderr
 }
 
 // widen gives each client so much room.
@@ -127,21 +178,16 @@ func (f *fan) widen(window int) {
 	}
 }
 
-// send hands data to every client that wants the stream. It blocks while one of them has too much waiting: docker's
+// send hands data to those of the clients that want the stream. It blocks while one of them has too much waiting: docker's
 // attach is lossless, so back pressure reaches the container.
-func (f *fan) send(label string, data []byte) {
-	f.mu.Lock()
-	clients := append([]*client(nil), f.clients...)
-	f.mu.Unlock()
+func (f *fan) send(clients []*client, label string, data []byte) {
 	if len(clients) == 0 {
 		return
 	}
 	chunk := f.frame(label, data)
 	for _, c := range clients {
-		if label == "stdout" && c.stdout || label == "stderr" && c.stderr {
-			if !c.push(chunk) {
-				f.remove(c)
-			}
+		if c.wants(label) && !c.push(chunk) {
+			f.remove(c)
 		}
 	}
 }
@@ -152,7 +198,7 @@ func (f *fan) frame(label string, data []byte) []byte {
 		return append([]byte(nil), data...)
 	}
 	kind := byte(1)
-	if label == "stderr" {
+	if label == streamStderr {
 		kind = 2
 	}
 	chunk := make([]byte, 8, 8+len(data))

@@ -1,13 +1,23 @@
 package shim
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/tritond/triton/pkg/shim/jsonlog"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // A process is released as soon as its output has ended, which may be before its clients have been told or have written
@@ -21,7 +31,8 @@ func TestReleaseLeavesClientsWhatWaitsForThem(t *testing.T) {
 	p.io.streams = []*stream{s}
 	ours, theirs := connPair(t)
 	c := newClient(ours, AttachRequest{Stdout: true})
-	p.fan.add(c)
+	_, _, err = p.fan.add(c, false)
+	must(t, err)
 	pm := newPump(s, nil, p.fan)
 	p.pumps = []*pump{pm}
 	write(t, w, "hi\n")
@@ -54,6 +65,102 @@ func TestKernelDeleteLeavesClientsWhatWaitsForThem(t *testing.T) {
 	}
 	must(t, s.Close())
 	must(t, r.shim.Wait())
+}
+
+// Clients that attach at any moment while two streams are written, parts of lines among it, find each byte of a stream either
+// in the log up to the place that they are told or in what they are sent.
+func TestLogAndStreamMeet(t *testing.T) {
+	p := newProcess("", Stdio{})
+	path := filepath.Join(t.TempDir(), "c-json.log")
+	w, err := jsonlog.Open(jsonlog.Config{Path: path, MaxSize: 64 << 10, MaxFile: 100, Compress: true})
+	must(t, err)
+	ends := map[string]*os.File{}
+	for _, label := range []string{streamStdout, streamStderr} {
+		r, end, err := outputPipe(0, 0)
+		must(t, err)
+		s, err := newStream(r, label, true)
+		must(t, err)
+		p.io.streams = append(p.io.streams, s)
+		ends[label] = end
+	}
+	p.pump(w)
+	const writes = 10_000
+	var writers sync.WaitGroup
+	want := map[string]string{}
+	for label, end := range ends {
+		var text strings.Builder
+		for i := range writes {
+			fmt.Fprintf(&text, "%s %d%s", label, i, []string{"\n", " ", ",\n\n"}[i%3])
+		}
+		want[label] = text.String()
+		writers.Go(func() {
+			defer end.Close()
+			for rest := text.String(); rest != ""; {
+				n := min(1+len(rest)%17, len(rest))
+				if _, err := end.WriteString(rest[:n]); err != nil {
+					t.Error(err)
+					return
+				}
+				rest = rest[n:]
+			}
+		})
+	}
+	var clients sync.WaitGroup
+	var last triton.LogPlace
+	for range 30 {
+		await(t, "more is written", func() error {
+			now, err := w.End()
+			if err == nil && now == last && !p.outputEnded() {
+				return errors.New("nothing new")
+			}
+			last = now
+			return err
+		})
+		ours, theirs := connPair(t)
+		c := newClient(ours, AttachRequest{Stdout: true, Stderr: true})
+		attached, reply, err := p.fan.add(c, true)
+		must(t, err)
+		if !attached {
+			c.end()
+		}
+		clients.Go(c.write)
+		clients.Go(func() {
+			logged := loggedUpTo(t, path, reply.LogEnd)
+			rest, err := io.ReadAll(theirs)
+			if err != nil {
+				t.Error(err)
+			}
+			sent := map[string]string{}
+			sent[streamStdout], sent[streamStderr] = unframe(t, string(rest))
+			for label := range sent {
+				if diff := cmp.Diff(want[label], logged[label]+sent[label]); diff != "" {
+					t.Errorf("%s, %d bytes of which are from the log (-want +got):\n%s", label, len(logged[label]), diff)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	for _, pm := range p.pumps {
+		<-pm.ended
+	}
+	p.close()
+	clients.Wait()
+	must(t, w.Close())
+}
+
+// loggedUpTo is what a log has of each stream before a place.
+func loggedUpTo(t *testing.T, path string, end triton.LogPlace) map[string]string {
+	t.Helper()
+	logged := map[string]string{}
+	opts := triton.LogOptions{Stdout: true, Stderr: true, Tail: -1, UpTo: &end}
+	_, err := jsonlog.Read(context.Background(), path, opts, nil, func(rec triton.LogRecord) error {
+		logged[rec.Stream] += string(rec.Line)
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return logged
 }
 
 // connPair returns two ends of a stream.

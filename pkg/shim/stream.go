@@ -303,6 +303,15 @@ func (s *stream) log(w *jsonlog.Writer, scratch []byte, final bool) []byte {
 	}
 }
 
+// unlogged is what log has left: the beginning of a line. It is valid until the next call of next.
+func (s *stream) unlogged() []byte {
+	if s.mem == nil {
+		return nil
+	}
+	now := s.load()
+	return s.buffer()[now.start:now.end]
+}
+
 // compact makes room for one step behind now.end. The bytes move to a place that does not overlap the old one, and one
 // store makes the new place true.
 func (s *stream) compact(now step) step {

@@ -60,6 +60,15 @@ const (
 // AttachOptions say which streams of a process a client wants.
 type AttachOptions struct {
 	Stdin, Stdout, Stderr bool
+	// AfterLog: the output begins with the first byte that is not in the log yet, and where that is, is known.
+	AfterLog bool
+}
+
+// LogPlace is the end of a log at a moment: in which file, by the inode number that it has or had before it was compressed, and
+// at which byte. The zero LogPlace is the end of an empty log.
+type LogPlace struct {
+	Ino    uint64 `json:"ino"`
+	Offset int64  `json:"offset"`
 }
 
 // ExecKey identifies an exec of a container.
@@ -98,6 +107,7 @@ type LogOptions struct {
 	Stdout, Stderr bool
 	Since, Until   time.Time // zero: no bound
 	Tail           int       // last n lines; -1: all
+	UpTo           *LogPlace // nothing that came later; nil: no bound. Not with Tail or Follow
 	Follow         bool      // until the container ends
 }
 

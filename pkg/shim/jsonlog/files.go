@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // maxRotated bounds the rotated files looked for, should a directory hold a longer series than any writer makes.
@@ -82,6 +84,36 @@ func (l logFiles) find(f *logFile) int {
 		}
 	}
 	return -1
+}
+
+// upTo drops the files that came after the one with an inode number; all of them where that is gone, for then they all did.
+func (l logFiles) upTo(ino uint64) logFiles {
+	for i := len(l) - 1; i >= 0; i-- {
+		if l[i].id == ino {
+			l[i+1:].close()
+			return l[:i+1]
+		}
+	}
+	l.close()
+	return nil
+}
+
+// End is the end of the log at path; the zero LogPlace where there is none.
+func End(path string) (triton.LogPlace, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return triton.LogPlace{}, nil
+	}
+	if err != nil {
+		return triton.LogPlace{}, fmt.Errorf("open log: %w", err)
+	}
+	defer f.Close()
+	return endOf(f)
+}
+
+func endOf(f *os.File) (triton.LogPlace, error) {
+	mark, err := place(f)
+	return triton.LogPlace{Ino: mark.Ino, Offset: mark.Offset}, err
 }
 
 // thereRotated reports whether there is a file that was rotated i times.

@@ -167,7 +167,7 @@ func (f *logFile) unpack() error {
 	if err != nil {
 		return fmt.Errorf("compressed log %s: %w", filepath.Base(f.Name()), err)
 	}
-	text, err := os.OpenFile(filepath.Dir(f.Name()), os.O_RDWR|unix.O_TMPFILE, 0o600)
+	text, err := unnamedFile(filepath.Dir(f.Name()))
 	if err != nil {
 		return fmt.Errorf("room for a compressed log: %w", err)
 	}
@@ -182,6 +182,17 @@ func (f *logFile) unpack() error {
 	f.Close()
 	f.File, f.size, f.packed = text, size, false
 	return nil
+}
+
+// unnamedFile makes a file without a name in a folder, or above it where it was removed.
+func unnamedFile(dir string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
+		if !errors.Is(err, os.ErrNotExist) || filepath.Dir(dir) == dir {
+			return f, err
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // sameText reports whether two open files hold the same: they are one file, or one is the other's compressed form.

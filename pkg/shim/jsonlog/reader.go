@@ -20,31 +20,19 @@ type ReadStats struct {
 	Missed int
 }
 
-// Read calls each with the records of the log at path, oldest first, across rotated files. opts.Tail counts lines of
-// both streams before the others of opts select, as docker's does, back from the log's end when it was opened. With
-// opts.Follow it goes on until ended is closed (the container has ended and its output is in the log), ctx ends, or a record
-// is later than opts.Until; without, what is written meanwhile is not read, so that a log that grows without end has one. An
-// error of each stops the reading and is returned. A log that does not exist yet is empty.
+// Read reads the log at path by a Reader of its own, which nobody holds.
 func Read(ctx context.Context, path string, opts triton.LogOptions, ended <-chan struct{}, each func(triton.LogRecord) error) (ReadStats, error) {
-	r := &reader{ctx: ctx, path: path, opts: opts, each: each}
-	if !opts.Follow {
-		err := r.readOnce()
-		return r.stats, err
-	}
-	watch, err := newWatcher(path) // before the first read: no change is missed
-	if err != nil {
-		return r.stats, err
-	}
-	defer watch.close()
-	err = r.follow(watch, ended)
-	return r.stats, err
+	return NewReader(path, opts).Read(ctx, ended, each)
 }
 
-// reader is one call of Read.
-type reader struct {
-	ctx   context.Context
-	path  string
-	opts  triton.LogOptions
+// Reader reads one log once.
+type Reader struct {
+	path string
+	opts triton.LogOptions
+	held held
+
+	// Of the call of Read.
+	ctx   context.Context //nolint:containedctx // of one call of Read
 	each  func(triton.LogRecord) error
 	stats ReadStats
 
@@ -53,18 +41,48 @@ type reader struct {
 	skip bool   // within a line that is too long
 }
 
+// NewReader prepares to read the log at path.
+func NewReader(path string, opts triton.LogOptions) *Reader { return &Reader{path: path, opts: opts} }
+
+// Read calls each with the records of the log, oldest first, across rotated files. Tail of the options counts lines of
+// both streams before the others of them select, as docker's does, back from the log's end when it was opened. With
+// Follow it goes on until ended is closed (the container has ended and its output is in the log), ctx ends, or a record
+// is later than Until; without, what is written meanwhile is not read, so that a log that grows without end has one. An
+// error of each stops the reading and is returned. A log that does not exist yet is empty.
+func (r *Reader) Read(ctx context.Context, ended <-chan struct{}, each func(triton.LogRecord) error) (ReadStats, error) {
+	defer r.held.give()
+	r.ctx, r.each = ctx, each
+	if !r.opts.Follow {
+		err := r.readOnce()
+		return r.stats, err
+	}
+	watch, err := newWatcher(r.path) // before the first read: no change is missed
+	if err != nil {
+		return r.stats, err
+	}
+	defer watch.close()
+	err = r.follow(watch, ended)
+	return r.stats, err
+}
+
 // errDone ends the reading early: a record was later than opts.Until.
 var errDone = errors.New("read enough")
 
-func (r *reader) readOnce() error {
+func (r *Reader) readOnce() error {
 	files, err := r.open()
 	if err != nil {
 		return err
 	}
 	defer files.close()
-	for _, f := range files {
+	for i, f := range files {
 		if err := f.unpack(); err != nil {
 			return err
+		}
+		if end := r.opts.UpTo; end != nil && i == len(files)-1 {
+			if f.size < end.Offset {
+				break // it was emptied: all that is in it came later
+			}
+			f.size = end.Offset
 		}
 		at, err := f.Seek(0, io.SeekCurrent)
 		if err != nil {
@@ -81,10 +99,13 @@ func (r *reader) readOnce() error {
 	return nil
 }
 
-func (r *reader) open() (logFiles, error) {
-	files, err := openFiles(r.path)
+func (r *Reader) open() (logFiles, error) {
+	files, err := r.held.open(r.path)
 	if err != nil {
 		return nil, err
+	}
+	if end := r.opts.UpTo; end != nil {
+		files = files.upTo(end.Ino)
 	}
 	kept, err := files.seekTail(r.opts.Tail)
 	if err != nil {
@@ -101,7 +122,7 @@ func ignoreDone(err error) error {
 }
 
 // follow reads what is there, then what comes.
-func (r *reader) follow(watch *watcher, ended <-chan struct{}) error {
+func (r *Reader) follow(watch *watcher, ended <-chan struct{}) error {
 	files, err := r.open()
 	if err != nil {
 		return err
@@ -136,7 +157,7 @@ func isClosed(c <-chan struct{}) bool {
 
 // catchUp reads every file to its end, going on to those that a rotation put in its place, and returns the current one
 // alone.
-func (r *reader) catchUp(files logFiles) (logFiles, error) {
+func (r *Reader) catchUp(files logFiles) (logFiles, error) {
 	for {
 		for len(files) > 0 {
 			f := files[0]
@@ -174,11 +195,12 @@ func (r *reader) catchUp(files logFiles) (logFiles, error) {
 }
 
 // newer returns the files that came after the one we hold; nil: it is still the current one.
-func (r *reader) newer(files logFiles) (logFiles, error) {
-	if len(files) == 1 && same(files[0].File, r.path) {
+func (r *Reader) newer(files logFiles) (logFiles, error) {
+	// In this order: that a path names no other file means something only while it was there.
+	if len(files) == 1 && same(files[0].File, r.path) && !r.held.waiting() {
 		return nil, nil
 	}
-	all, err := openFiles(r.path)
+	all, err := r.held.open(r.path)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
@@ -197,7 +219,7 @@ func (r *reader) newer(files logFiles) (logFiles, error) {
 }
 
 // rewindEmptied goes back to the start of a file that was emptied in place: rotation with one file, or a user.
-func (r *reader) rewindEmptied(f *os.File) error {
+func (r *Reader) rewindEmptied(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("stat log: %w", err)
@@ -214,7 +236,7 @@ func (r *reader) rewindEmptied(f *os.File) error {
 }
 
 // drain reads a file to its present end, or as much of it as from has.
-func (r *reader) drain(from io.Reader) error {
+func (r *Reader) drain(from io.Reader) error {
 	in := bufio.NewReaderSize(from, 64<<10)
 	for n := 0; ; n++ {
 		part, err := in.ReadSlice('\n')
@@ -239,7 +261,7 @@ func (r *reader) drain(from io.Reader) error {
 }
 
 // keep stores the beginning of a line, unless it is longer than any record.
-func (r *reader) keep(part []byte) {
+func (r *Reader) keep(part []byte) {
 	if r.skip || len(r.line)+len(part) > maxRecord {
 		r.skip, r.line = true, nil
 		return
@@ -248,7 +270,7 @@ func (r *reader) keep(part []byte) {
 }
 
 // take handles the end of a line.
-func (r *reader) take(part []byte) error {
+func (r *Reader) take(part []byte) error {
 	r.keep(part)
 	if r.skip {
 		r.skip = false
@@ -267,7 +289,7 @@ func (r *reader) take(part []byte) error {
 	return nil
 }
 
-func (r *reader) deliver(rec triton.LogRecord) error {
+func (r *Reader) deliver(rec triton.LogRecord) error {
 	switch o := &r.opts; {
 	case !o.Until.IsZero() && rec.Time.After(o.Until):
 		return errDone
@@ -280,7 +302,7 @@ func (r *reader) deliver(rec triton.LogRecord) error {
 }
 
 // endFile accounts for a line whose end will not come.
-func (r *reader) endFile() {
+func (r *Reader) endFile() {
 	if len(r.line) > 0 || r.skip {
 		r.stats.Torn++
 	}

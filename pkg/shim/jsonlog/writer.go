@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // logMode is the mode docker gives its log files.
@@ -114,6 +116,16 @@ func (w *Writer) append(encoded []byte, before func(Mark)) error {
 		return errors.Join(fmt.Errorf("write log: %w", err), undo(w.file, mark))
 	}
 	return nil
+}
+
+// End is the end of what was written.
+func (w *Writer) End() (triton.LogPlace, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.file == nil {
+		return End(w.cfg.Path)
+	}
+	return endOf(w.file)
 }
 
 // Room returns how many bytes the current file takes before it is rotated, at least 1.
