@@ -57,7 +57,7 @@ func prepare() (func() error, error) {
 	defer cancel()
 	all.bin = engine.BinDir(root)
 	all.long = os.Getenv("TRITON_E2E_LONG") != ""
-	if err := engine.Sweep(ctx); err != nil {
+	if err := engine.Sweep(ctx, all.bin); err != nil {
 		return nothing, err
 	}
 	if all.images, err = images.Build(ctx, filepath.Join(root, ".cache")); err != nil {

@@ -39,28 +39,39 @@ func (d *Tritond) writeOwner() error {
 	return os.WriteFile(filepath.Join(d.Root, ownerFile), b, 0o600)
 }
 
-// Sweep purges instances whose owner has ended without closing them, failed ones that were kept included.
-func Sweep(ctx context.Context) error {
+// Sweep purges instances whose owner has ended without closing them, failed ones that were kept included. bin is where
+// SweepRoot finds programs.
+func Sweep(ctx context.Context, bin string) error {
 	files, _ := filepath.Glob(filepath.Join("/tmp", "te*", ownerFile)) // the pattern is well formed
 	var errs []error
 	for _, file := range files {
-		var o owner
-		b, err := os.ReadFile(file)
-		if err == nil {
-			err = json.Unmarshal(b, &o)
-		}
+		o, err := readOwner(file)
 		if err != nil {
 			continue // being written, or being removed by another sweep
 		}
 		if started, err := StartTime(o.Pid); err == nil && started == o.StartTime {
 			continue
 		}
-		errs = append(errs, sweepOne(ctx, filepath.Dir(file), o))
+		errs = append(errs, SweepRoot(ctx, filepath.Dir(file), bin))
 	}
 	return errors.Join(errs...)
 }
 
-func sweepOne(ctx context.Context, root string, o owner) error {
+func readOwner(file string) (o owner, err error) {
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(b, &o)
+	}
+	return o, err
+}
+
+// SweepRoot ends and purges the instance with this root, whoever owns it, by the tritond that it ran, or by that in bin where
+// that one is gone.
+func SweepRoot(ctx context.Context, root, bin string) error {
+	o, err := readOwner(filepath.Join(root, ownerFile))
+	if err != nil {
+		return fmt.Errorf("sweep %s: %w", root, err)
+	}
 	d := &Tritond{Bin: o.Bin, Root: root, Instance: o.Instance, DataRoot: o.DataRoot, RunRoot: o.RunRoot, links: map[string]bool{}}
 	daemons := Pids(func(pid int) bool {
 		args := Cmdline(pid)
@@ -75,7 +86,10 @@ func sweepOne(ctx context.Context, root string, o owner) error {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	err := d.Purge(ctx)
+	if _, err := os.Stat(filepath.Join(d.Bin, "tritond")); errors.Is(err, os.ErrNotExist) {
+		d.Bin = bin
+	}
+	err = d.Purge(ctx)
 	for _, m := range Mounts(root) { // a test's own volume
 		err = errors.Join(err, syscall.Unmount(m, syscall.MNT_DETACH))
 	}
