@@ -42,7 +42,8 @@ static __noinline bool read_question(struct __sk_buff *skb, u32 at, struct quest
 	return 1;
 }
 
-// take handles what was sent to or came from a name server; at is where the message begins, and key has all but its id.
+// take handles what was sent to or came from a name server; at is where the message begins, and key has all but its id. It returns
+// whether it was a question.
 static __noinline int take(struct __sk_buff *skb, u32 at, struct waiting_key *key, bool out, u64 owner)
 {
 	struct waiting w = {};
@@ -71,17 +72,15 @@ static __noinline int take(struct __sk_buff *skb, u32 at, struct waiting_key *ke
 		asked(t, key, &w);
 	else
 		answered(t, key, m.questions ? &w.question : 0, m.rcode & 15, m.flags & 2);
-	return 0;
+	return out;
 }
 
-// message_at returns where the message of one of the service's packets begins, and fills in the server; 0: it is none of these. out:
-// it is being sent.
-static __always_inline u32 message_at(struct __sk_buff *skb, bool out, struct waiting_key *key)
+// message_in returns where the message of a datagram begins that is at an offset; 0: it is none of the service's.
+static __always_inline u32 message_in(struct __sk_buff *skb, u32 at, bool out)
 {
-	u32 at = datagram_at(skb, out, key->server);
 	u16 ports[2]; // from, to
 
-	return at && !bpf_skb_load_bytes(skb, at, ports, sizeof(ports)) && ports[out] == NAME_SERVICE ? at + 8 : 0;
+	return !bpf_skb_load_bytes(skb, at, ports, sizeof(ports)) && ports[out] == NAME_SERVICE ? at + 8 : 0;
 }
 
 #endif

@@ -42,8 +42,10 @@ struct dns_totals {
 	u64 unanswered;     // asked again before an answer came, or not answered in time
 	u64 untimed;        // asked while too many waited; if an answer came, it is unasked
 	u64 unasked;        // answers to nothing that waits
-	u64 malformed;      // datagrams of the service's port that are no question and no answer
+	u64 malformed;      // messages of the service's port that are no question and no answer
 	u64 unnamed;        // questions and answers that found no room among the names
+	u64 asked_by_tcp;   // in asked too
+	u64 unfollowed;     // directions of connections whose messages could be told apart no more
 	u64 waiting;        // questions now
 	u64 names;          // entries now
 };

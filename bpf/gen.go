@@ -13,4 +13,4 @@ package bpf
 //go:generate go tool bpf2go -target amd64 -type answer -output-stem askblock AskBlock askblock.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type answer -output-stem askrunqueue AskRunQueue askrunqueue.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -target amd64 -type answer -output-stem asktcp AskTCP asktcp.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
-//go:generate go tool bpf2go -target amd64 -type question -type waiting_key -type waiting -type dns_totals -type name_counts -output-stem names Names names.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -target amd64 -type question -type waiting_key -type waiting -type dns_totals -type name_counts -type streams -output-stem names Names names.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I/usr/include/x86_64-linux-gnu

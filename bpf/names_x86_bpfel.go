@@ -25,6 +25,8 @@ type NamesDnsTotals struct {
 	Unasked      uint64
 	Malformed    uint64
 	Unnamed      uint64
+	AskedByTcp   uint64
+	Unfollowed   uint64
 	Waiting      uint64
 	Names        uint64
 }
@@ -47,6 +49,16 @@ type NamesQuestion struct {
 	Zero  uint32
 }
 
+type NamesStreams struct {
+	_    structs.HostLayout
+	Ways [2]struct {
+		_        structs.HostLayout
+		Next     uint32
+		Length   uint16
+		Followed uint16
+	}
+}
+
 type NamesWaiting struct {
 	_        structs.HostLayout
 	Question NamesQuestion
@@ -65,6 +77,7 @@ type NamesWaitingKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	NamesMapConnections   = "connections"
 	NamesMapDns           = "dns"
 	NamesMapNames         = "names"
 	NamesMapOwnersV2      = "owners_v2"
@@ -124,10 +137,11 @@ type NamesProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NamesMapSpecs struct {
-	Dns       *ebpf.MapSpec `ebpf:"dns"`
-	Names     *ebpf.MapSpec `ebpf:"names"`
-	OwnersV2  *ebpf.MapSpec `ebpf:"owners_v2"`
-	Questions *ebpf.MapSpec `ebpf:"questions"`
+	Connections *ebpf.MapSpec `ebpf:"connections"`
+	Dns         *ebpf.MapSpec `ebpf:"dns"`
+	Names       *ebpf.MapSpec `ebpf:"names"`
+	OwnersV2    *ebpf.MapSpec `ebpf:"owners_v2"`
+	Questions   *ebpf.MapSpec `ebpf:"questions"`
 }
 
 // NamesVariableSpecs contains global variables before they are loaded into the kernel.
@@ -157,14 +171,16 @@ func (o *NamesObjects) Close() error {
 //
 // It can be passed to LoadNamesObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NamesMaps struct {
-	Dns       *ebpf.Map `ebpf:"dns"`
-	Names     *ebpf.Map `ebpf:"names"`
-	OwnersV2  *ebpf.Map `ebpf:"owners_v2"`
-	Questions *ebpf.Map `ebpf:"questions"`
+	Connections *ebpf.Map `ebpf:"connections"`
+	Dns         *ebpf.Map `ebpf:"dns"`
+	Names       *ebpf.Map `ebpf:"names"`
+	OwnersV2    *ebpf.Map `ebpf:"owners_v2"`
+	Questions   *ebpf.Map `ebpf:"questions"`
 }
 
 func (m *NamesMaps) Close() error {
 	return _NamesClose(
+		m.Connections,
 		m.Dns,
 		m.Names,
 		m.OwnersV2,

@@ -27,9 +27,9 @@ static __always_inline u64 owner_of_packet(struct __sk_buff *skb)
 	return 0;
 }
 
-// datagram_at returns where the header of UDP is, and fills in the address of the other end; 0: it is no datagram. out: it is
-// being sent. A test run of an older kernel shows no bytes but those that are asked for.
-static __always_inline u32 datagram_at(struct __sk_buff *skb, bool out, u8 *other)
+// transport_at returns where the header of UDP is, or where wanted of TCP, and fills in which and the address of the other end; 0: it
+// is neither. out: it is being sent. A test run of an older kernel shows no bytes but those that are asked for.
+static __always_inline u32 transport_at(struct __sk_buff *skb, bool out, bool tcp, u8 *other, u8 *protocol)
 {
 	u8 *p = (u8 *)(long)skb->data, *end = (u8 *)(long)skb->data_end;
 	u8 header[40] = {};
@@ -40,7 +40,8 @@ static __always_inline u32 datagram_at(struct __sk_buff *skb, bool out, u8 *othe
 				return 0;
 			p = header;
 		}
-		if (p[9] != IPPROTO_UDP || (p[6] & 0x1f) | p[7]) // a later fragment has no ports
+		*protocol = p[9];
+		if ((*protocol != IPPROTO_UDP && (!tcp || *protocol != IPPROTO_TCP)) || (p[6] & 0x1f) | p[7]) // a later fragment has no ports
 			return 0;
 		other[10] = other[11] = 0xff;
 		__builtin_memcpy(other + 12, p + (out ? 16 : 12), 4);
@@ -52,12 +53,21 @@ static __always_inline u32 datagram_at(struct __sk_buff *skb, bool out, u8 *othe
 				return 0;
 			p = header;
 		}
-		if (p[6] != IPPROTO_UDP)
+		*protocol = p[6];
+		if (*protocol != IPPROTO_UDP && (!tcp || *protocol != IPPROTO_TCP))
 			return 0;
 		__builtin_memcpy(other, p + (out ? 24 : 8), 16);
 		return 40;
 	}
 	return 0;
+}
+
+// datagram_at is transport_at of UDP.
+static __always_inline u32 datagram_at(struct __sk_buff *skb, bool out, u8 *other)
+{
+	u8 protocol;
+
+	return transport_at(skb, out, 0, other, &protocol);
 }
 
 #endif

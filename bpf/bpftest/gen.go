@@ -10,4 +10,4 @@ package bpftest
 
 //go:generate go tool bpf2go -target amd64 -type peer_key -type peer_totals -type container_peers -type drop_key -output-stem peers Peers peers.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I.. -I/usr/include/x86_64-linux-gnu
 
-//go:generate go tool bpf2go -target amd64 -type question -type waiting_key -type waiting -type dns_totals -type name_counts -output-stem names Names names.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I.. -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -target amd64 -type question -type waiting_key -type waiting -type dns_totals -type name_counts -type streams -output-stem names Names names.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -I.. -I/usr/include/x86_64-linux-gnu

@@ -20,6 +20,9 @@ func askedNames(ctx context.Context, c *client, args []string, out io.Writer) er
 
 func printDNS(out io.Writer, d *wire.DNS) error {
 	fmt.Fprintf(out, "%d questions", d.Asked)
+	if d.AskedTCP > 0 {
+		fmt.Fprintf(out, " (%d by TCP)", d.AskedTCP)
+	}
 	for _, code := range slices.Sorted(maps.Keys(d.Answers)) {
 		fmt.Fprintf(out, ", %d %s", d.Answers[code], code)
 	}
@@ -29,6 +32,7 @@ func printDNS(out io.Writer, d *wire.DNS) error {
 	}{
 		{d.Unanswered, "unanswered"}, {d.Truncated, "truncated"}, {d.Untimed, "of which nothing more is known"},
 		{d.Unasked, "answers to none"}, {d.Malformed, "malformed"},
+		{d.Unfollowed, "connections not followed to their end"},
 	} {
 		if l.n > 0 {
 			fmt.Fprintf(out, ", %d %s", l.n, l.what)

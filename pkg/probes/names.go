@@ -260,9 +260,9 @@ func (p *Probes) NameService() map[triton.ContainerKey]triton.NameService {
 func (k *namePrograms) read(slot int) triton.NameService {
 	t := k.totals.at(slot)
 	s := triton.NameService{
-		RoundTrip: durations(t.Latency[:], &t.LatencySumNs), Asked: load64(&t.Asked), Answers: map[string]uint64{},
+		RoundTrip: durations(t.Latency[:], &t.LatencySumNs), Asked: load64(&t.Asked), AskedTCP: load64(&t.AskedByTcp), Answers: map[string]uint64{},
 		Truncated: load64(&t.Truncated), Unanswered: load64(&t.Unanswered), Untimed: load64(&t.Untimed), Unasked: load64(&t.Unasked),
-		Malformed: load64(&t.Malformed), Unnamed: load64(&t.Unnamed),
+		Malformed: load64(&t.Malformed), Unnamed: load64(&t.Unnamed), Unfollowed: load64(&t.Unfollowed),
 	}
 	for code := range t.Rcodes {
 		if n := load64(&t.Rcodes[code]); n > 0 {

@@ -21,29 +21,30 @@ import (
 	"github.com/tritond/triton/pkg/triton"
 )
 
-// askerMode is what the test binary is when it was started with this and a server's address: for each line "ID NAME TYPE" of its
+// askerMode is what the test binary is when it was started with this, a network and a server's address: for each line "ID NAME TYPE" of its
 // input it asks and tells the code of the answer and the nanoseconds it took, or none when there was no answer for 0.2 s; of
 // a line "raw HEX" it sends the bytes and tells sent.
 const askerMode = "asker"
 
 // askerMain does not return when the test binary was started as one.
 func askerMain() {
-	if len(os.Args) != 3 || os.Args[1] != askerMode {
+	if len(os.Args) != 4 || os.Args[1] != askerMode {
 		return
 	}
-	if err := asker(os.Args[2]); err != nil {
+	if err := asker(os.Args[2], os.Args[3]); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func asker(server string) error {
-	c, err := net.Dial("udp4", server)
+func asker(network, server string) error {
+	conn, err := net.Dial(network, server)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer conn.Close()
+	c := &dns.Conn{Conn: conn}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		f := strings.Fields(in.Text())
 		if f[0] == "raw" {
@@ -51,7 +52,7 @@ func asker(server string) error {
 			if err != nil {
 				return err
 			}
-			if _, err := c.Write(b); err != nil {
+			if _, err := conn.Write(b); err != nil {
 				return err
 			}
 			fmt.Println("sent")
@@ -69,30 +70,21 @@ func asker(server string) error {
 	return nil
 }
 
-func askOnce(c net.Conn, m *dns.Msg) error {
-	b, err := m.Pack()
-	if err != nil {
-		return err
-	}
+func askOnce(c *dns.Conn, m *dns.Msg) error {
 	began := time.Now()
-	if _, err := c.Write(b); err != nil {
+	if err := c.WriteMsg(m); err != nil {
 		return err
 	}
-	answer := make([]byte, 4096)
 	if err := c.SetReadDeadline(began.Add(200 * time.Millisecond)); err != nil {
 		return err
 	}
-	n, err := c.Read(answer)
+	got, err := c.ReadMsg()
 	took := time.Since(began)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		fmt.Println("none 0")
 		return nil
 	}
 	if err != nil {
-		return err
-	}
-	var got dns.Msg
-	if err := got.Unpack(answer[:n]); err != nil {
 		return err
 	}
 	fmt.Println(dns.RcodeToString[got.Rcode], took.Nanoseconds())
@@ -122,9 +114,14 @@ func startNameServer(t *testing.T, delay time.Duration) *nameServer {
 		}
 	}
 	s := &nameServer{address: pc.LocalAddr().String(), delay: delay, log: map[string]int{}}
-	server := &dns.Server{PacketConn: pc, Handler: s}
-	go server.ActivateAndServe()
-	t.Cleanup(func() { server.Shutdown() })
+	l, err := net.Listen("tcp4", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range []*dns.Server{{PacketConn: pc, Handler: s}, {Listener: l, Handler: s}} {
+		go server.ActivateAndServe()
+		t.Cleanup(func() { server.Shutdown() })
+	}
 	return s
 }
 
@@ -146,7 +143,7 @@ func (s *nameServer) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 // askIn starts an asker in a cgroup.
 func askIn(t *testing.T, cg cgroup, server string) *process {
 	t.Helper()
-	return start(t, cg, "/proc/self/exe", askerMode, server)
+	return start(t, cg, "/proc/self/exe", askerMode, "udp4", server)
 }
 
 // ask returns the code and the time that the asker saw.
@@ -186,14 +183,20 @@ func askedNames(t *testing.T, p *Probes, key triton.ContainerKey) (triton.NameSe
 	return s, names
 }
 
-// The witnesses are the server's log, what it was told to answer, its delay, and the client's clock: the kernel cannot
+// By both protocols the witnesses are the server's log, what it was told to answer, its delay, and the client's clock: the kernel cannot
 // have seen an answer before the delay was over, nor taken longer than the client waited.
 func TestKernelNamesAreTheServersLog(t *testing.T) {
+	for _, network := range []string{"udp4", "tcp4"} {
+		t.Run(network, func(t *testing.T) { namesAreTheServersLog(t, network) })
+	}
+}
+
+func namesAreTheServersLog(t *testing.T, network string) {
 	const delay = 15 * time.Millisecond
 	server := startNameServer(t, delay)
 	p, key, cg := openNames(t)
-	client := askIn(t, childCgroup(t, cg), server.address) // nested: it is the container's
-	stranger := askIn(t, cgroup{}, server.address)
+	client := start(t, childCgroup(t, cg), "/proc/self/exe", askerMode, network, server.address) // nested: it is the container's
+	stranger := start(t, cgroup{}, "/proc/self/exe", askerMode, network, server.address)
 	codes := map[string]uint64{}
 	var longest time.Duration
 	questions := []string{
@@ -214,8 +217,11 @@ func TestKernelNamesAreTheServersLog(t *testing.T) {
 	if diff := cmp.Diff(codes, s.Answers); diff != "" {
 		t.Errorf("answers (-client +probes):\n%s", diff)
 	}
-	n := uint64(asked)
-	if s.Asked != n || s.RoundTrip.Count() != n || s.Unanswered+s.Untimed+s.Unasked+s.Malformed+s.Unnamed+s.Truncated != 0 {
+	n, byTCP := uint64(asked), uint64(0)
+	if network == "tcp4" {
+		byTCP = n
+	}
+	if s.Asked != n || s.AskedTCP != byTCP || s.Unfollowed != 0 || s.RoundTrip.Count() != n || s.Unanswered+s.Untimed+s.Unasked+s.Malformed+s.Unnamed+s.Truncated != 0 {
 		t.Errorf("%+v, want %d asked and answered", s, n)
 	}
 	sum := time.Duration(s.RoundTrip.SumNs)

@@ -14,7 +14,7 @@ import (
 func (s *Store) perNameService(rows []row) []*dto.MetricFamily {
 	all := s.cfg.NameService()
 	rows = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { _, known := all[r.key]; return !known })
-	asked := newFamily("triton_container_dns_questions_total", "Questions sent to name servers by UDP.", dto.MetricType_COUNTER, 0)
+	asked := newFamily("triton_container_dns_questions_total", "Questions sent to name servers, by protocol.", dto.MetricType_COUNTER, 0)
 	answers := newFamily("triton_container_dns_answers_total", "Answers of name servers, by code.", dto.MetricType_COUNTER, 0)
 	unanswered := newFamily("triton_container_dns_unanswered_total", "Questions asked again before an answer came, or not answered in 5 s.",
 		dto.MetricType_COUNTER, 0)
@@ -25,7 +25,10 @@ func (s *Store) perNameService(rows []row) []*dto.MetricFamily {
 	}
 	for _, r := range rows {
 		n := all[r.key]
-		count(asked, r.labels, n.Asked)
+		count(asked, withLabel(r.labels, "protocol", triton.ProtoUDP), n.Asked-min(n.Asked, n.AskedTCP))
+		if n.AskedTCP > 0 {
+			count(asked, withLabel(r.labels, "protocol", triton.ProtoTCP), n.AskedTCP)
+		}
 		count(unanswered, r.labels, n.Unanswered)
 		for _, code := range slices.Sorted(maps.Keys(n.Answers)) {
 			count(answers, withLabel(r.labels, "code", code), n.Answers[code])
@@ -33,7 +36,7 @@ func (s *Store) perNameService(rows []row) []*dto.MetricFamily {
 		for _, l := range []struct {
 			reason string
 			n      uint64
-		}{{"malformed", n.Malformed}, {"unasked", n.Unasked}, {"unnamed", n.Unnamed}, {"untimed", n.Untimed}} {
+		}{{"malformed", n.Malformed}, {"unasked", n.Unasked}, {"unfollowed", n.Unfollowed}, {"unnamed", n.Unnamed}, {"untimed", n.Untimed}} {
 			if l.n > 0 {
 				count(lost, withLabel(r.labels, "reason", l.reason), l.n)
 			}

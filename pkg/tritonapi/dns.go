@@ -19,8 +19,8 @@ func (a *API) dns(w http.ResponseWriter, r *http.Request, c auth.Caller) {
 		return
 	}
 	out := wire.DNS{
-		At: time.Now(), Name: name, RoundTrip: s.RoundTrip, Asked: s.Asked, Answers: s.Answers, Truncated: s.Truncated,
-		Unanswered: s.Unanswered, Untimed: s.Untimed, Unasked: s.Unasked, Malformed: s.Malformed,
+		At: time.Now(), Name: name, RoundTrip: s.RoundTrip, Asked: s.Asked, AskedTCP: s.AskedTCP, Answers: s.Answers, Truncated: s.Truncated,
+		Unanswered: s.Unanswered, Untimed: s.Untimed, Unasked: s.Unasked, Malformed: s.Malformed, Unfollowed: s.Unfollowed,
 		Names: make([]wire.DNSName, 0, len(names.Names)), Other: names.Other,
 	}
 	for _, n := range names.Names {

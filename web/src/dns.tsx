@@ -6,8 +6,8 @@ import { Refused } from './refused'
 
 interface Name { name: string; type: string; asked: number; answered: number; missing: number; failed: number; unanswered: number; seconds: number; last: string }
 interface DNS {
-  at: string; roundTrip: Histogram; asked: number; answers: Record<string, number>; truncated: number; unanswered: number; untimed: number; unasked: number
-  malformed: number; names: Name[]; other: number
+  at: string; roundTrip: Histogram; asked: number; askedTCP: number; answers: Record<string, number>; truncated: number; unanswered: number; untimed: number; unasked: number
+  malformed: number; unfollowed: number; names: Name[]; other: number
 }
 
 /** Codes of answers that tell of no trouble. */
@@ -25,14 +25,15 @@ export function DnsTab({ id }: { id: string }) {
       {readings.problem && <Refused why={readings.problem} />}
       <dl class="tiles">
         {tile('Questions', now.asked.toLocaleString('en-GB'), took ? `${rate(gained(before.asked, now.asked) / took)}/s` : '')}
+        {count('By TCP', now.askedTCP)}
         {tile('Round trip p50 ≤', duration(quantile(all, 0.5)), `last 5 s: ${duration(took ? quantile(recent, 0.5) : NaN)}`)}
         {tile('Round trip p99 ≤', duration(quantile(all, 0.99)), `last 5 s: ${duration(took ? quantile(recent, 0.99) : NaN)}`)}
         {tile('Mean', duration(mean(now.roundTrip)))}
         {Object.entries(now.answers).sort(([, a], [, b]) => b - a).map(([code, n]) => tile(code, n.toLocaleString('en-GB'), '', !FINE.has(code)))}
-        {count('Unanswered', now.unanswered)}{count('Truncated', now.truncated)}{count('Not followed', now.untimed)}{count('Answers to none', now.unasked)}{count('Malformed', now.malformed)}
+        {count('Unanswered', now.unanswered)}{count('Truncated', now.truncated)}{count('Not timed', now.untimed)}{count('Answers to none', now.unasked)}{count('Malformed', now.malformed)}{count('Connections not followed', now.unfollowed)}
       </dl>
       <table class="calls">
-        <caption>Since its start; the 64 names asked for most. Seen are questions by UDP to port 53. Unanswered: asked again before an answer came, or none came in 5 s.</caption>
+        <caption>Since its start; the 64 names asked for most. Seen are questions to port 53. Unanswered: asked again before an answer came, or none came in 5 s.</caption>
         <thead><tr>{['Name', 'Type', 'Asked', 'Answered', 'NXDOMAIN', 'Failed', 'Unanswered', 'Mean', 'Last'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
         <tbody>
           {now.names.map((n) => (
