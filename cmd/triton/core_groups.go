@@ -61,7 +61,7 @@ func listGroups(ctx context.Context, c *client, args []string, out io.Writer) er
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "GROUP\tSTATE\tCOUNT\tFIRST\tLAST\tSIGNAL\tIMAGES\tWHERE")
 	for _, g := range l.Groups {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", g.ID, g.State, g.Count, day(g.First), day(g.Last), g.Signal, oneLine(names(g.Images)),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.ID, g.State, crashes(g), day(g.First), day(g.Last), g.Signal, oneLine(names(g.Images)),
 			oneLine(g.Top))
 	}
 	if err := w.Flush(); err != nil {
@@ -71,6 +71,14 @@ func listGroups(ctx context.Context, c *client, args []string, out io.Writer) er
 		return fmt.Errorf("%d groups could not be read", l.Damaged)
 	}
 	return nil
+}
+
+// crashes is how many a group has, and of how many nothing but the place is known: --core-cpu.
+func crashes(g *crashgroup.Group) string {
+	if g.CountedOnly == 0 {
+		return fmt.Sprint(g.Count)
+	}
+	return fmt.Sprintf("%d (%d only counted)", g.Count, g.CountedOnly)
 }
 
 // shownNames is how many of a list a row has.
@@ -99,7 +107,7 @@ func printGroup(out io.Writer, g *wire.Group) error {
 	fmt.Fprintf(w, "group\t%s, %s\n", g.ID, g.State)
 	fmt.Fprintf(w, "where\t%s of %q, %s\n", g.Signal, g.Comm, oneLine(g.Top))
 	fmt.Fprintf(w, "functions\t%s\n", oneLine(strings.Join(g.Frames, " < ")))
-	fmt.Fprintf(w, "crashes\t%d, first %s, last %s\n", g.Count, day(g.First), day(g.Last))
+	fmt.Fprintf(w, "crashes\t%s, first %s, last %s\n", crashes(g.Group), day(g.First), day(g.Last))
 	if g.OperatorOnly {
 		fmt.Fprintln(w, "for operators only\tof setuid programs or the like")
 	}

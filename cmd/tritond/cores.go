@@ -33,7 +33,7 @@ func (d *daemon) openCores() (err error) {
 		Find: d.node.CrashSubject, Log: d.node.LastLines, LastMinute: d.node.LastMinute, LastCalls: d.node.LastCalls, Saved: d.node.CoreSaved,
 		Quota: uint64(d.cfg.CoreQuota), MaxHold: time.Duration(d.cfg.CoreMaxHold), MinFree: uint64(d.cfg.MinFree), Keep: keep,
 		Share:   float64(d.cfg.CoreCPU) / 100,
-		Analyze: d.analyze, Group: groupOf, Count: d.countCrash, Analysed: d.node.CoreAnalysed,
+		Analyze: d.analyze, Group: groupOf, Count: d.countCrash, CountOnly: d.countOnly, Analysed: d.node.CoreAnalysed,
 		Logger: d.log.With("part", "cores"), Now: time.Now,
 	})
 	if err != nil {
@@ -71,6 +71,13 @@ func (d *daemon) countCrash(r *coredump.Record, s *backtrace.Signature) (string,
 		return "", err
 	}
 	return string(g.State), nil
+}
+
+// countOnly counts crashes at a dump's place in its group.
+func (d *daemon) countOnly(r *coredump.Record, n uint64, last time.Time) error {
+	c := crashOf(r, &backtrace.Signature{Exact: r.Analysis.Exact})
+	c.Node, c.At = d.static.Name, last
+	return d.groups.CountOnly(r.Analysis.Group, c, n)
 }
 
 // analyze reads the stacks of a process that crashed, in a process that has nothing to lose.

@@ -51,6 +51,7 @@ type crashPlace struct {
 	since   time.Time // the first crash of the period
 	dump    string    // of the last crash that was saved; "": none is yet
 	counted repeats   // since then
+	more    uint64    // of counted, those that no group was told of
 }
 
 // dumpOf names a dump, and whose place it is of.
@@ -63,6 +64,13 @@ type dumpOf struct {
 type repeats struct {
 	n    uint64
 	last time.Time
+}
+
+// grouped are crashes that were only counted and belong to the group of a dump.
+type grouped struct {
+	dumpOf
+	place string
+	repeats
 }
 
 func newAccounts(share float64) *accounts {
@@ -103,6 +111,7 @@ func (a *accounts) admit(key triton.ContainerKey, at string, always bool, now ti
 	}
 	a.counted++
 	p.counted = repeats{p.counted.n + 1, now}
+	p.more++
 	if p.dump != "" {
 		a.untold[dumpOf{key, p.dump}] = p.counted
 	}
@@ -167,6 +176,33 @@ func (a *accounts) tell() map[dumpOf]repeats {
 	return told
 }
 
+// group returns what groups are to be told since the last call.
+func (a *accounts) group() []grouped {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []grouped
+	for key, c := range a.of {
+		for at, p := range c.places {
+			if p.more > 0 && p.dump != "" {
+				all = append(all, grouped{dumpOf{key, p.dump}, at, repeats{p.more, p.counted.last}})
+				p.more = 0
+			}
+		}
+	}
+	return all
+}
+
+// regroup takes back what could not be told yet.
+func (a *accounts) regroup(g *grouped) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.of[g.container]; c != nil {
+		if p := c.places[g.place]; p != nil {
+			p.more += g.n
+		}
+	}
+}
+
 // forget says that a dump is gone: the next crash at its place is the first.
 func (a *accounts) forget(k dumpOf) {
 	a.mu.Lock()
@@ -191,15 +227,17 @@ func (a *accounts) read() (spent time.Duration, counted uint64) {
 	return a.spent, a.counted
 }
 
-// tellAt notes in the records of dumps which crashes at their places were only counted, at each tick and once more when ctx is done.
+// tellAt notes in the records of dumps, and in their groups, which crashes at their places were only counted, at each tick and once more when ctx is done.
 func (s *Service) tellAt(ctx context.Context, ticks <-chan time.Time) {
 	for {
 		select {
 		case <-ctx.Done():
 			s.tellCounted(context.WithoutCancel(ctx))
+			s.groupCounted()
 			return
 		case <-ticks:
 			s.tellCounted(ctx)
+			s.groupCounted()
 		}
 	}
 }
@@ -208,6 +246,30 @@ func (s *Service) tellCounted(ctx context.Context) {
 	for k, n := range s.spent.tell() {
 		if err := s.noteRepeats(ctx, k, n); err != nil {
 			s.log.Error("crashes that were counted are in no record", "container", k.container, "dump", k.dump, "crashes", n.n, "err", err)
+		}
+	}
+}
+
+// groupCounted tells groups of crashes that were only counted: each is of the group of the newest dump of its place, once that one's
+// stacks were read. Where there is no group, the dump's record alone has them.
+func (s *Service) groupCounted() {
+	if s.cfg.Analyze == nil {
+		return
+	}
+	for _, g := range s.spent.group() {
+		r, err := s.store.load(g.container.Tenant, g.dump)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // and so is what the record said of them
+		}
+		if err == nil && (r.Analysis == nil || r.uncounted()) {
+			s.spent.regroup(&g)
+			continue
+		}
+		if err == nil && r.Analysis.Group != "" {
+			err = s.cfg.CountOnly(r, g.n, g.last)
+		}
+		if err != nil {
+			s.log.Error("crashes that were counted are in no group", "container", g.container, "dump", g.dump, "crashes", g.n, "err", err)
 		}
 	}
 }

@@ -145,3 +145,41 @@ func TestAccountsEnd(t *testing.T) {
 		t.Errorf("%d accounts are left", len(s.of))
 	}
 }
+
+// TestGroupsAreToldOfEachCountedCrashOnce: with the newest dump of its place, and again if nobody could take it.
+func TestGroupsAreToldOfEachCountedCrashOnce(t *testing.T) {
+	s := newTill()
+	told := func() map[string]uint64 {
+		got := map[string]uint64{}
+		for _, g := range s.group() {
+			got[g.place+" "+g.dump] += g.n
+			if g.container != container("flood") || !g.last.Equal(s.now) {
+				t.Errorf("told of %v at %s", g.container, g.last)
+			}
+		}
+		return got
+	}
+	var got []map[string]uint64
+	crash := func(at, dump string, n int) {
+		for range n {
+			s.crash("flood", at, dump, accountMost)
+		}
+	}
+	crash("a", "1", 4)
+	crash("b", "2", 3)
+	got = append(got, told(), told())
+	crash("a", "", 2)
+	all := s.group()
+	for i := range all {
+		s.regroup(&all[i])
+	}
+	s.admit(container("flood"), "a", true, s.now)
+	s.saved(container("flood"), "a", "3", 0, s.now)
+	crash("a", "", 1)
+	got = append(got, told(), told())
+	s.regroup(&grouped{dumpOf: dumpOf{container("other"), "x"}, place: "a", repeats: repeats{n: 1}})
+	want := []map[string]uint64{{"a 1": 3, "b 2": 2}, {}, {"a 3": 3}, {}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}

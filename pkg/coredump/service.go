@@ -54,9 +54,11 @@ type Config struct {
 	// Analyze reads stacks; nil: they are not read.
 	Analyze Analyzer
 	// Group names the group of a crash with that signature; Count counts it there and returns the group's state, once
-	// however often it is called. Neither may be nil where Analyze is not.
-	Group func(*Record, *backtrace.Signature) string
-	Count func(*Record, *backtrace.Signature) (state string, err error)
+	// however often it is called; CountOnly counts n crashes of which nothing is known but that they are like one of a group, the
+	// last of them then. None may be nil where Analyze is not.
+	Group     func(*Record, *backtrace.Signature) string
+	Count     func(*Record, *backtrace.Signature) (state string, err error)
+	CountOnly func(r *Record, n uint64, last time.Time) error
 	// Analysed is told of each dump when its stacks were read, or could not be: at least once.
 	Analysed func(Record)
 

@@ -52,9 +52,11 @@ type Group struct {
 	Top    string   `json:"top"` // of the newest crash, as Comm is
 	Comm   string   `json:"comm"`
 
-	Count uint64    `json:"count"`
-	First time.Time `json:"first"`
-	Last  time.Time `json:"last"`
+	Count uint64 `json:"count"`
+	// CountedOnly are those of Count that were not looked at but for their place, which is that of a crash of the group.
+	CountedOnly uint64    `json:"countedOnly,omitempty"`
+	First       time.Time `json:"first"`
+	Last        time.Time `json:"last"`
 
 	Exact      Tallies `json:"exact"`
 	Images     Tallies `json:"images"` // each with its digest
@@ -142,17 +144,25 @@ func (g *Group) add(c *Crash) bool {
 	if c.At.Before(g.First) {
 		g.First = c.At
 	}
-	g.Count++
-	g.Exact.add(c.Exact, "", c.At)
-	g.Images.add(c.Image, c.ImageID, c.At)
-	g.Containers.add(c.Name, "", c.At)
-	g.Nodes.add(c.Node, "", c.At)
+	g.tally(c, 1)
 	g.Counted = append(g.Counted, c.Dump)
 	g.Counted = g.Counted[max(0, len(g.Counted)-maxCounted):]
 	if r := g.Resolved; r != nil && g.Regressed == nil && c.At.After(r.At) && !slices.Contains(r.Images, c.ImageID) {
 		g.Regressed = &Regression{At: c.At, Dump: c.Dump, Image: clip(c.Image), ImageID: c.ImageID}
 	}
 	return true
+}
+
+// tally counts crashes that are like c, the last of which was then.
+func (g *Group) tally(c *Crash, n uint64) {
+	g.Count += n
+	g.Exact.add(c.Exact, "", c.At, n)
+	g.Images.add(c.Image, c.ImageID, c.At, n)
+	g.Containers.add(c.Name, "", c.At, n)
+	g.Nodes.add(c.Node, "", c.At, n)
+	if c.At.After(g.Last) {
+		g.Last = c.At
+	}
 }
 
 func (g *Group) resolve(by string, now time.Time) {
@@ -195,7 +205,7 @@ type Tallies struct {
 // maxTallies bounds what is told apart within a group.
 const maxTallies = 64
 
-func (t *Tallies) add(name, id string, at time.Time) {
+func (t *Tallies) add(name, id string, at time.Time, n uint64) {
 	name = clip(name)
 	i := slices.IndexFunc(t.Seen, func(s Tally) bool { return s.Name == name && s.ID == id })
 	if i < 0 {
@@ -203,7 +213,7 @@ func (t *Tallies) add(name, id string, at time.Time) {
 		t.Seen = append(t.Seen, Tally{Name: name, ID: id, First: at, Last: at})
 	}
 	s := &t.Seen[i]
-	s.Count++
+	s.Count += n
 	if at.After(s.Last) {
 		s.Last = at
 	}

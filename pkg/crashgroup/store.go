@@ -141,6 +141,23 @@ func (s *Store) Count(c *Crash) (*Group, error) {
 	return s.shown(g), s.prune(g)
 }
 
+// CountOnly counts n crashes more that are like one of a group, the last of them at c.At: c.Dump is that one's, and says nothing of
+// itself. It is not idempotent. errdefs.ErrNotFound: the group is there no more.
+func (s *Store) CountOnly(id string, c *Crash, n uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g, err := s.load(c.Container.Tenant, id)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = noSuchGroup(id)
+	}
+	if err != nil {
+		return fmt.Errorf("count crashes like %s: %w", c.Dump, err)
+	}
+	g.tally(c, n)
+	g.CountedOnly += n
+	return s.save(g)
+}
+
 // prune removes the groups that have not been seen for longest, but never spared. The caller holds s.mu.
 func (s *Store) prune(spared *Group) error {
 	known := s.known[spared.Tenant]

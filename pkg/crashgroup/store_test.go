@@ -255,3 +255,37 @@ func TestHalfAndDamagedFiles(t *testing.T) {
 		t.Error("a damaged group is begun anew without a word")
 	}
 }
+
+// Crashes that were only counted are like the one that they are told with: they make no group, no regression and no dump.
+func TestCrashesThatWereOnlyCounted(t *testing.T) {
+	b := newBench(t)
+	c := b.crash(bug, "web:1")
+	b.count(c)
+	first := b.now
+	b.now = b.now.Add(time.Minute)
+	like := *c
+	like.At = b.now
+	for _, n := range []uint64{5, 2} {
+		if err := b.CountOnly(bug, &like, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.reopen(DefaultKeep)
+	g, err := b.Get(acme, bug, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := func(name, id string) Tallies {
+		return Tallies{Seen: []Tally{{Name: name, ID: id, Count: 8, First: first, Last: b.now}}}
+	}
+	want := &Group{
+		ID: bug, Tenant: acme, State: StateNew, Signal: "SIGSEGV", Frames: c.Frames, Top: c.Top, Comm: c.Comm, Count: 8, CountedOnly: 7, First: first, Last: b.now,
+		Exact: seen(bug, ""), Images: seen("web:1", "sha256:web:1"), Containers: seen("web", ""), Nodes: seen("n1", ""), Counted: []string{c.Dump},
+	}
+	if diff := cmp.Diff(want, g); diff != "" {
+		t.Error(diff)
+	}
+	if err := b.CountOnly(other, &like, 1); !errdefs.IsNotFound(err) {
+		t.Errorf("a group that is not there: %v", err)
+	}
+}

@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/tritond/triton/pkg/tritonapi/wire"
 	"github.com/tritond/triton/test/images"
 )
 
@@ -86,6 +88,21 @@ func coreFloodIsCounted(t *testing.T, form string) {
 			matches(t, "triton cores show", u.triton(t, "cores", "show", r.ID), `repeats +\d+ crashes at the same place, until .*, were only counted`)
 		}
 	}
+	// So does the group of that place.
+	eventually(t, time.Minute, "groups have all crashes that were counted", func() bool {
+		var l wire.GroupList
+		if err := u.api.JSON(t.Context(), http.MethodGet, wire.GroupsPath, nil, &l); err != nil {
+			t.Fatal(err)
+		}
+		var sum uint64
+		for _, g := range l.Groups {
+			if sum += g.CountedOnly; g.CountedOnly >= g.Count || g.Containers.Seen[0].Count > g.Count {
+				t.Errorf("%d of %d crashes were counted, the container had %+v", g.CountedOnly, g.Count, g.Containers)
+			}
+		}
+		return sum == told
+	})
+	matches(t, "triton cores groups", u.triton(t, "cores", "groups"), `\d+ \(\d+ only counted\)`)
 	t.Logf("%d crashes were counted", told)
 }
 

@@ -69,7 +69,7 @@ function Groups({ groups }: { groups: Group[] }) {
             : <Link path={'/crashes/' + g.dumps[0]!.id}>{plainText(g.title)}</Link>}</th>
           <td class={g.dumps[0]?.kind ? '' : 'alarm'}>{g.what}</td>
           <td class={g.state === 'new' || g.state === 'regressed' ? 'alarm' : ''}>{g.state}</td>
-          <td>{g.count}</td>
+          <td>{times(g)}</td>
           <td title={moment(g.last)}>{ago(Date.now() - g.last)} ago</td>
           <td title={moment(g.first)}>{ago(Date.now() - g.first)} ago</td>
           <td>{short(g.containers)}</td>
@@ -80,12 +80,15 @@ function Groups({ groups }: { groups: Group[] }) {
   )
 }
 
+/** How often it crashed, and of how many crashes nothing but the place is known. */
+const times = (g: Group): string => g.count + (g.countedOnly ? ` (${g.countedOnly} only counted)` : '')
+
 const short = (names: string[]): string => names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '')
 
 /** The dumps of a group that are kept. */
 function GroupCrashes({ group: g }: { group: Group }) {
   return <>
-    <p class="pad">{g.what}, {g.count} times, {g.state}; images {short(g.images)}{g.dumps.length < g.count && <span class="quiet">; {g.dumps.length} dumps are kept</span>}</p>
+    <p class="pad">{g.what}, {times(g)} times, {g.state}; images {short(g.images)}{g.dumps.length < g.count && <span class="quiet">; {g.dumps.length} dumps are kept</span>}</p>
     <table class="events">
       <thead><tr>{['Dump', 'Time', 'Container', 'Image', 'Program', 'Memory'].map((t) => <th key={t} scope="col">{t}</th>)}</tr></thead>
       <tbody>{g.dumps.map((d) => (

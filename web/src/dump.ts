@@ -33,14 +33,14 @@ export async function ask<T>(path: string): Promise<T> {
 
 /** What /triton/v1/core-groups says of a group: it outlives its dumps. */
 export interface CrashGroup {
-  id: string; state: 'new' | 'known' | 'resolved' | 'regressed'; signal: string; top: string; comm: string; count: number; first: string; last: string
+  id: string; state: 'new' | 'known' | 'resolved' | 'regressed'; signal: string; top: string; comm: string; count: number; countedOnly?: number; first: string; last: string
   images: Tallies; containers: Tallies
 }
 export interface Tallies { seen: { name: string; id?: string; count: number }[] | null; others?: number }
 
 /** A row: a group of crashes, or what has none. state is '' of what is no group; dumps are those that are kept, newest first. */
 export interface Group {
-  key: string; title: string; what: string; state: CrashGroup['state'] | ''; count: number; dumps: Dump[]; first: number; last: number
+  key: string; title: string; what: string; state: CrashGroup['state'] | ''; count: number; countedOnly?: number; dumps: Dump[]; first: number; last: number
   containers: string[]; images: string[]
 }
 
@@ -70,7 +70,7 @@ export function groupDumps(dumps: Dump[], known: CrashGroup[] = []): Group[] {
 const namesOf = (t: Tallies): string[] => [...new Set((t.seen ?? []).map((s) => s.name)), ...(t.others ? ['others'] : [])]
 
 const rowOf = (g: CrashGroup, dumps: Dump[]): Group => ({
-  key: g.id, title: g.top || g.comm, what: g.signal, state: g.state, count: g.count, dumps, first: Date.parse(g.first), last: Date.parse(g.last),
+  key: g.id, title: g.top || g.comm, what: g.signal, state: g.state, count: g.count, countedOnly: g.countedOnly, dumps, first: Date.parse(g.first), last: Date.parse(g.last),
   containers: namesOf(g.containers), images: namesOf(g.images),
 })
 
