@@ -22,6 +22,7 @@ type capture struct {
 	begun  time.Time
 	mini   bool // the policy: no body
 	record *Record
+	elf    *scan // nil where the process's memory cannot be read
 	dir    string
 	meter  meter // what the crash takes of the daemon's processor time
 }
@@ -77,7 +78,8 @@ func (c *capture) look(src stream) (h *Head, m *memory, err error) {
 		r.Missing = append(r.Missing, err.Error())
 		return h, nil, nil
 	}
-	r.Place = placeOf(h, m)
+	c.elf = newScan(m)
+	r.Place = placeOf(h, c.elf)
 	return h, m, nil
 }
 
@@ -118,7 +120,7 @@ func (c *capture) describe(ctx context.Context, h *Head, m *memory) {
 		r.MemoryBytes += s.Dumped
 	}
 	if m != nil {
-		r.Modules = modules(h.Files, m)
+		r.Modules = modules(h.Files, c.elf)
 		c.saveMini(h, m)
 	}
 	r.describe(c.proc, h, c.lastCalls(r))
@@ -148,7 +150,7 @@ func (c *capture) finish() error {
 
 func (c *capture) saveMini(h *Head, m *memory) {
 	r := c.record
-	runs := h.merge(slices.Concat(h.mini(), h.python(m), h.goroutines(r.Modules, m)))
+	runs := h.merge(slices.Concat(h.mini(), h.python(m), h.goroutines(r.Modules, c.elf, m)))
 	err := c.store.insist(r.Container.Tenant, func() error {
 		return durable.WriteFile(filepath.Join(c.dir, miniFile), func(w io.Writer) error { return commitTo(w, h, m, runs) })
 	})

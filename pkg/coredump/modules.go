@@ -33,22 +33,54 @@ type reader interface {
 	read(b []byte, addr uint64) error
 }
 
-// modules lists the ELF files that are mapped. It reads their headers from the process's memory and opens no file, so it
-// tells what ran, whatever became of the files. What it reads is hostile.
-func modules(files []Mapped, m reader) []Module {
-	var out []Module
+// scan is what the ELF files in a process's memory say of themselves: the headers of each are read once. It opens no file, so it
+// tells what ran, whatever became of the files. What it reads is hostile. The process must stand.
+type scan struct {
+	m    reader
+	seen map[uint64]*elfFile // by where a file's beginning is mapped; nil: there is none
+}
+
+// elfFile is what one says.
+type elfFile struct {
+	buildID, soname string
+	variables       []backtrace.Range // where those of a Go program lie, among what else it may write
+}
+
+func newScan(m reader) *scan { return &scan{m, map[uint64]*elfFile{}} }
+
+// file returns what the file says that is mapped at start; nil: it is no ELF file.
+func (s *scan) file(start uint64) *elfFile {
+	f, ok := s.seen[start]
+	if ok {
+		return f
+	}
 	head := make([]byte, pageSize)
+	if s.m.read(head, start) == nil && bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
+		phdrs, base := headers(head, start)
+		f = &elfFile{soname: soname(phdrs, base, s.m)}
+		f.readNotes(phdrs, base, s.m)
+	}
+	s.seen[start] = f
+	return f
+}
+
+// modules lists the ELF files that are mapped.
+func modules(files []Mapped, s *scan) []Module {
+	var out []Module
 	for _, f := range files {
 		if n := len(out); n > 0 && f.Offset != 0 && out[n-1].Path == f.Path {
 			out[n-1].End = f.End
 			continue
 		}
-		if f.Offset != 0 || len(out) == maxModules || m.read(head, f.Start) != nil || !bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
+		if f.Offset != 0 || len(out) == maxModules {
+			continue
+		}
+		said := s.file(f.Start)
+		if said == nil {
 			continue
 		}
 		out = append(out, Module{
-			Path: f.Path, Start: f.Start, End: f.End, Deleted: strings.HasSuffix(f.Path, deletedMark), BuildID: buildID(head, f.Start, m),
-			Soname: soname(head, f.Start, m),
+			Path: f.Path, Start: f.Start, End: f.End, Deleted: strings.HasSuffix(f.Path, deletedMark), BuildID: said.buildID, Soname: said.soname,
 		})
 	}
 	for i := range out {
@@ -79,19 +111,12 @@ func headers(head []byte, start uint64) (phdrs [][]byte, base uint64) {
 	return phdrs, base
 }
 
-// buildID finds the note of an ELF file whose first page is head and is mapped at start; "" if it has none.
-func buildID(head []byte, start uint64, m reader) string {
-	phdrs, base := headers(head, start)
-	const gnuBuildID = 3
-	if id := noteOf(phdrs, base, m, "GNU\x00", gnuBuildID); len(id) <= maxBuildID {
-		return hex.EncodeToString(id)
-	}
-	return ""
-}
-
-// noteOf returns what the first note of a name and type says, of an ELF file with such headers; nil: there is none.
-func noteOf(phdrs [][]byte, base uint64, m reader, name string, typ uint32) []byte {
+// readNotes finds the build id, and whether the file is a Go program: that has a note of Go's linker.
+func (f *elfFile) readNotes(phdrs [][]byte, base uint64, m reader) {
 	le := binary.LittleEndian
+	const gnuBuildID, goBuildID = 3, 4
+	var id []byte
+	ofGo := false
 	for _, p := range phdrs {
 		size := le.Uint64(p[32:])
 		if elf.ProgType(le.Uint32(p)) != elf.PT_NOTE || size > maxNotes {
@@ -99,50 +124,55 @@ func noteOf(phdrs [][]byte, base uint64, m reader, name string, typ uint32) []by
 		}
 		notes := make([]byte, size)
 		if m.read(notes, base+le.Uint64(p[16:])) != nil {
-			return nil
+			break
 		}
-		if desc := findNote(notes, name, typ); desc != nil {
-			return desc
+		if id == nil {
+			id = findNote(notes, "GNU\x00", gnuBuildID)
 		}
+		ofGo = ofGo || findNote(notes, "Go\x00\x00", goBuildID) != nil
 	}
-	return nil
+	if len(id) <= maxBuildID {
+		f.buildID = hex.EncodeToString(id)
+	}
+	if ofGo {
+		f.variables = writable(phdrs, base)
+	}
 }
 
-// goVariables are where the variables of Go programs lie among what else a module may write. Such a program has a note of
-// Go's linker.
-func goVariables(all []Module, m reader) []backtrace.Range {
+// writable lists what is mapped of a file to be written to.
+func writable(phdrs [][]byte, base uint64) []backtrace.Range {
 	le := binary.LittleEndian
 	var out []backtrace.Range
-	head := make([]byte, pageSize)
-	for _, one := range all {
-		if m.read(head, one.Start) != nil {
+	for _, p := range phdrs {
+		if elf.ProgType(le.Uint32(p)) != elf.PT_LOAD || elf.ProgFlag(le.Uint32(p[4:]))&elf.PF_W == 0 {
 			continue
 		}
-		phdrs, base := headers(head, one.Start)
-		const goBuildID = 4
-		if noteOf(phdrs, base, m, "Go\x00\x00", goBuildID) == nil {
-			continue
-		}
-		for _, p := range phdrs {
-			if elf.ProgType(le.Uint32(p)) == elf.PT_LOAD && elf.ProgFlag(le.Uint32(p[4:]))&elf.PF_W != 0 {
-				start := base + le.Uint64(p[16:])
-				zero, end := (start+le.Uint64(p[32:]))&^7, start+le.Uint64(p[40:])
-				// First those that begin as zero: the list is one of them.
-				for _, r := range []backtrace.Range{{Start: zero, End: min(end, zero+maxGoVariables)}, {Start: start, End: min(zero, start+maxGoVariables)}} {
-					if r.Start < r.End {
-						out = append(out, r)
-					}
-				}
+		start := base + le.Uint64(p[16:])
+		zero, end := (start+le.Uint64(p[32:]))&^7, start+le.Uint64(p[40:])
+		// First those that begin as zero: Go's list of goroutines is one of them.
+		for _, r := range []backtrace.Range{{Start: zero, End: min(end, zero+maxGoVariables)}, {Start: start, End: min(zero, start+maxGoVariables)}} {
+			if r.Start < r.End {
+				out = append(out, r)
 			}
 		}
 	}
 	return out
 }
 
-// soname finds the name of a shared library that is mapped at start; "" if it has none that a file could have.
-func soname(head []byte, start uint64, m reader) string {
+// goVariables are where the variables of Go programs lie among what else a module may write.
+func goVariables(all []Module, s *scan) []backtrace.Range {
+	var out []backtrace.Range
+	for _, one := range all {
+		if f := s.file(one.Start); f != nil {
+			out = append(out, f.variables...)
+		}
+	}
+	return out
+}
+
+// soname finds the name of a shared library with such headers; "" if it has none that a file could have.
+func soname(phdrs [][]byte, base uint64, m reader) string {
 	le := binary.LittleEndian
-	phdrs, base := headers(head, start)
 	for _, p := range phdrs {
 		if elf.ProgType(le.Uint32(p)) != elf.PT_DYNAMIC {
 			continue
@@ -185,14 +215,14 @@ func fileName(b []byte) string {
 }
 
 // placeOf is the place of a core's first thread. It looks at no more than the file that the instruction is of.
-func placeOf(h *Head, m reader) string {
+func placeOf(h *Head, s *scan) string {
 	pc := h.Threads[0].Regs.PC
 	i := slices.IndexFunc(h.Files, func(f Mapped) bool { return f.Start <= pc && pc < f.End })
 	if i < 0 {
 		return ""
 	}
 	file := slices.DeleteFunc(slices.Clone(h.Files), func(f Mapped) bool { return f.Path != h.Files[i].Path })
-	return place(pc, modules(file, m))
+	return place(pc, modules(file, s))
 }
 
 // place names the instruction at pc as any run of the program would: by its module and its offset in that.

@@ -5,13 +5,17 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tritond/triton/pkg/backtrace"
 )
 
 // fileAsMemory is a file's bytes, as if mapped whole from the address.
@@ -51,7 +55,7 @@ func TestModulesCarryTheLinkersBuildID(t *testing.T) {
 		{Start: at, End: at + 0x1000, Path: "/lib/m.so (deleted)"}, {Start: at + 0x1000, End: at + 0x3000, Offset: 0x1000, Path: "/lib/m.so (deleted)"},
 		{Start: at + 0x10000000, End: at + 0x10001000, Path: "/data"},
 	}}
-	got := modules(h.Files, fileAsMemory{at, b})
+	got := modules(h.Files, newScan(fileAsMemory{at, b}))
 	if diff := cmp.Diff([]Module{{Path: "/lib/m.so (deleted)", Start: at, End: at + 0x3000, BuildID: want, Soname: "libm.so.7", Deleted: true}}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -81,6 +85,53 @@ func loaded(t *testing.T, path string) []byte {
 	return b
 }
 
+// onceOnly is a memory that no bytes are read of twice.
+type onceOnly struct {
+	of   reader
+	t    *testing.T
+	seen map[uint64]bool
+}
+
+func (o *onceOnly) read(b []byte, addr uint64) error {
+	if o.seen[addr] {
+		o.t.Errorf("%#x is read again", addr)
+	}
+	o.seen[addr] = true
+	return o.of.read(b, addr)
+}
+
+// TestHeadersAreReadOnce: for the place, the modules and a Go program's variables; those are the sections of this program.
+func TestHeadersAreReadOnce(t *testing.T) {
+	f, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var at uint64
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD && p.Off == 0 {
+			at = p.Vaddr
+		}
+	}
+	b := loaded(t, "/proc/self/exe")
+	h := &Head{Files: []Mapped{{Start: at, End: uint64(len(b)), Path: "/prog"}}, Threads: []CoreThread{{}}}
+	h.Threads[0].Regs.PC = f.Entry
+	s := newScan(&onceOnly{fileAsMemory{0, b}, t, map[uint64]bool{}})
+	if got := placeOf(h, s); !strings.HasSuffix(got, fmt.Sprintf("+%#x", f.Entry-at)) {
+		t.Errorf("the place is %q", got)
+	}
+	variables := goVariables(modules(h.Files, s), s)
+	for _, name := range []string{".data", ".bss", ".noptrbss"} {
+		section := f.Section(name)
+		if section == nil {
+			t.Fatalf("no section %s", name)
+		}
+		if !slices.ContainsFunc(variables, func(r backtrace.Range) bool { return r.Start <= section.Addr && section.Addr < r.End }) {
+			t.Errorf("%s at %#x is not in %+v", name, section.Addr, variables)
+		}
+	}
+}
+
 func FuzzModules(f *testing.F) {
 	head := make([]byte, pageSize)
 	copy(head, "\x7fELF\x02\x01\x01")
@@ -96,7 +147,7 @@ func FuzzModules(f *testing.F) {
 	f.Add(head)
 	f.Add([]byte("\x7fELF"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, m := range modules([]Mapped{{Start: 0x1000, End: 0x2000, Path: "/x"}}, fileAsMemory{0x1000, b}) {
+		for _, m := range modules([]Mapped{{Start: 0x1000, End: 0x2000, Path: "/x"}}, newScan(fileAsMemory{0x1000, b})) {
 			if len(m.BuildID) > 2*maxBuildID || len(m.Soname) > maxSoname || strings.Contains(m.Soname, "/") || !bytes.HasPrefix(b, []byte(elf.ELFMAG)) {
 				t.Errorf("%+v of %d bytes", m, len(b))
 			}

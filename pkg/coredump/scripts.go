@@ -64,8 +64,8 @@ func runsOf(pages map[uint64]bool) []Run {
 }
 
 // goroutines lists the pages that say what the goroutines do which no thread runs.
-func (h *Head) goroutines(all []Module, m *memory) []Run {
-	variables := goVariables(all, m)
+func (h *Head) goroutines(all []Module, s *scan, m *memory) []Run {
+	variables := goVariables(all, s)
 	if len(variables) == 0 {
 		return nil
 	}

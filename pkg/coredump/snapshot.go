@@ -215,7 +215,7 @@ func (c *capture) finishSnapshot(ctx context.Context, h *Head, m *memory, calls 
 	for i, t := range h.Threads {
 		r.Threads[i].Call, r.Threads[i].Syscall = interrupted(t.Regs), "" // what it does now is not what it did
 	}
-	r.Modules = modules(h.Files, m)
+	r.Modules = modules(h.Files, newScan(m))
 	r.Kept = c.store.keep(ctx, r.Container.Tenant, c.proc, h.codeFiles(), c.cfg.MinFree, nil)
 	r.Telemetry = c.cfg.LastMinute(r.Container)
 	var err error
