@@ -13,6 +13,6 @@ func (n *Node) Disks(ctx context.Context, tenant triton.Tenant, ref string) (nam
 	if err != nil {
 		return "", nil, err
 	}
-	all, err := n.cfg.Probes.Disks()
-	return name, all[key], err
+	disks, err = n.cfg.Probes.DisksOf(key)
+	return name, disks, err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -154,13 +155,49 @@ func disksOf(t *testing.T, p *Probes, key triton.ContainerKey) []triton.Disk {
 	if err != nil {
 		t.Fatal(err)
 	}
+	one, err := p.DisksOf(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range all[key] {
+		if !slices.ContainsFunc(one, func(o triton.Disk) bool { return o.Name == d.Name && o.Write == d.Write && o.Bytes >= d.Bytes }) {
+			t.Errorf("%+v is not among those of the container alone: %+v", d, one)
+		}
+	}
 	return all[key]
 }
 
 func disksKept(t *testing.T, p *Probes) (n int) {
 	t.Helper()
-	if err := p.kernel.eachDisk(func(bpf.MeasureDiskKey, *bpf.MeasureDiskTotals) { n++ }); err != nil {
+	if err := p.kernel.eachDisk(func(*bpf.MeasureDiskKey, *bpf.MeasureDiskTotals) { n++ }); err != nil {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// BenchmarkKernelDisks reads the disks of one container among a thousand that use four each, as a request of the API does.
+func BenchmarkKernelDisks(b *testing.B) {
+	p := open(b, Config{Level: Off, MaxContainers: 1024})
+	for i := range uint64(4000) {
+		key := bpf.MeasureDiskKey{Owner: 1<<32 | i/4, Major: 8, Minor: uint32(i % 4)}
+		if err := p.kernel.maps[bpf.MeasureMapDisks].Put(key, bpf.MeasureDiskTotals{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ResetTimer()
+	key, _ := watch(b, p)
+	b.Run("all", func(b *testing.B) {
+		for range b.N {
+			if _, err := p.Disks(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("one", func(b *testing.B) {
+		for range b.N {
+			if _, err := p.DisksOf(key); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -33,7 +33,7 @@ func (a *asked) deviceName(dev uint64) string {
 	if name, ok := a.devices[dev]; ok {
 		return name
 	}
-	name := diskName(uint32(dev>>minorBits), uint32(dev&(1<<minorBits-1)))
+	name := device{uint32(dev >> minorBits), uint32(dev & (1<<minorBits - 1))}.name()
 	a.devices[dev] = name
 	return name
 }

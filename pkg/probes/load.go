@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -61,6 +62,7 @@ type measurePrograms struct {
 	rings  *mapped[bpf.MeasureRing]
 	// accepts are by slot; of one entry where the network is not watched.
 	accepts *mapped[bpf.MeasureAcceptDelay]
+	seen    sync.Map // device: true; of the disks
 }
 
 // loadMeasure sizes and loads the maps, then the programs.
