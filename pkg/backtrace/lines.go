@@ -32,7 +32,7 @@ func (m *module) debug() *lines {
 	m.try(func() error {
 		part := map[string][]byte{}
 		for _, name := range []string{"abbrev", "info", "line", "ranges", "str"} {
-			b, err := m.section(".debug_" + name)
+			b, err := m.debugSection(".debug_" + name)
 			if err != nil {
 				return err
 			}
@@ -46,7 +46,7 @@ func (m *module) debug() *lines {
 			return err
 		}
 		for _, name := range []string{".debug_addr", ".debug_line_str", ".debug_str_offsets", ".debug_rnglists"} {
-			b, err := m.section(name)
+			b, err := m.debugSection(name)
 			if err != nil {
 				return err
 			}

@@ -34,10 +34,12 @@ var errTooMuch = errors.New("more than is read")
 // module is an ELF file as it is mapped. Parts are read when the first frame needs them.
 type module struct {
 	Module
-	bias  uint64 // address in memory less the file's own
-	file  *elf.File
-	a     *atlas
-	spend *budget
+	bias uint64 // address in memory less the file's own
+	file *elf.File
+	// separate is the file that was parted from it, with the same build id, when it was stripped; nil: there is none.
+	separate *elf.File
+	a        *atlas
+	spend    *budget
 
 	unwind  []*frames // nil until unwound is set
 	unwound bool
@@ -115,6 +117,27 @@ func findBuildID(notes []byte) string {
 	return ""
 }
 
+// sectionBuildID is that of the first GNU note in a section: segments say nothing of a separate debug file.
+func (m *module) sectionBuildID() (id string) {
+	m.try(func() error {
+		for _, s := range m.file.Sections {
+			const most = 64 << 10
+			if s.Type != elf.SHT_NOTE || s.Size > most {
+				continue
+			}
+			b, err := m.read(s)
+			if err != nil {
+				return err
+			}
+			if id = findBuildID(b); id != "" {
+				return nil
+			}
+		}
+		return nil
+	})
+	return id
+}
+
 // biasOf is where the module is, if the file's bytes at an offset are mapped at start; false: that is nowhere in it.
 func (m *module) biasOf(r Range) (uint64, bool) {
 	if m.file == nil {
@@ -135,6 +158,14 @@ func (m *module) section(name string) ([]byte, error) {
 		return nil, nil
 	}
 	return m.read(m.file.Section(name))
+}
+
+// debugSection reads one of the file that has the module's debug information.
+func (m *module) debugSection(name string) ([]byte, error) {
+	if m.separate != nil && m.file.Section(".debug_info") == nil {
+		return m.read(m.separate.Section(name))
+	}
+	return m.section(name)
 }
 
 func (m *module) read(s *elf.Section) ([]byte, error) {
@@ -177,7 +208,7 @@ func (m *module) readCFI() error {
 	} else if b, addr := m.ehByHeader(); b != nil {
 		m.unwind = append(m.unwind, readFrames(b, addr, true))
 	}
-	debug, err := m.section(".debug_frame")
+	debug, err := m.debugSection(".debug_frame")
 	if debug != nil {
 		m.unwind = append(m.unwind, readFrames(debug, 0, false))
 	}
@@ -245,6 +276,12 @@ func (m *module) symbols() *names {
 			return err
 		}
 		dynamic, err2 := m.table(m.file, ".dynsym", "dynsym")
+		if m.separate != nil {
+			if parted, err3 := m.table(m.separate, ".symtab", "debugfile"); len(parted.symbols) > 0 {
+				m.names = parted
+				return errors.Join(err, err2, err3)
+			}
+		}
 		if mini, err3 := m.debugData(); len(mini.symbols) > 0 {
 			// What is exported is not in the other one.
 			m.names = mini.join(dynamic)

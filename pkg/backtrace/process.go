@@ -30,10 +30,12 @@ type Stopped struct {
 	called bool // the pc is where a call returns to, not where it stands
 }
 
-// File is a mapped file.
+// File is a mapped file, or one that is not mapped and has the debug information of others.
 type File struct {
 	Path   string  `json:"path"`
 	Ranges []Range `json:"ranges"`
+	// DebugOf is the build id of those whose debug information it has.
+	DebugOf string `json:"debugOf,omitempty"`
 }
 
 // Range is a stretch of memory, and where it begins in its file.

@@ -2,6 +2,7 @@ package backtrace
 
 import (
 	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -146,6 +147,7 @@ func (x *analysis) module(pc uint64) int {
 		c = x.a.files[p.file]
 	}
 	m := openModule(x.p.Files[p.file].Path, c, x.a, &x.spend)
+	m.separate = x.debugFile(m.BuildID)
 	m.bias, ok = m.biasOf(p.Range)
 	if !ok {
 		m.bias = p.Start - p.Offset // so that offsets are those in the file
@@ -158,6 +160,19 @@ func (x *analysis) module(pc uint64) int {
 		x.byPlace[[2]uint64{uint64(p.file), bias}] = i
 	}
 	return i
+}
+
+// debugFile returns the file with the debug information of those with a build id, if it has that itself; nil: there is none.
+func (x *analysis) debugFile(id string) *elf.File {
+	i := slices.IndexFunc(x.p.Files, func(f File) bool { return id != "" && f.DebugOf == id })
+	if i < 0 || i >= len(x.a.files) {
+		return nil
+	}
+	m := openModule(x.p.Files[i].Path, x.a.files[i], x.a, &x.spend)
+	if m.file == nil || m.sectionBuildID() != id {
+		return nil
+	}
+	return m.file
 }
 
 // thread unwinds one.

@@ -63,8 +63,10 @@ func (s *Store) OpenBundle(r *Record) (_ *Bundle, err error) {
 	names := sysrootNames(r)
 	exe := names[strings.TrimSuffix(r.Exe, deletedMark)]
 	var dirs []string
-	for _, name := range names {
-		dirs = append(dirs, path.Dir(name))
+	for _, k := range r.Kept {
+		if name := names[k.Path]; name != "" && k.DebugOf == "" {
+			dirs = append(dirs, path.Dir(name))
+		}
 	}
 	slices.Sort(dirs)
 	small := []struct {

@@ -93,7 +93,7 @@ func (c *capture) save(ctx context.Context, h *Head, m *memory) (err error) {
 		return err
 	}
 	c.meter.during(func() { c.describe(ctx, h, m) })
-	r.Kept = c.store.keep(ctx, r.Container.Tenant, c.proc, h.codeFiles(), c.cfg.MinFree, &c.meter)
+	r.Kept = c.store.keep(ctx, r.Container.Tenant, c.proc, h.codeFiles(), debugIDs(r.Modules), c.cfg.MinFree, &c.meter)
 	full := m != nil && !c.mini
 	if full && !c.rate.allow(string(r.Container.Tenant)+" "+r.Signal+" "+r.Place, c.begun, c.cfg.Keep.PerPlace) {
 		full, r.Cut = false, CutRate

@@ -35,13 +35,15 @@ const (
 	maxIdentities = 4096
 )
 
-// KeptFile is a file that the process ran code of. Its bytes are kept with the tenant's dumps, each once, so that the
+// KeptFile is a file that the process ran code of, or that has the debug information of one. Its bytes are kept with the tenant's dumps, each once, so that the
 // stacks can be read when container and image are gone.
 type KeptFile struct {
 	Path    string            `json:"path"` // in the container
 	Deleted bool              `json:"deleted,omitempty"`
 	Ranges  []backtrace.Range `json:"ranges"`
-	Size    int64             `json:"size,omitempty"`
+	// DebugOf is the build id of the files that it has the debug information of; it is not mapped then.
+	DebugOf string `json:"debugOf,omitempty"`
+	Size    int64  `json:"size,omitempty"`
 	// Object is the SHA-256 of its bytes in hex, for Store.OpenObject.
 	Object string `json:"object,omitempty"`
 	// Skipped is why there is no Object.
@@ -120,9 +122,9 @@ func (s *Store) OpenObject(tenant triton.Tenant, hash string) (*os.File, error) 
 	return os.Open(path)
 }
 
-// keep saves the files that the held process runs code of. It does not wait for a file system longer than keepBound. m
-// measures it.
-func (s *Store) keep(ctx context.Context, tenant triton.Tenant, d *procDir, files []KeptFile, minFree uint64, m *meter) []KeptFile {
+// keep saves the files that the held process runs code of, and the separate debug files that its container has for build ids. It
+// does not wait for a file system longer than keepBound. m measures it.
+func (s *Store) keep(ctx context.Context, tenant triton.Tenant, d *procDir, files []KeptFile, ids []string, minFree uint64, m *meter) []KeptFile {
 	ctx, cancel := context.WithTimeout(ctx, keepBound)
 	defer cancel()
 	v, _ := s.objects.turns.LoadOrStore(tenant, make(chan struct{}, 1))
@@ -157,6 +159,7 @@ func (s *Store) keep(ctx context.Context, tenant triton.Tenant, d *procDir, file
 				}
 				left -= out[i].Size
 			}
+			out = append(out, s.keepDebug(ctx, tenant, dir, ids, left, minFree)...)
 		})
 		done <- out
 	}()
@@ -177,6 +180,32 @@ func (s *Store) keepFile(ctx context.Context, tenant triton.Tenant, d *procDir, 
 		return err
 	}
 	defer f.Close()
+	return s.keepOpened(ctx, tenant, f, k, left, minFree)
+}
+
+// keepDebug saves separate debug files. Those that are not of their build id are not used.
+func (s *Store) keepDebug(ctx context.Context, tenant triton.Tenant, d *procDir, ids []string, left int64, minFree uint64) []KeptFile {
+	files, err := d.debugFiles(ids)
+	if err != nil {
+		return []KeptFile{{Path: "/" + debugDir, Skipped: strings.ToValidUTF8(err.Error(), "�")}}
+	}
+	var out []KeptFile
+	for _, f := range files {
+		if fileBuildID(f) == f.id {
+			k := KeptFile{Path: f.path, DebugOf: f.id}
+			if err := s.keepOpened(ctx, tenant, f.File, &k, left, minFree); err != nil {
+				k.Skipped = strings.ToValidUTF8(err.Error(), "�")
+			}
+			left -= k.Size
+			out = append(out, k)
+		}
+		f.Close()
+	}
+	return out
+}
+
+// keepOpened saves a file, if there is room, and says so in k.
+func (s *Store) keepOpened(ctx context.Context, tenant triton.Tenant, f *os.File, k *KeptFile, left int64, minFree uint64) (err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fmt.Errorf("stat a mapped file: %w", err)

@@ -216,7 +216,7 @@ func (c *capture) finishSnapshot(ctx context.Context, h *Head, m *memory, calls 
 		r.Threads[i].Call, r.Threads[i].Syscall = interrupted(t.Regs), "" // what it does now is not what it did
 	}
 	r.Modules = modules(h.Files, newScan(m))
-	r.Kept = c.store.keep(ctx, r.Container.Tenant, c.proc, h.codeFiles(), c.cfg.MinFree, nil)
+	r.Kept = c.store.keep(ctx, r.Container.Tenant, c.proc, h.codeFiles(), debugIDs(r.Modules), c.cfg.MinFree, nil)
 	r.Telemetry = c.cfg.LastMinute(r.Container)
 	var err error
 	if r.Log, err = c.cfg.Log(ctx, r.Container, logLines); err != nil {

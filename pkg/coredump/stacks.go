@@ -74,7 +74,7 @@ func process(r *Record, h *Head) *backtrace.Process {
 		p.Threads = append(p.Threads, backtrace.Stopped{TID: t.TID, Comm: comms[t.TID], Regs: slices.Clone(t.Regs.All[:])})
 	}
 	for _, k := range r.Kept {
-		p.Files = append(p.Files, backtrace.File{Path: k.Path, Ranges: k.Ranges})
+		p.Files = append(p.Files, backtrace.File{Path: k.Path, Ranges: k.Ranges, DebugOf: k.DebugOf})
 	}
 	for i, g := range h.Segments {
 		ofFile := slices.ContainsFunc(h.Files, func(f Mapped) bool { return f.Start < g.End && g.Start < f.End })

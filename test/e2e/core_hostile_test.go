@@ -30,9 +30,12 @@ type identity struct {
 	Threads        []struct{ TID int }
 	Container      struct{ Tenant, ID string }
 	OperatorOnly   bool
-	Kept           []struct{ Path, Object, Skipped string }
+	Kept           []keptFile
 	Missing        []string
 }
+
+// keptFile is what a record says of a file that is kept.
+type keptFile struct{ Path, DebugOf, Object, Skipped string }
 
 // identities reads the records on the disk, of all tenants, by their ids.
 func (u *under) identities(t *testing.T) map[string]identity {

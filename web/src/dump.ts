@@ -70,7 +70,7 @@ export function groupDumps(dumps: Dump[], known: CrashGroup[] = []): Group[] {
 const namesOf = (t: Tallies): string[] => [...new Set((t.seen ?? []).map((s) => s.name)), ...(t.others ? ['others'] : [])]
 
 const rowOf = (g: CrashGroup, dumps: Dump[]): Group => ({
-  key: g.id, title: g.top || g.comm, what: g.signal, state: g.state, count: g.count, countedOnly: g.countedOnly, dumps, first: Date.parse(g.first), last: Date.parse(g.last),
+  key: g.id, title: g.top || g.comm, what: g.signal, state: g.state, count: g.count, countedOnly: g.countedOnly ?? 0, dumps, first: Date.parse(g.first), last: Date.parse(g.last),
   containers: namesOf(g.containers), images: namesOf(g.images),
 })
 
