@@ -28,9 +28,9 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
 }
 
 SEC("tp_btf/sched_switch")
-int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)
+int sched_switch(struct switching *now)
 {
-	switch_out(prev, next, preempt, prev_state);
+	switch_out(now);
 	return 0;
 }
 

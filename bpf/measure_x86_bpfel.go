@@ -42,8 +42,12 @@ type MeasureCpuRuns struct {
 	Arming   uint64
 	Runs     uint64
 	QueuedNs uint64
-	Pid      uint64
-	Ring     [128]struct {
+	Last     struct {
+		_       structs.HostLayout
+		StartNs uint64
+		Owner   uint64
+	}
+	Ring [128]struct {
 		_       structs.HostLayout
 		StartNs uint64
 		Owner   uint64
@@ -117,12 +121,6 @@ type MeasureRing struct {
 	Calls   [64]MeasureCall
 }
 
-type MeasureSeat struct {
-	_     structs.HostLayout
-	Task  uint64
-	State MeasureTaskState
-}
-
 type MeasureSlot struct {
 	_               structs.HostLayout
 	All             [145]uint64
@@ -154,18 +152,21 @@ type MeasureTaskState struct {
 	CgroupId   uint64
 	Epoch      uint64
 	Owner      uint64
-	StartNs    uint64
 	RunDelayNs uint64
 	CpuNs      uint64
 	LeftNs     uint64
+	Muted      uint32
+	Waits      uint32
+	StartNs    uint64
 	Nr         uint32
 	Ring       uint32
-	Muted      uint32
 	Pairing    uint32
 	Arming     uint32
-	Waits      uint32
 	Partial    uint32
+	First      uint32
+	Asked      uint32
 	_          [4]byte
+	AskedNs    uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -186,7 +187,6 @@ const (
 	MeasureMapRecentRuns        = "recent_runs"
 	MeasureMapRingUses          = "ring_uses"
 	MeasureMapRings             = "rings"
-	MeasureMapSeats             = "seats"
 	MeasureMapSlots             = "slots"
 	MeasureMapTasks             = "tasks"
 	MeasureProgBlockIos         = "block_ios"
@@ -209,7 +209,6 @@ const (
 	MeasureVarExclusive         = "exclusive"
 	MeasureVarFreshCells        = "fresh_cells"
 	MeasureVarFreshRings        = "fresh_rings"
-	MeasureVarNoDelays          = "no_delays"
 	MeasureVarNoTotals          = "no_totals"
 	MeasureVarPairing           = "pairing"
 	MeasureVarRingKeptNs        = "ring_kept_ns"
@@ -217,6 +216,7 @@ const (
 	MeasureVarRingShare         = "ring_share"
 	MeasureVarSeated            = "seated"
 	MeasureVarShards            = "shards"
+	MeasureVarStored            = "stored"
 	MeasureVarUnrecordedThreads = "unrecorded_threads"
 	MeasureVarUnusedEvent       = "unused_event"
 	MeasureVarWaitReasons       = "wait_reasons"
@@ -296,7 +296,6 @@ type MeasureMapSpecs struct {
 	RecentRuns   *ebpf.MapSpec `ebpf:"recent_runs"`
 	RingUses     *ebpf.MapSpec `ebpf:"ring_uses"`
 	Rings        *ebpf.MapSpec `ebpf:"rings"`
-	Seats        *ebpf.MapSpec `ebpf:"seats"`
 	Slots        *ebpf.MapSpec `ebpf:"slots"`
 	Tasks        *ebpf.MapSpec `ebpf:"tasks"`
 }
@@ -314,7 +313,6 @@ type MeasureVariableSpecs struct {
 	Exclusive         *ebpf.VariableSpec `ebpf:"exclusive"`
 	FreshCells        *ebpf.VariableSpec `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.VariableSpec `ebpf:"fresh_rings"`
-	NoDelays          *ebpf.VariableSpec `ebpf:"no_delays"`
 	NoTotals          *ebpf.VariableSpec `ebpf:"no_totals"`
 	Pairing           *ebpf.VariableSpec `ebpf:"pairing"`
 	RingKeptNs        *ebpf.VariableSpec `ebpf:"ring_kept_ns"`
@@ -322,6 +320,7 @@ type MeasureVariableSpecs struct {
 	RingShare         *ebpf.VariableSpec `ebpf:"ring_share"`
 	Seated            *ebpf.VariableSpec `ebpf:"seated"`
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
+	Stored            *ebpf.VariableSpec `ebpf:"stored"`
 	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
 	UnusedEvent       *ebpf.VariableSpec `ebpf:"unused_event"`
 	WaitReasons       *ebpf.VariableSpec `ebpf:"wait_reasons"`
@@ -362,7 +361,6 @@ type MeasureMaps struct {
 	RecentRuns   *ebpf.Map `ebpf:"recent_runs"`
 	RingUses     *ebpf.Map `ebpf:"ring_uses"`
 	Rings        *ebpf.Map `ebpf:"rings"`
-	Seats        *ebpf.Map `ebpf:"seats"`
 	Slots        *ebpf.Map `ebpf:"slots"`
 	Tasks        *ebpf.Map `ebpf:"tasks"`
 }
@@ -383,7 +381,6 @@ func (m *MeasureMaps) Close() error {
 		m.RecentRuns,
 		m.RingUses,
 		m.Rings,
-		m.Seats,
 		m.Slots,
 		m.Tasks,
 	)
@@ -402,7 +399,6 @@ type MeasureVariables struct {
 	Exclusive         *ebpf.Variable `ebpf:"exclusive"`
 	FreshCells        *ebpf.Variable `ebpf:"fresh_cells"`
 	FreshRings        *ebpf.Variable `ebpf:"fresh_rings"`
-	NoDelays          *ebpf.Variable `ebpf:"no_delays"`
 	NoTotals          *ebpf.Variable `ebpf:"no_totals"`
 	Pairing           *ebpf.Variable `ebpf:"pairing"`
 	RingKeptNs        *ebpf.Variable `ebpf:"ring_kept_ns"`
@@ -410,6 +406,7 @@ type MeasureVariables struct {
 	RingShare         *ebpf.Variable `ebpf:"ring_share"`
 	Seated            *ebpf.Variable `ebpf:"seated"`
 	Shards            *ebpf.Variable `ebpf:"shards"`
+	Stored            *ebpf.Variable `ebpf:"stored"`
 	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
 	UnusedEvent       *ebpf.Variable `ebpf:"unused_event"`
 	WaitReasons       *ebpf.Variable `ebpf:"wait_reasons"`

@@ -11,67 +11,91 @@
 #include "delays.h"
 #include "offcpu.h"
 #include "states.h"
+#include "steps.h"
 
-static __always_inline void add_wait(struct slot *slot, u64 ns)
+static __always_inline void add_wait(bool alone, struct slot *slot, u64 ns)
 {
-	u64 b = in_register(bucket2(schema2_index(ns)));
+	u64 b = in_register(bucket2_of(ns));
 	u64 *waits;
 
 	if (b >= BUCKETS2)
 		return;
 	waits = counter_at(slot->run_queue, b);
-	ADD(*waits, 1);
-	ADD(slot->run_queue_sum_ns, ns);
+	ADD_AS(alone, *waits, 1);
+	ADD_AS(alone, slot->run_queue_sum_ns, ns);
 }
 
-// charge_run adds the run that ends, and the wait before it, to the task's container; it returns whom it belongs to, 0:
-// nobody, and the wait with the slot that it was added to.
+// current_state is what is known of a task, by what it belongs to now; 0: nothing.
 //
 // It never makes a new state: the run queue's lock is held here, and allocating could need it. A task gets its own
 // at its birth, or with an exec or a system call, and loses no time by that, since the kernel's sums start at its birth.
-static __always_inline u64 charge_run(struct task_struct *task, bool preempt, u32 state, u64 *wait_ns, struct slot **charged)
+static __always_inline struct task_state *current_state(struct task_struct *task)
 {
 	struct task_state *st = state_of(task);
-	u64 delay, cpu, id, ran = 0, wait = 0;
-	struct slot *slot;
+	u64 id;
 
 	if (!st)
 		return 0;
 	id = cgroup_id_of(task);
 	if (st->cgroup_id != id || st->epoch != epoch)
 		refresh(task, st, id);
-	if (!st->owner || (st->muted & MUTE_WAITS))
-		return st->owner; // the container is no victim, but may be a culprit
-	slot = slot_of(st->owner);
-	if (!slot)
-		return 0;
-	delay = task->sched_info.run_delay;
-	cpu = task->se.sum_exec_runtime;
-	if (delay > st->run_delay_ns) {
-		wait = delay - st->run_delay_ns;
-		add_wait(slot, wait);
-	}
-	if (cpu > st->cpu_ns) {
-		ran = cpu - st->cpu_ns;
-		ADD(slot->cpu_ns, ran);
-	}
-	if (st->partial)
-		ran = cpu - task->se.prev_sum_exec_runtime;
-	add_off_cpu(slot, st, task->sched_info.last_arrival, ran, wait, preempt || !state ? 0 : 1 + why_waits(task, state));
-	st->run_delay_ns = delay;
-	st->cpu_ns = cpu;
-	st->partial = 0;
-	*wait_ns = wait;
-	*charged = slot;
-	return st->owner;
+	return st;
 }
 
-static __always_inline void switch_out(struct task_struct *task, struct task_struct *next, bool preempt, u32 state)
+// charge_run adds the run that ends, and the waits before it, to the slot; it returns how long the task waited for the CPU.
+static __always_inline u64 charge_run(bool alone, struct task_struct *task, struct task_state *st, struct slot *slot)
 {
-	struct slot *slot = 0;
-	u64 wait_ns = 0, owner = charge_run(task, preempt, state, &wait_ns, &slot);
+	u64 delay = task->sched_info.run_delay, cpu, ran, wait = 0;
 
-	note_switch(task, next, slot, owner, wait_ns);
+	if (delay > st->run_delay_ns) {
+		wait = delay - st->run_delay_ns;
+		st->run_delay_ns = delay;
+		add_wait(alone, slot, wait);
+	}
+	cpu = task->se.sum_exec_runtime;
+	ran = cpu - st->cpu_ns;
+	st->cpu_ns = cpu;
+	ADD_AS(alone, slot->cpu_ns, ran);
+	if (st->partial) {
+		ran = cpu - task->se.prev_sum_exec_runtime;
+		st->partial = 0;
+	}
+	add_off_cpu(alone, slot, st, task->sched_info.last_arrival, ran, wait);
+	return wait;
+}
+
+// switch_in is called with the task that gets the CPU.
+static __always_inline void switch_in(struct task_struct *next)
+{
+	struct task_state *st = next->pid ? state_of(next) : 0;
+
+	if (st)
+		end_wait(next, st, next->sched_info.last_queued);
+}
+
+static __always_inline void switch_as(bool alone, struct switching *now)
+{
+	struct task_struct *task = now->prev;
+	struct task_state *st = task->pid ? current_state(task) : 0; // the idle task has none
+	struct slot *slot;
+	u64 wait_ns;
+
+	if (!st || !st->owner || (st->muted & MUTE_WAITS) || !(slot = slot_at(alone, st->first))) {
+		note_switch(now, st ? st->owner : HOST); // no victim, but it may be a culprit
+		return;
+	}
+	wait_ns = charge_run(alone, task, st, slot);
+	note_wait(alone, now, slot, st->owner, wait_ns);
+	st->waits = now->preempt ? 0 : begin_wait(now->prev_state);
+}
+
+static __always_inline void switch_out(struct switching *now)
+{
+	if (exclusive)
+		switch_as(1, now);
+	else
+		switch_as(0, now);
+	switch_in(now->next);
 }
 
 #endif

@@ -57,17 +57,20 @@ struct task_state {
 	u64 cgroup_id; // what owner was looked up for
 	u64 epoch;     // and when
 	u64 owner;     // 0: not watched
-	u64 start_ns;  // 0: in no call
 	u64 run_delay_ns;
 	u64 cpu_ns;
 	u64 left_ns; // the CPU, last time; by the run queue's clock
+	u32 muted;   // of the owner's slot
+	u32 waits;   // 1 + an off_cpu_reason: why it left the CPU; or TO_ASK; 0: it could have gone on, or nothing is known
+	u64 start_ns; // 0: in no call
 	u32 nr;
 	u32 ring; // of the flight recorder; 0: none yet
-	u32 muted;   // of the owner's slot
 	u32 pairing; // that start_ns is of
 	u32 arming;  // that run_delay_ns and cpu_ns are of
-	u32 waits;   // 1 + an off_cpu_reason: why it left the CPU; 0: it could have gone on, or nothing is known
 	u32 partial; // cpu_ns is from the midst of a stint
+	u32 first;   // the owner's slot of the first shard
+	u32 asked;   // waits, as it was of the last short one that was asked about; 0: none was
+	u64 asked_ns; // and when that was
 };
 
 struct {
@@ -113,9 +116,12 @@ u64 fresh_cells = 1; // index of the next cell never used
 
 // ADD adds to a counter of this CPU's shard. The programs run with preemption off and never in an interrupt (that one
 // has counters of its own), so nothing comes in between.
-#define ADD(counter, n)                                    \
+#define ADD(counter, n) ADD_AS(exclusive, counter, n)
+
+// ADD_AS is ADD where exclusive was read before. What runs most often is there twice, for each value of it, and the verifier removes one.
+#define ADD_AS(alone, counter, n)                          \
 	do {                                               \
-		if (exclusive)                             \
+		if (alone)                                 \
 			(counter) += (n);                  \
 		else                                       \
 			__sync_fetch_and_add(&(counter), n); \
@@ -124,16 +130,6 @@ u64 fresh_cells = 1; // index of the next cell never used
 static __always_inline u64 cgroup_id_of(struct task_struct *task)
 {
 	return task->cgroups->dfl_cgrp->kn->id;
-}
-
-// owner_of returns whom to charge for what a task does; 0: nobody. The runtime's work before a program's execve is
-// nobody's, although it is done in the container's cgroup.
-static __noinline u64 owner_of(struct task_struct *task)
-{
-	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
-	u64 owner = OWNER_IN(owners_v2, cgroup);
-
-	return owner && in_setup(BPF_CORE_READ(task, tgid)) ? 0 : owner;
 }
 
 static __always_inline u32 slot_index(u64 owner)
@@ -148,38 +144,20 @@ static __always_inline struct slot *slot_of(u64 owner)
 	return bpf_map_lookup_elem(&slots, &i);
 }
 
+// slot_at is slot_of for a task that knows its owner's first.
+static __always_inline struct slot *slot_at(bool alone, u32 first)
+{
+	u32 cpu = bpf_get_smp_processor_id(), i = first + (alone ? cpu : cpu & (shards - 1));
+
+	return bpf_map_lookup_elem(&slots, &i);
+}
+
 // muted_of tells what is not counted of an owner.
 static __always_inline u32 muted_of(u64 owner)
 {
 	struct slot *slot = owner ? slot_of(owner) : 0;
 
 	return slot ? slot->muted : 0;
-}
-
-// refresh looks the owner up again. A task that came from elsewhere starts afresh: a call begun there and the time
-// spent there are not this container's. So does one whose calls or waits were not counted meanwhile.
-static __always_inline void refresh(struct task_struct *task, struct task_state *st, u64 id)
-{
-	u64 now = epoch; // before the lookup: a change in between is seen next time
-	u64 owner = owner_of(task);
-	u32 muted = muted_of(owner);
-
-	if (st->pairing != (u32)pairing || st->owner != owner || (muted & MUTE_CALLS))
-		st->start_ns = 0;
-	if (st->owner != owner || st->arming != (u32)arming || (st->muted & MUTE_WAITS)) {
-		bool young = st->owner != owner && task->sched_info.pcount <= 1; // on a CPU for the first time: all its waiting was here
-
-		st->run_delay_ns = young ? 0 : task->sched_info.run_delay;
-		st->cpu_ns = young ? 0 : task->se.sum_exec_runtime;
-		st->partial = !young;
-		st->waits = 0;
-	}
-	st->owner = owner;
-	st->muted = muted;
-	st->pairing = pairing;
-	st->arming = arming;
-	st->cgroup_id = id;
-	st->epoch = now;
 }
 
 #endif

@@ -12,6 +12,7 @@
 #include "cells.h"
 #include "files.h"
 #include "recorder.h"
+#include "steps.h"
 
 const volatile bool count_accepts = 0; // where the network's programs run
 
@@ -57,7 +58,7 @@ static __always_inline void add_timed(u64 owner, u32 nr, u64 ns, s64 ret)
 	cell = cell_of(slot, i, nr);
 	if (!cell)
 		return;
-	b2 = in_register(bucket2(schema2_index(ns)));
+	b2 = in_register(bucket2_of(ns));
 	b0 = in_register((b2 + 3) >> 2);
 	if (b2 >= BUCKETS2 || b0 >= BUCKETS0) // never: schema2_index clamps; the verifier cannot know
 		return;

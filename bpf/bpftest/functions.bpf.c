@@ -2,7 +2,7 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 //
-// The functions of the measurement and exit programs, callable by a test: tp_btf programs have no test run. And an empty pair of hooks, the floor that a benchmark compares with.
+// The functions of the measurement and exit programs, callable by a test: tp_btf programs have no test run. And empty hooks, the floor that benchmarks compare with.
 #include "syscalls.h"
 #include "runqueue.h"
 #include "exits.h"
@@ -14,6 +14,7 @@ struct bucket_args {
 	u64 ns;
 	u32 b2;
 	u32 b0;
+	u64 stepped; // b2, as the table of steps has it
 };
 
 TESTED(test_bucket, bucket_args)
@@ -22,6 +23,7 @@ TESTED(test_bucket, bucket_args)
 
 	args->b2 = bucket2(i);
 	args->b0 = bucket0(i);
+	args->stepped = bucket2_of(args->ns);
 }
 
 struct call_args {
@@ -88,8 +90,7 @@ struct off_cpu_args {
 	u64 arrival_ns;
 	u64 ran_ns;
 	u64 wait_ns;
-	u32 waits;
-	u32 why;
+	u64 waits;
 };
 
 TESTED(test_off_cpu, off_cpu_args)
@@ -98,8 +99,25 @@ TESTED(test_off_cpu, off_cpu_args)
 	struct slot *slot = slot_of(1ULL << 32);
 
 	if (slot)
-		add_off_cpu(slot, &st, args->arrival_ns, args->ran_ns, args->wait_ns, args->why);
+		add_off_cpu(exclusive, slot, &st, args->arrival_ns, args->ran_ns, args->wait_ns);
 	args->left_ns = st.left_ns;
+}
+
+struct end_args {
+	u64 left_ns; // and all but woken_ns: what the calling task, which is in bpf(2), keeps
+	u64 asked_ns;
+	u64 woken_ns;
+	u32 asked;
+	u32 waits;
+};
+
+TESTED(test_end_wait, end_args)
+{
+	struct task_state st = {.left_ns = args->left_ns, .asked_ns = args->asked_ns, .asked = args->asked, .waits = args->waits};
+
+	end_wait(bpf_get_current_task_btf(), &st, args->woken_ns);
+	args->asked_ns = st.asked_ns;
+	args->asked = st.asked;
 	args->waits = st.waits;
 }
 
@@ -123,6 +141,12 @@ TESTED(test_queue, accept_args)
 TESTED(test_taken, accept_args)
 {
 	taken(bpf_get_current_task_btf(), args->owner, args->fd);
+}
+
+SEC("tp_btf/sched_switch")
+int empty_switch(void *ctx)
+{
+	return 0;
 }
 
 SEC("tp_btf/sys_enter")

@@ -84,6 +84,9 @@ func TestKernelBucketBoundsAreExact(t *testing.T) {
 	bucket := func(ns uint64) (int, int) {
 		a := FunctionsBucketArgs{Ns: ns}
 		call(t, o.TestBucket, o.TestBucketArgs, &a)
+		if a.Stepped != uint64(a.B2) {
+			t.Fatalf("%d ns: position %d by steps, want %d", ns, a.Stepped, a.B2)
+		}
 		return int(a.B2) + 4*expMin, int(a.B0) + expMin
 	}
 	for i := 4 * expMin; i <= 4*expMax; i++ {

@@ -27,10 +27,11 @@ type FunctionsAcceptDelay struct {
 }
 
 type FunctionsBucketArgs struct {
-	_  structs.HostLayout
-	Ns uint64
-	B2 uint32
-	B0 uint32
+	_       structs.HostLayout
+	Ns      uint64
+	B2      uint32
+	B0      uint32
+	Stepped uint64
 }
 
 type FunctionsCallArgs struct {
@@ -54,8 +55,12 @@ type FunctionsCpuRuns struct {
 	Arming   uint64
 	Runs     uint64
 	QueuedNs uint64
-	Pid      uint64
-	Ring     [128]struct {
+	Last     struct {
+		_       structs.HostLayout
+		StartNs uint64
+		Owner   uint64
+	}
+	Ring [128]struct {
 		_       structs.HostLayout
 		StartNs uint64
 		Owner   uint64
@@ -66,6 +71,15 @@ type FunctionsDelayKey struct {
 	_       structs.HostLayout
 	Victim  uint64
 	Culprit uint64
+}
+
+type FunctionsEndArgs struct {
+	_       structs.HostLayout
+	LeftNs  uint64
+	AskedNs uint64
+	WokenNs uint64
+	Asked   uint32
+	Waits   uint32
 }
 
 type FunctionsExitArgs struct {
@@ -92,8 +106,7 @@ type FunctionsOffCpuArgs struct {
 	ArrivalNs uint64
 	RanNs     uint64
 	WaitNs    uint64
-	Waits     uint32
-	Why       uint32
+	Waits     uint64
 }
 
 type FunctionsQueued struct {
@@ -130,12 +143,6 @@ type FunctionsRing struct {
 		Nr   uint32
 		Seq  uint32
 	}
-}
-
-type FunctionsSeat struct {
-	_     structs.HostLayout
-	Task  uint64
-	State FunctionsTaskState
 }
 
 type FunctionsSender struct {
@@ -180,18 +187,21 @@ type FunctionsTaskState struct {
 	CgroupId   uint64
 	Epoch      uint64
 	Owner      uint64
-	StartNs    uint64
 	RunDelayNs uint64
 	CpuNs      uint64
 	LeftNs     uint64
+	Muted      uint32
+	Waits      uint32
+	StartNs    uint64
 	Nr         uint32
 	Ring       uint32
-	Muted      uint32
 	Pairing    uint32
 	Arming     uint32
-	Waits      uint32
 	Partial    uint32
+	First      uint32
+	Asked      uint32
 	_          [4]byte
+	AskedNs    uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -211,16 +221,17 @@ const (
 	FunctionsMapRecentRuns            = "recent_runs"
 	FunctionsMapRingUses              = "ring_uses"
 	FunctionsMapRings                 = "rings"
-	FunctionsMapSeats                 = "seats"
 	FunctionsMapSenders               = "senders"
 	FunctionsMapSlots                 = "slots"
 	FunctionsMapTasks                 = "tasks"
 	FunctionsProgEmptyEnter           = "empty_enter"
 	FunctionsProgEmptyExit            = "empty_exit"
+	FunctionsProgEmptySwitch          = "empty_switch"
 	FunctionsProgTestAdd              = "test_add"
 	FunctionsProgTestBucket           = "test_bucket"
 	FunctionsProgTestChildBorn        = "test_child_born"
 	FunctionsProgTestChildEnded       = "test_child_ended"
+	FunctionsProgTestEndWait          = "test_end_wait"
 	FunctionsProgTestEnter            = "test_enter"
 	FunctionsProgTestLeaveUnpaired    = "test_leave_unpaired"
 	FunctionsProgTestOffCpu           = "test_off_cpu"
@@ -235,17 +246,18 @@ const (
 	FunctionsVarExclusive             = "exclusive"
 	FunctionsVarFreshCells            = "fresh_cells"
 	FunctionsVarFreshRings            = "fresh_rings"
-	FunctionsVarNoDelays              = "no_delays"
 	FunctionsVarPairing               = "pairing"
 	FunctionsVarRingKeptNs            = "ring_kept_ns"
 	FunctionsVarRingLimit             = "ring_limit"
 	FunctionsVarRingShare             = "ring_share"
 	FunctionsVarSeated                = "seated"
 	FunctionsVarShards                = "shards"
+	FunctionsVarStored                = "stored"
 	FunctionsVarTestAddArgs           = "test_add_args"
 	FunctionsVarTestBucketArgs        = "test_bucket_args"
 	FunctionsVarTestChildBornArgs     = "test_child_born_args"
 	FunctionsVarTestChildEndedArgs    = "test_child_ended_args"
+	FunctionsVarTestEndWaitArgs       = "test_end_wait_args"
 	FunctionsVarTestEnterArgs         = "test_enter_args"
 	FunctionsVarTestLeaveUnpairedArgs = "test_leave_unpaired_args"
 	FunctionsVarTestOffCpuArgs        = "test_off_cpu_args"
@@ -300,10 +312,12 @@ type FunctionsSpecs struct {
 type FunctionsProgramSpecs struct {
 	EmptyEnter        *ebpf.ProgramSpec `ebpf:"empty_enter"`
 	EmptyExit         *ebpf.ProgramSpec `ebpf:"empty_exit"`
+	EmptySwitch       *ebpf.ProgramSpec `ebpf:"empty_switch"`
 	TestAdd           *ebpf.ProgramSpec `ebpf:"test_add"`
 	TestBucket        *ebpf.ProgramSpec `ebpf:"test_bucket"`
 	TestChildBorn     *ebpf.ProgramSpec `ebpf:"test_child_born"`
 	TestChildEnded    *ebpf.ProgramSpec `ebpf:"test_child_ended"`
+	TestEndWait       *ebpf.ProgramSpec `ebpf:"test_end_wait"`
 	TestEnter         *ebpf.ProgramSpec `ebpf:"test_enter"`
 	TestLeaveUnpaired *ebpf.ProgramSpec `ebpf:"test_leave_unpaired"`
 	TestOffCpu        *ebpf.ProgramSpec `ebpf:"test_off_cpu"`
@@ -329,7 +343,6 @@ type FunctionsMapSpecs struct {
 	RecentRuns   *ebpf.MapSpec `ebpf:"recent_runs"`
 	RingUses     *ebpf.MapSpec `ebpf:"ring_uses"`
 	Rings        *ebpf.MapSpec `ebpf:"rings"`
-	Seats        *ebpf.MapSpec `ebpf:"seats"`
 	Senders      *ebpf.MapSpec `ebpf:"senders"`
 	Slots        *ebpf.MapSpec `ebpf:"slots"`
 	Tasks        *ebpf.MapSpec `ebpf:"tasks"`
@@ -347,17 +360,18 @@ type FunctionsVariableSpecs struct {
 	Exclusive             *ebpf.VariableSpec `ebpf:"exclusive"`
 	FreshCells            *ebpf.VariableSpec `ebpf:"fresh_cells"`
 	FreshRings            *ebpf.VariableSpec `ebpf:"fresh_rings"`
-	NoDelays              *ebpf.VariableSpec `ebpf:"no_delays"`
 	Pairing               *ebpf.VariableSpec `ebpf:"pairing"`
 	RingKeptNs            *ebpf.VariableSpec `ebpf:"ring_kept_ns"`
 	RingLimit             *ebpf.VariableSpec `ebpf:"ring_limit"`
 	RingShare             *ebpf.VariableSpec `ebpf:"ring_share"`
 	Seated                *ebpf.VariableSpec `ebpf:"seated"`
 	Shards                *ebpf.VariableSpec `ebpf:"shards"`
+	Stored                *ebpf.VariableSpec `ebpf:"stored"`
 	TestAddArgs           *ebpf.VariableSpec `ebpf:"test_add_args"`
 	TestBucketArgs        *ebpf.VariableSpec `ebpf:"test_bucket_args"`
 	TestChildBornArgs     *ebpf.VariableSpec `ebpf:"test_child_born_args"`
 	TestChildEndedArgs    *ebpf.VariableSpec `ebpf:"test_child_ended_args"`
+	TestEndWaitArgs       *ebpf.VariableSpec `ebpf:"test_end_wait_args"`
 	TestEnterArgs         *ebpf.VariableSpec `ebpf:"test_enter_args"`
 	TestLeaveUnpairedArgs *ebpf.VariableSpec `ebpf:"test_leave_unpaired_args"`
 	TestOffCpuArgs        *ebpf.VariableSpec `ebpf:"test_off_cpu_args"`
@@ -401,7 +415,6 @@ type FunctionsMaps struct {
 	RecentRuns   *ebpf.Map `ebpf:"recent_runs"`
 	RingUses     *ebpf.Map `ebpf:"ring_uses"`
 	Rings        *ebpf.Map `ebpf:"rings"`
-	Seats        *ebpf.Map `ebpf:"seats"`
 	Senders      *ebpf.Map `ebpf:"senders"`
 	Slots        *ebpf.Map `ebpf:"slots"`
 	Tasks        *ebpf.Map `ebpf:"tasks"`
@@ -422,7 +435,6 @@ func (m *FunctionsMaps) Close() error {
 		m.RecentRuns,
 		m.RingUses,
 		m.Rings,
-		m.Seats,
 		m.Senders,
 		m.Slots,
 		m.Tasks,
@@ -441,17 +453,18 @@ type FunctionsVariables struct {
 	Exclusive             *ebpf.Variable `ebpf:"exclusive"`
 	FreshCells            *ebpf.Variable `ebpf:"fresh_cells"`
 	FreshRings            *ebpf.Variable `ebpf:"fresh_rings"`
-	NoDelays              *ebpf.Variable `ebpf:"no_delays"`
 	Pairing               *ebpf.Variable `ebpf:"pairing"`
 	RingKeptNs            *ebpf.Variable `ebpf:"ring_kept_ns"`
 	RingLimit             *ebpf.Variable `ebpf:"ring_limit"`
 	RingShare             *ebpf.Variable `ebpf:"ring_share"`
 	Seated                *ebpf.Variable `ebpf:"seated"`
 	Shards                *ebpf.Variable `ebpf:"shards"`
+	Stored                *ebpf.Variable `ebpf:"stored"`
 	TestAddArgs           *ebpf.Variable `ebpf:"test_add_args"`
 	TestBucketArgs        *ebpf.Variable `ebpf:"test_bucket_args"`
 	TestChildBornArgs     *ebpf.Variable `ebpf:"test_child_born_args"`
 	TestChildEndedArgs    *ebpf.Variable `ebpf:"test_child_ended_args"`
+	TestEndWaitArgs       *ebpf.Variable `ebpf:"test_end_wait_args"`
 	TestEnterArgs         *ebpf.Variable `ebpf:"test_enter_args"`
 	TestLeaveUnpairedArgs *ebpf.Variable `ebpf:"test_leave_unpaired_args"`
 	TestOffCpuArgs        *ebpf.Variable `ebpf:"test_off_cpu_args"`
@@ -468,10 +481,12 @@ type FunctionsVariables struct {
 type FunctionsPrograms struct {
 	EmptyEnter        *ebpf.Program `ebpf:"empty_enter"`
 	EmptyExit         *ebpf.Program `ebpf:"empty_exit"`
+	EmptySwitch       *ebpf.Program `ebpf:"empty_switch"`
 	TestAdd           *ebpf.Program `ebpf:"test_add"`
 	TestBucket        *ebpf.Program `ebpf:"test_bucket"`
 	TestChildBorn     *ebpf.Program `ebpf:"test_child_born"`
 	TestChildEnded    *ebpf.Program `ebpf:"test_child_ended"`
+	TestEndWait       *ebpf.Program `ebpf:"test_end_wait"`
 	TestEnter         *ebpf.Program `ebpf:"test_enter"`
 	TestLeaveUnpaired *ebpf.Program `ebpf:"test_leave_unpaired"`
 	TestOffCpu        *ebpf.Program `ebpf:"test_off_cpu"`
@@ -484,10 +499,12 @@ func (p *FunctionsPrograms) Close() error {
 	return _FunctionsClose(
 		p.EmptyEnter,
 		p.EmptyExit,
+		p.EmptySwitch,
 		p.TestAdd,
 		p.TestBucket,
 		p.TestChildBorn,
 		p.TestChildEnded,
+		p.TestEndWait,
 		p.TestEnter,
 		p.TestLeaveUnpaired,
 		p.TestOffCpu,

@@ -26,8 +26,12 @@ type SumsCpuRuns struct {
 	Arming   uint64
 	Runs     uint64
 	QueuedNs uint64
-	Pid      uint64
-	Ring     [128]struct {
+	Last     struct {
+		_       structs.HostLayout
+		StartNs uint64
+		Owner   uint64
+	}
+	Ring [128]struct {
 		_       structs.HostLayout
 		StartNs uint64
 		Owner   uint64
@@ -136,7 +140,6 @@ const (
 	SumsVarEpoch           = "epoch"
 	SumsVarExclusive       = "exclusive"
 	SumsVarFreshCells      = "fresh_cells"
-	SumsVarNoDelays        = "no_delays"
 	SumsVarNoTotals        = "no_totals"
 	SumsVarPairing         = "pairing"
 	SumsVarShards          = "shards"
@@ -216,7 +219,6 @@ type SumsVariableSpecs struct {
 	Epoch           *ebpf.VariableSpec `ebpf:"epoch"`
 	Exclusive       *ebpf.VariableSpec `ebpf:"exclusive"`
 	FreshCells      *ebpf.VariableSpec `ebpf:"fresh_cells"`
-	NoDelays        *ebpf.VariableSpec `ebpf:"no_delays"`
 	NoTotals        *ebpf.VariableSpec `ebpf:"no_totals"`
 	Pairing         *ebpf.VariableSpec `ebpf:"pairing"`
 	Shards          *ebpf.VariableSpec `ebpf:"shards"`
@@ -280,7 +282,6 @@ type SumsVariables struct {
 	Epoch           *ebpf.Variable `ebpf:"epoch"`
 	Exclusive       *ebpf.Variable `ebpf:"exclusive"`
 	FreshCells      *ebpf.Variable `ebpf:"fresh_cells"`
-	NoDelays        *ebpf.Variable `ebpf:"no_delays"`
 	NoTotals        *ebpf.Variable `ebpf:"no_totals"`
 	Pairing         *ebpf.Variable `ebpf:"pairing"`
 	Shards          *ebpf.Variable `ebpf:"shards"`

@@ -100,18 +100,18 @@ func TestKernelWaitsLastUntilTheTaskIsBack(t *testing.T) {
 		args  FunctionsOffCpuArgs
 		added uint64
 	}{
-		{FunctionsOffCpuArgs{LeftNs: 100, ArrivalNs: 1100, RanNs: 50, WaitNs: 0, Waits: 1 + waitSleep, Why: 1 + waitPipe}, 1000},
+		{FunctionsOffCpuArgs{LeftNs: 100, ArrivalNs: 1100, RanNs: 50, WaitNs: 0, Waits: 1 + waitSleep}, 1000},
 		{FunctionsOffCpuArgs{LeftNs: 100, ArrivalNs: 1100, RanNs: 50, WaitNs: 300, Waits: 1 + waitSleep}, 700},
 		{FunctionsOffCpuArgs{LeftNs: 100, ArrivalNs: 1100, RanNs: 50, WaitNs: 300, Waits: 1 + waitFault}, 700},
-		{FunctionsOffCpuArgs{LeftNs: 100, ArrivalNs: 1100, RanNs: 50, Waits: 0, Why: 1 + waitLock}, 0},
+		{FunctionsOffCpuArgs{LeftNs: 100, ArrivalNs: 1100, RanNs: 50, Waits: 0}, 0},
 		{FunctionsOffCpuArgs{LeftNs: 1000, ArrivalNs: 1100, WaitNs: 300, Waits: 1 + waitDisk}, 0},
 		{FunctionsOffCpuArgs{LeftNs: 2000, ArrivalNs: 1100, Waits: 1 + waitDisk}, 0},
 		{FunctionsOffCpuArgs{LeftNs: 100, ArrivalNs: 1100, Waits: 1 + waitOther + 1}, 0}, // no reason at all
 	} {
 		a := c.args
 		call(t, o.TestOffCpu, o.TestOffCpuArgs, &a)
-		if a.LeftNs != c.args.ArrivalNs+c.args.RanNs || a.Waits != c.args.Why {
-			t.Errorf("%+v: left at %d with %d", c.args, a.LeftNs, a.Waits)
+		if a.LeftNs != c.args.ArrivalNs+c.args.RanNs {
+			t.Errorf("%+v: left at %d", c.args, a.LeftNs)
 		}
 		if c.added > 0 {
 			want[int(c.args.Waits)-1] += c.added
@@ -120,6 +120,43 @@ func TestKernelWaitsLastUntilTheTaskIsBack(t *testing.T) {
 	for reason, got := range slot(t, o, 0).OffCpuNs {
 		if got != want[reason] {
 			t.Errorf("reason %d has %d ns, want %d", reason, got, want[reason])
+		}
+	}
+}
+
+// Why a task waited is asked for each wait of 50 us and more; shorter ones have the reason of one of them, for a millisecond.
+func TestKernelShortWaitsAreAskedForOnceInAMillisecond(t *testing.T) {
+	const us, ms, toAsk = 1000, 1000_000, 255
+	const now, inCall, kept = 10 * ms, 1 + waitDisk, 1 + waitPipe // the object's table of calls has but zeros
+	o := load(t, 1)
+	for name, c := range map[string]struct{ args, want FunctionsEndArgs }{
+		"a long wait": {
+			FunctionsEndArgs{LeftNs: now - 50*us, WokenNs: now, AskedNs: now - 1, Asked: kept, Waits: toAsk},
+			FunctionsEndArgs{AskedNs: now - 1, Asked: kept, Waits: inCall}},
+		"a short one, just asked": {
+			FunctionsEndArgs{LeftNs: now - 49*us, WokenNs: now, AskedNs: now - ms + 1, Asked: kept, Waits: toAsk},
+			FunctionsEndArgs{AskedNs: now - ms + 1, Asked: kept, Waits: kept}},
+		"a short one, asked long ago": {
+			FunctionsEndArgs{LeftNs: now - 49*us, WokenNs: now, AskedNs: now - ms, Asked: kept, Waits: toAsk},
+			FunctionsEndArgs{AskedNs: now, Asked: inCall, Waits: inCall}},
+		"a short one, never asked": {
+			FunctionsEndArgs{LeftNs: now - 1, WokenNs: now, Waits: toAsk},
+			FunctionsEndArgs{AskedNs: now, Asked: inCall, Waits: inCall}},
+		"clocks that contradict each other": {
+			FunctionsEndArgs{LeftNs: now + 1, WokenNs: now, AskedNs: now, Asked: kept, Waits: toAsk},
+			FunctionsEndArgs{AskedNs: now, Asked: kept, Waits: inCall}},
+		"no wait": {
+			FunctionsEndArgs{LeftNs: now - us, WokenNs: now, AskedNs: now, Asked: kept},
+			FunctionsEndArgs{AskedNs: now, Asked: kept}},
+		"known already": {
+			FunctionsEndArgs{LeftNs: now - us, WokenNs: now, Waits: 1 + waitOther},
+			FunctionsEndArgs{Waits: 1 + waitOther}},
+	} {
+		got := c.args
+		call(t, o.TestEndWait, o.TestEndWaitArgs, &got)
+		c.want.LeftNs, c.want.WokenNs = c.args.LeftNs, c.args.WokenNs
+		if got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
@@ -41,7 +42,7 @@ func BenchmarkKernelSyscall(b *testing.B) {
 	const callsPerRound = 100_000
 	key, cg := newKey(), newCgroup(b)
 	watched, other := clockedActor(b, cg, callsPerRound), clockedActor(b, newCgroup(b), callsPerRound)
-	empty := emptyPair(b)
+	empty := emptyHooks(b)
 	watching := func(cfg Config) func() func() {
 		cfg.Linger = -1
 		p := open(b, cfg)
@@ -61,7 +62,10 @@ func BenchmarkKernelSyscall(b *testing.B) {
 	}
 	variants := []variant{
 		{[]string{"none"}, func() func() { return func() {} }},
-		{[]string{"empty"}, func() func() { empty.attach(b); return func() { empty.detach(b) } }},
+		{[]string{"empty"}, func() func() {
+			empty.attach(b, empty.programs.EmptyEnter, empty.programs.EmptyExit)
+			return func() { empty.detach(b) }
+		}},
 		{[]string{"counters"}, watching(Config{Level: Counters})},
 		{[]string{"sampled-in-its-window"}, watching(Config{Level: Sampled})},
 		{[]string{"detail-unrecorded", "beside-detail"}, watching(Config{})},
@@ -109,31 +113,26 @@ func tracing(b *testing.B, key triton.ContainerKey, cg cgroup, f triton.TraceFil
 }
 
 // BenchmarkKernelPingPong times two processes that pass a byte to and fro on one CPU, nothing but switches and waits, in CPU
-// time of both: without accounting of the run queue, with it, and with it but for who delays whom. One iteration is one round.
+// time of both: without a hook, with an empty one (which no program can go below), and with accounting of the run queue. One
+// iteration is one round.
 func BenchmarkKernelPingPong(b *testing.B) {
 	const trips = 50_000
 	key, cg := newKey(), newCgroup(b)
-	watchers := map[string]*Probes{
-		"accounted": open(b, Config{Linger: -1, Level: Counters}), "without-delays": open(b, Config{Linger: -1, Level: Counters, noDelays: true}),
-	}
-	var proc *process
-	for _, p := range watchers { // both processes get their storage from birth
-		mustWatch(b, p, key, cg)
-	}
-	proc = onLastCPU(b, start(b, newCgroup(b), "/bin/sh", "-c", "echo $$ >"+cg.dir+"/cgroup.procs && exec "+actorBinary(b)+" pingpong "+strconv.Itoa(trips)))
+	p, empty := open(b, Config{Linger: -1, Level: Counters}), emptyHooks(b)
+	mustWatch(b, p, key, cg) // both processes are known from birth
+	proc := onLastCPU(b, start(b, newCgroup(b), "/bin/sh", "-c", "echo $$ >"+cg.dir+"/cgroup.procs && exec "+actorBinary(b)+" pingpong "+strconv.Itoa(trips)))
 	proc.paused(b)
-	for _, p := range watchers {
-		mustUnwatch(b, p, key)
-	}
+	mustUnwatch(b, p, key)
 	times := turns{}
 	for b.Loop() {
 		times["none"] = append(times["none"], proc.clock(b)/trips)
-		for _, name := range []string{"accounted", "without-delays"} {
-			mustWatch(b, watchers[name], key, cg)
-			times[name] = append(times[name], proc.clock(b)/trips)
-			if t := mustUnwatch(b, watchers[name], key); t.RunQueue.Count() == 0 {
-				b.Fatalf("%s: no waits", name)
-			}
+		empty.attach(b, empty.programs.EmptySwitch)
+		times["empty"] = append(times["empty"], proc.clock(b)/trips)
+		empty.detach(b)
+		mustWatch(b, p, key, cg)
+		times["accounted"] = append(times["accounted"], proc.clock(b)/trips)
+		if t := mustUnwatch(b, p, key); t.RunQueue.Count() < trips {
+			b.Fatalf("%d waits in %d trips", t.RunQueue.Count(), trips)
 		}
 	}
 	times.report(b)
@@ -200,13 +199,13 @@ func (p *process) clock(b *testing.B) float64 {
 	return ns
 }
 
-// hooks is the empty pair.
+// hooks are empty ones.
 type hooks struct {
 	programs bpftest.FunctionsPrograms
 	links    []link.Link
 }
 
-func emptyPair(b testing.TB) *hooks {
+func emptyHooks(b testing.TB) *hooks {
 	var o bpftest.FunctionsObjects
 	if err := bpftest.LoadFunctionsObjects(&o, nil); err != nil {
 		b.Fatal(err)
@@ -215,9 +214,9 @@ func emptyPair(b testing.TB) *hooks {
 	return &hooks{programs: o.FunctionsPrograms}
 }
 
-func (h *hooks) attach(b testing.TB) {
-	for _, prog := range []link.TracingOptions{{Program: h.programs.EmptyEnter}, {Program: h.programs.EmptyExit}} {
-		l, err := link.AttachTracing(prog)
+func (h *hooks) attach(b testing.TB, programs ...*ebpf.Program) {
+	for _, prog := range programs {
+		l, err := link.AttachTracing(link.TracingOptions{Program: prog})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -189,14 +189,14 @@ func TestKernelTaxOfAPairIsThatOfAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	empty := emptyPair(t)
+	empty := emptyHooks(t)
 	without, with := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for range 3 {
 		for _, least := range []*time.Duration{&without, &with} {
 			if least == &with {
-				empty.attach(t)
+				empty.attach(t, empty.programs.EmptyEnter, empty.programs.EmptyExit)
 			}
 			took, err := leastCall()
 			if err != nil {

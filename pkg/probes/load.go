@@ -136,7 +136,6 @@ func (k *measurePrograms) size(spec *ebpf.CollectionSpec, cfg Config) error {
 	spec.Maps[bpf.MeasureMapRingUses].MaxEntries = uint32(cfg.MaxContainers)
 	for name, value := range map[string]any{
 		bpf.MeasureVarCountAccepts: cfg.Network,
-		bpf.MeasureVarNoDelays:     cfg.noDelays,
 		bpf.MeasureVarRingLimit:    rings,
 		bpf.MeasureVarRingShare:    ringShare(cfg.RecorderThreads),
 		bpf.MeasureVarRingKeptNs:   uint64(max(0, cfg.ringsKept)),

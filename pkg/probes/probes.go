@@ -57,7 +57,6 @@ type Config struct {
 
 	ringsKept time.Duration  // for how long no other container gets a dead thread's place in the recorder; 0: the constant, negative: not at all
 	lot       func() float64 // 0 to 1, for when windows begin; nil: math/rand/v2
-	noDelays  bool           // who delays whom is not told, for the benchmark of what that costs
 	costEvery time.Duration  // between two windows in which the programs' cost is measured; 0: the constant
 }
 

@@ -128,8 +128,8 @@ func waitRows(v values) []row {
 		})
 	}
 	return []row{
-		ratio("not accounted", "none", ""), ratio("accounted, with who delays whom", "accounted", "at most 1.05 times"),
-		ratio("accounted, without who delays whom", "without-delays", "at most 1.05 times"),
+		ratio("no hook", "none", ""), ratio("an empty hook", "empty", ""),
+		ratio("accounted, with waits by reason and who delays whom", "accounted", "at most 1.05 times"),
 	}
 }
 
