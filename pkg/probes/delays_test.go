@@ -61,6 +61,8 @@ func TestKernelDelaysNameTheCulprit(t *testing.T) {
 				proc := start(t, cg, actorBinary(t), "gate", actorBinary(t), "churn", calls)
 				proc.paused(t)
 				proc.pin(t, cpu)
+				// It may be on its way still, and wait for the CPU on which the next one begins.
+				eventually(t, "actor waits", func() bool { return procState(proc.cmd.Process.Pid) == "S" })
 				return key, proc
 			}
 			victimKey, victim := begin(0, "2000000000")
