@@ -441,3 +441,14 @@ func TestChangesAreDockers(t *testing.T) {
 		t.Errorf("size %d %v, want %d", size, err, want)
 	}
 }
+
+func TestPathsAreTakenAsTheyAreWritten(t *testing.T) {
+	for name, want := range map[string]string{
+		"": "/", "/": "/", ".": "/.", "/.": "/.", "a": "/a", "/a/": "/a/", "/a/.": "/a/.", "/link/..": "/", "/link/../": "/", "/link/../.": "/.",
+		"/link/../b": "/b", "../../b/": "/b/", "/a/..b": "/a/..b", "/a/./b//c/..": "/a/b",
+	} {
+		if got := written(name); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}

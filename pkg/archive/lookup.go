@@ -31,6 +31,19 @@ func slashed(name string) string {
 	return "/" + name
 }
 
+// written is a path as docker takes it: ".." goes back in what is written, wherever a link before it leads, and be it there or
+// not. A slash or "/." at the end keeps its meaning.
+func written(name string) string {
+	clean := path.Clean(slashed(name))
+	switch {
+	case name == "." || strings.HasSuffix(name, "/."):
+		return strings.TrimSuffix(clean, "/") + "/."
+	case strings.HasSuffix(name, "/") && clean != "/":
+		return clean + "/"
+	}
+	return clean
+}
+
 // makeDirs opens a directory and makes what is missing of the path to it.
 func (v *View) makeDirs(dir string) (int, error) {
 	fd, err := v.open(dir, unix.O_PATH|unix.O_DIRECTORY)

@@ -29,6 +29,7 @@ const (
 // Pack writes a path as a tar, as docker cp has it: a directory with all below it under its own name ("." for "dir/."), or
 // one file; a link is written as the link. begin is called before the first byte, when the path is known to exist.
 func (v *View) Pack(ctx context.Context, name string, begin func(Stat) error, out io.Writer) error {
+	name = written(name)
 	st, err := v.Stat(name)
 	if err != nil {
 		return err

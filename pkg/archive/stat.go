@@ -23,6 +23,7 @@ type Stat struct {
 
 // Stat looks at a path without following a link at its end, unless a slash or "/." follows. Errors are *fs.PathError.
 func (v *View) Stat(name string) (Stat, error) {
+	name = written(name)
 	fd, err := v.open(name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return Stat{}, &fs.PathError{Op: "lstat", Path: slashed(name), Err: err}

@@ -70,6 +70,7 @@ type unpackedDir struct {
 
 // unpacker opens where to unpack.
 func (v *View) unpacker(ctx context.Context, dir string, opt UnpackOptions) (*unpacker, error) {
+	dir = written(dir)
 	fd, err := v.open(dir, unix.O_PATH)
 	if err != nil {
 		return nil, &fs.PathError{Op: "lstat", Path: slashed(dir), Err: err}
