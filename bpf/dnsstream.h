@@ -8,7 +8,7 @@
 
 #include "datagram.h"
 
-#define MESSAGES 8 // that are read of one packet
+#define MESSAGES 4 // that are read of one packet
 #define TCP_SYN 2
 
 // stream is one direction of a connection.
@@ -75,14 +75,6 @@ static __always_inline bool read_message(struct segment *g)
 	return 1;
 }
 
-static long next_message(u32 i, struct segment *g)
-{
-	if (read_message(g))
-		return g->of->next - g->seq >= g->len; // nothing more is in it
-	g->of->followed = 0;
-	return 1;
-}
-
 // follow reads the messages that begin in a packet whose header of TCP is at an offset.
 static __always_inline void follow(struct __sk_buff *skb, u32 at, struct streams *both, struct waiting_key *key, bool out, u64 owner)
 {
@@ -108,7 +100,13 @@ static __always_inline void follow(struct __sk_buff *skb, u32 at, struct streams
 	if (!s->followed || g.at >= skb->len)
 		return;
 	g.len = skb->len - g.at;
-	bpf_loop(MESSAGES, next_message, &g, 0);
+	// No bpf_loop: with its frame the stack on the way to a name would be more than Linux 6.1 allows (512 bytes).
+	for (int i = 0; i < MESSAGES; i++) {
+		if (!read_message(&g)) {
+			s->followed = 0;
+			break;
+		}
+	}
 	if (s->followed && s->next - g.seq < g.len)
 		s->followed = 0;
 	if (!s->followed)
