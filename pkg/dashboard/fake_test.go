@@ -276,7 +276,7 @@ func (b *browser) say(r Request) {
 // next reads one message: a reply or a frame.
 func (b *browser) next() (*Reply, []byte) {
 	b.t.Helper()
-	b.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	b.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	kind, data, err := b.conn.ReadMessage()
 	if err != nil {
 		b.t.Fatal(err)

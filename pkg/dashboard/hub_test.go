@@ -349,7 +349,7 @@ func TestSocketClosesWhenTheLoginEnds(t *testing.T) {
 	f.mu.Lock()
 	delete(f.callers, "alice")
 	f.mu.Unlock()
-	b.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	b.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if _, _, err := b.conn.ReadMessage(); !websocket.IsCloseError(err, closeSignedOut) {
 		t.Errorf("ended with %v, want close code %d", err, closeSignedOut)
 	}

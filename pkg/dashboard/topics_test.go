@@ -97,7 +97,7 @@ func TestTerminalCarriesBytesAndTheExitCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if err := conn.WriteJSON(TerminalStart{Argv: []string{"sh"}, Rows: 24, Cols: 80}); err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func listen6(t *testing.T, j joined) net.PacketConn {
 func heard(t *testing.T, c net.PacketConn) (text, from string) {
 	t.Helper()
 	buf := make([]byte, 64)
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	size, src, err := c.ReadFrom(buf)
 	if err != nil {
 		t.Fatal(err)

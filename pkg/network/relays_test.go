@@ -144,7 +144,7 @@ func TestKernelDatagramsByIPv6ReachContainersWithout(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		client.SetDeadline(time.Now().Add(5 * time.Second))
+		client.SetDeadline(time.Now().Add(30 * time.Second))
 		fmt.Fprint(client, to)
 		buf := make([]byte, 64)
 		if n, err := client.Read(buf); err != nil || string(buf[:n]) != to {

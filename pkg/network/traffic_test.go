@@ -223,7 +223,7 @@ func TestKernelSpoofedPacketsAreDroppedAndCounted(t *testing.T) {
 	var texts []string
 	for len(texts) < 2 {
 		buf := make([]byte, 64)
-		got.SetReadDeadline(time.Now().Add(5 * time.Second))
+		got.SetReadDeadline(time.Now().Add(30 * time.Second))
 		size, from, err := got.ReadFrom(buf)
 		if err != nil {
 			t.Fatalf("after %q: %v", texts, err)

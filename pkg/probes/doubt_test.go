@@ -201,7 +201,8 @@ func TestKernelEstimatesAreOffByNoMoreThanIsSaid(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d hold; %.2f of the calls wide", held, all, wide/float64(all))
-	if float64(held) < 0.95*float64(all) {
+	// 0.95 is promised. If just that were kept, one run would show less than 0.90 in a thousand, for so many estimates.
+	if float64(held) < 0.90*float64(all) {
 		t.Errorf("what is said holds for %d of %d estimates", held, all)
 	}
 }
