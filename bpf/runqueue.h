@@ -45,7 +45,7 @@ static __always_inline struct task_state *current_state(struct task_struct *task
 // charge_run adds the run that ends, and the waits before it, to the slot; it returns how long the task waited for the CPU.
 static __always_inline u64 charge_run(bool alone, struct task_struct *task, struct task_state *st, struct slot *slot)
 {
-	u64 delay = task->sched_info.run_delay, cpu, ran, wait = 0;
+	u64 delay = task->sched_info.run_delay, cpu, ran = 0, wait = 0;
 
 	if (delay > st->run_delay_ns) {
 		wait = delay - st->run_delay_ns;
@@ -53,9 +53,11 @@ static __always_inline u64 charge_run(bool alone, struct task_struct *task, stru
 		add_wait(alone, slot, wait);
 	}
 	cpu = task->se.sum_exec_runtime;
-	ran = cpu - st->cpu_ns;
+	if (cpu > st->cpu_ns) {
+		ran = cpu - st->cpu_ns;
+		ADD_AS(alone, slot->cpu_ns, ran);
+	}
 	st->cpu_ns = cpu;
-	ADD_AS(alone, slot->cpu_ns, ran);
 	if (st->partial) {
 		ran = cpu - task->se.prev_sum_exec_runtime;
 		st->partial = 0;

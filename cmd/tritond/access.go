@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -129,6 +130,21 @@ type tenants struct {
 	*auth.Authority
 	journal *journal.Set
 	node    *node.Node
+}
+
+// AddTenant implements tritonapi.Access. A former tenant of the same name may have left events, if the daemon was killed just then or one of
+// its requests came late.
+func (t tenants) AddTenant(ctx context.Context, name triton.Tenant) (auth.Tenant, error) {
+	all, err := t.Tenants(ctx)
+	if err != nil {
+		return auth.Tenant{}, err
+	}
+	if name.Validate() == nil && !slices.ContainsFunc(all, func(have auth.Tenant) bool { return have.Name == name }) {
+		if err := t.journal.Forget(name); err != nil {
+			return auth.Tenant{}, err
+		}
+	}
+	return t.Authority.AddTenant(ctx, name)
 }
 
 // RemoveTenant implements tritonapi.Access.

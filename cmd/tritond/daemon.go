@@ -346,7 +346,6 @@ func (d *daemon) imageRunning(ctx context.Context, tenant triton.Tenant, id stri
 	return d.node.RunsImage(ctx, tenant, id)
 }
 
-// bridge describes the default network to the API.
 // imageEvent journals what happens to images.
 func (d *daemon) imageEvent(e triton.Event) {
 	d.imageChanges.Add(1)
@@ -435,7 +434,10 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	if err != nil {
 		return ls, fmt.Errorf("listen on --http: %w", err)
 	}
-	return append(ls, &listener{l, &http.Server{Handler: requests.counted("page", page), ReadHeaderTimeout: headerTimeout}}), nil
+	return append(ls, &listener{l, &http.Server{
+		Handler: requests.counted("page", page), ReadHeaderTimeout: headerTimeout,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}}), nil
 }
 
 // headerTimeout is how long a client may take to send its request's header.

@@ -17,7 +17,7 @@ var efforts = map[string]throttle.Effort{
 	"GET /images/{name...}/json":       {Measured: true},
 	"GET /images/{name...}/history":    {Measured: true},
 	"GET /networks":                    {Measured: true},
-	"GET /networks/{id}":               {Measured: true},
+	"GET /networks/{id}":               {CPU: time.Millisecond, Waits: true}, // may make the default one
 	"GET /volumes":                     {Measured: true},
 	"GET /volumes/{name}":              {Measured: true},
 	"GET /info":                        {Measured: true},

@@ -27,6 +27,8 @@ const (
 	// probeEase is how many times as long as the node took to start a probe the next one waits at least: that work is outside of the
 	// container's limits, and an interval may be a millisecond. So a container's probes take a fifth of a processor at most.
 	probeEase = 4
+	// mostEase is how long that may be: on a machine where a start takes seconds, an interval of a second or more is kept.
+	mostEase = time.Second
 	// probeRest is how long output may come after the end of a probe, from processes that it left.
 	probeRest = 2 * time.Second
 )
@@ -88,8 +90,7 @@ func (n *Node) probeDue(c *container, p *appointment) {
 	var prepared time.Duration
 	if !paused {
 		probe := triton.Probe{Start: n.cfg.Now().UTC(), ExitCode: -1}
-		begun := time.Time{}
-		code, output, err := n.probeOnce(c, check.Command(spec.Shell), check.ProbeTimeout(), &begun)
+		code, output, begun, err := n.probeOnce(c, check.Command(spec.Shell), check.ProbeTimeout())
 		if begun.IsZero() { // it could not be started
 			begun = n.cfg.Now()
 		}
@@ -113,7 +114,9 @@ func (n *Node) probeDue(c *container, p *appointment) {
 }
 
 // probePause is how long to wait for the next probe, of which docker would have it after wait, when so long was taken to start the last.
-func probePause(wait, prepared time.Duration) time.Duration { return max(wait, probeEase*prepared) }
+func probePause(wait, prepared time.Duration) time.Duration {
+	return max(wait, min(probeEase*prepared, mostEase))
+}
 
 // probed takes a probe into the health of the run that it was for.
 func (n *Node) probed(c *container, p *appointment, run int, probe triton.Probe) {
@@ -136,54 +139,54 @@ func (n *Node) probed(c *container, p *appointment, run int, probe triton.Probe)
 }
 
 // probeOnce runs a command in the container as docker exec does, with the container's user, directory and environment. The
-// shim ends it after the timeout, be this daemon alive or not. begun is set when it was started.
-func (n *Node) probeOnce(c *container, argv []string, timeout time.Duration, begun *time.Time) (code int, output string, err error) {
+// shim ends it after the timeout, be this daemon alive or not. begun is when it was started; zero: it was not.
+func (n *Node) probeOnce(c *container, argv []string, timeout time.Duration) (code int, output string, begun time.Time, err error) {
 	ctx, cancel := context.WithTimeout(n.ctx, timeout+2*probePatience)
 	defer cancel()
 	id, err := n.CreateExec(ctx, c.key, triton.ExecSpec{Argv: argv, Stdout: true, Stderr: true})
 	if err != nil {
-		return -1, "", err
+		return -1, "", begun, err
 	}
 	defer c.forgetExec(id) // 256 places are for those that a user asks for
 	_, e, task, err := n.claimExec(ctx, triton.ExecKey{Container: c.key, ID: id}, [2]uint{})
 	if err != nil {
-		return -1, "", reasonOf(err)
+		return -1, "", begun, reasonOf(err)
 	}
 	var out probeOutput
 	finish, err := copyProbe(ctx, task, id, &out)
 	if err != nil {
-		return -1, "", err
+		return -1, "", begun, err
 	}
 	defer finish()
 	if err := n.runExec(ctx, c, e, task); err != nil {
-		return -1, "", err
+		return -1, "", begun, err
 	}
-	*begun = n.cfg.Now()
+	begun = n.cfg.Now()
 	if err := task.Deadline(ctx, id, int(unix.SIGKILL), begun.Add(timeout)); err != nil {
 		select {
 		case <-e.ended: // faster than the deadline was set
 		default:
-			return -1, "", errors.Join(err, task.Signal(ctx, id, int(unix.SIGKILL), false))
+			return -1, "", begun, errors.Join(err, task.Signal(ctx, id, int(unix.SIGKILL), false))
 		}
 	}
 	select {
 	case <-e.ended:
 	case <-ctx.Done():
-		return -1, "", fmt.Errorf("health check did not end: %w", ctx.Err())
+		return -1, "", begun, fmt.Errorf("health check did not end: %w", ctx.Err())
 	}
-	took := n.cfg.Now().Sub(*begun)
+	took := n.cfg.Now().Sub(begun)
 	finish()
 	e.mu.Lock()
 	code = *e.code
 	e.mu.Unlock()
 	if took < timeout || code != 128+int(unix.SIGKILL) {
-		return code, out.String(), nil
+		return code, out.String(), begun, nil
 	}
 	msg := fmt.Sprintf("Health check exceeded timeout (%v)", timeout)
 	if text := out.String(); text != "" {
 		msg += ": " + text
 	}
-	return -1, msg, nil
+	return -1, msg, begun, nil
 }
 
 // copyProbe collects the output of an exec that is not started yet. The function it returns waits for what comes shortly

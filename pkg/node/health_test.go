@@ -12,7 +12,7 @@ func TestProbesOfATinyIntervalWait(t *testing.T) {
 		{100 * time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond},
 		{time.Millisecond, 10 * time.Millisecond, 40 * time.Millisecond},
 		{time.Millisecond, 0, time.Millisecond}, // paused: nothing was started
-		{time.Second, time.Second, 4 * time.Second},
+		{time.Millisecond, time.Minute, mostEase},
 	} {
 		if got := probePause(tc.wait, tc.prepared); got != tc.want {
 			t.Errorf("after %v, started in %v: got %v, want %v", tc.wait, tc.prepared, got, tc.want)

@@ -180,7 +180,7 @@ func (c *conn) exchange(frame []byte, files []*os.File, reply any) error {
 	if resp.Error != nil {
 		return resp.Error
 	}
-	if reply == nil || resp.Body == nil { // an older peer has nothing to say where there was nothing once
+	if _, maybe := reply.(**AttachReply); reply == nil || maybe && resp.Body == nil { // an older peer says nothing there
 		return nil
 	}
 	if err := json.Unmarshal(resp.Body, reply); err != nil {

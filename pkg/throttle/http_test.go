@@ -67,8 +67,9 @@ func TestProcessorTimeIsMeasured(t *testing.T) {
 
 // A client that does not read its answer keeps nobody from a place, and one whose handler fails neither.
 func TestAnAnswerThatHasBegunHasNoPlace(t *testing.T) {
-	th := New(Config{Share: 1, Waiting: 2 * Places})
+	th := New(Config{Share: 1, Waiting: 4 * Places})
 	release := make(chan struct{})
+	defer close(release) // or the server does not end
 	url := served(t, th, Effort{Measured: true}, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/panic":
@@ -99,7 +100,6 @@ func TestAnAnswerThatHasBegunHasNoPlace(t *testing.T) {
 			t.Fatalf("only %+v have had their turn", th.Stats()["acme"])
 		}
 	}
-	close(release)
 }
 
 func TestWhoIsRefusedIsToldSo(t *testing.T) {

@@ -24,7 +24,7 @@ func TestLogAndStreamHaveEachLineOnce(t *testing.T) {
 	const clients = 12
 	// Lines come in two parts, so that some are not in the log yet when a client comes.
 	name := u.detached(t, images.Busybox, "sh", "-c",
-		"i=0; until [ -e /tmp/go ]; do i=$((i+1)); printf 'line '; usleep 300; echo $i; done; echo end $i")
+		"i=0; until [ -e /go ]; do i=$((i+1)); printf 'line '; usleep 300; echo $i; done; echo end $i")
 	got := make([]string, clients)
 	var readers sync.WaitGroup
 	for i := range clients {
@@ -33,7 +33,7 @@ func TestLogAndStreamHaveEachLineOnce(t *testing.T) {
 		before := u.lastLine(t, name)
 		eventually(t, 20*time.Second, "more lines are written", func() bool { return u.lastLine(t, name) != before })
 	}
-	u.ok(t, "exec", name, "touch", "/tmp/go")
+	release(t, u.pid(t, name))
 	readers.Wait()
 	for i, text := range got {
 		if err := eachOnce(text); err != nil {
@@ -96,7 +96,7 @@ func TestASlowFollowerReadsTheLogOfARemovedContainer(t *testing.T) {
 	const lines = 60_000 // five files of log, and more than sockets take unread
 	for _, driver := range []string{"json-file", "local"} {
 		name := u.detached(t, "--log-driver", driver, "--log-opt", "max-size=1m", "--log-opt", "max-file=9", images.Busybox, "sh", "-c",
-			fmt.Sprintf("echo begin; until [ -e /tmp/go ]; do usleep 10000; done; seq 1 %d", lines))
+			fmt.Sprintf("echo begin; until [ -e /go ]; do usleep 10000; done; seq 1 %d", lines))
 		log, err := u.api.Stream(t.Context(), "/v1.51/containers/"+name+"/logs?follow=1&stdout=1")
 		if err != nil {
 			t.Fatal(err)
@@ -107,7 +107,7 @@ func TestASlowFollowerReadsTheLogOfARemovedContainer(t *testing.T) {
 		if _, err := io.ReadFull(log, first); err != nil {
 			t.Fatal(err)
 		}
-		u.ok(t, "exec", name, "touch", "/tmp/go")
+		release(t, u.pid(t, name))
 		u.ok(t, "wait", name)
 		path := u.inspect(t, name, "{{.State.Status}} {{.ResolvConfPath}}")
 		u.ok(t, "rm", name)

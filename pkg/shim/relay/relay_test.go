@@ -38,7 +38,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			buf := make([]byte, 1<<20)
-			t.Fatalf("not within 10 s: %s\n%s", what, buf[:runtime.Stack(buf, true)])
+			t.Fatalf("not within 30 s: %s\n%s", what, buf[:runtime.Stack(buf, true)])
 		}
 	}
 }

@@ -112,8 +112,7 @@ func (b *bench) bare(ctx context.Context, name string) (s span, err error) {
 		if err := os.WriteFile(corePattern, []byte(coreSink), 0); err != nil {
 			return s, err
 		}
-		s, err = b.processes(ctx, name)
-		return s, errors.Join(err, os.WriteFile(corePattern, daemons, 0))
+		defer func() { err = errors.Join(err, os.WriteFile(corePattern, daemons, 0)) }()
 	}
 	return b.processes(ctx, name)
 }
