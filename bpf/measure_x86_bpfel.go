@@ -127,6 +127,8 @@ type MeasureSlot struct {
 	RunQueue        [145]uint64
 	RunQueueSumNs   uint64
 	CpuNs           uint64
+	SelfDelayNs     uint64
+	OffCpuNs        [9]uint64
 	Execs           uint64
 	Exits           uint64
 	FatalSignals    uint64
@@ -141,32 +143,29 @@ type MeasureSlot struct {
 	BlockWrites     uint64
 	BlockReadBytes  uint64
 	BlockWriteBytes uint64
-	SelfDelayNs     uint64
 	Muted           uint64
-	OffCpuNs        [9]uint64
 	Cells           [512]uint32
 }
 
 type MeasureTaskState struct {
 	_          structs.HostLayout
 	CgroupId   uint64
-	Epoch      uint64
 	Owner      uint64
 	RunDelayNs uint64
 	CpuNs      uint64
 	LeftNs     uint64
-	Muted      uint32
-	Waits      uint32
+	Epoch      uint32
+	First      uint32
+	AskedAt    uint32
+	Muted      uint8
+	Partial    uint8
+	Waits      uint8
+	Asked      uint8
 	StartNs    uint64
 	Nr         uint32
 	Ring       uint32
 	Pairing    uint32
 	Arming     uint32
-	Partial    uint32
-	First      uint32
-	Asked      uint32
-	_          [4]byte
-	AskedNs    uint64
 }
 
 // Names of all BPF objects in the ELF.

@@ -8,7 +8,7 @@
 // next time: it lasted from when it left it until it was back, less what it waited for a CPU, which the kernel adds up
 // (sched_info). No clock is read. Cost: some loads per switch; of a wait of SHORT_NS or more, a call of the kernel and five loads.
 //
-// Shorter waits of a thread have the reason of one of them, asked anew when it is KEPT_NS old: asking would cost more than all else.
+// Shorter waits of a thread have the reason of one of them, asked anew when it is KEPT old: asking would cost more than all else.
 //
 // Not known: waits that have not ended; interrupts that took the CPU while the task ran are in the wait after; a lock of the
 // kernel is the call that wants it; what io_uring does for a task has its workers' waits only.
@@ -26,7 +26,7 @@
 
 #define TO_ASK 255      // of task_state.waits: why the task waits is asked when it gets a CPU
 #define SHORT_NS 50000  // of a longer wait the question takes a thousandth part at most: some 50 ns
-#define KEPT_NS 1000000 // of a thread's time questions about short waits take as much at most
+#define KEPT 1000       // units of 1024 ns: of a thread's time questions about short waits take as much at most
 
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
@@ -107,7 +107,7 @@ static __noinline void ask(struct task_struct *task, struct task_state *st, u64 
 	if (woken_ns - st->left_ns >= SHORT_NS)
 		return;
 	st->asked = st->waits;
-	st->asked_ns = woken_ns;
+	st->asked_at = woken_ns >> 10;
 }
 
 // end_wait is called with a task that gets a CPU, and since when it could have one. It is still where it waited.
@@ -115,7 +115,7 @@ static __always_inline void end_wait(struct task_struct *task, struct task_state
 {
 	if (st->waits != TO_ASK)
 		return;
-	if (woken_ns - st->left_ns < SHORT_NS && woken_ns - st->asked_ns < KEPT_NS)
+	if (st->asked && woken_ns - st->left_ns < SHORT_NS && (u32)(woken_ns >> 10) - st->asked_at < KEPT)
 		st->waits = st->asked;
 	else
 		ask(task, st, woken_ns);

@@ -37,7 +37,7 @@ static __always_inline struct task_state *current_state(struct task_struct *task
 	if (!st)
 		return 0;
 	id = cgroup_id_of(task);
-	if (st->cgroup_id != id || st->epoch != epoch)
+	if (st->cgroup_id != id || st->epoch != (u32)epoch)
 		refresh(task, st, id);
 	return st;
 }

@@ -81,7 +81,7 @@ static __noinline void refresh(struct task_struct *task, struct task_state *st, 
 		st->cpu_ns = young ? 0 : task->se.sum_exec_runtime;
 		st->partial = !young;
 		st->waits = 0;
-		st->asked_ns = 0;
+		st->asked = 0;
 	}
 	st->owner = owner;
 	st->first = (u32)owner * shards;

@@ -121,7 +121,7 @@ static __always_inline void enter(struct task_struct *task, struct pt_regs *regs
 			return;
 		}
 	}
-	if (st->cgroup_id != id || st->epoch != epoch)
+	if (st->cgroup_id != id || st->epoch != (u32)epoch)
 		refresh(task, st, id);
 	if (!counts_calls(st))
 		return;
@@ -149,7 +149,7 @@ static __noinline void leave_unpaired(struct task_struct *task, struct task_stat
 		if (!st)
 			return;
 	}
-	if (st->cgroup_id != cgroup_id_of(task) || st->epoch != epoch)
+	if (st->cgroup_id != cgroup_id_of(task) || st->epoch != (u32)epoch)
 		refresh(task, st, cgroup_id_of(task));
 	if (!counts_calls(st) || is_birth(nr, ret))
 		return;
@@ -164,7 +164,7 @@ static __always_inline void leave(struct task_struct *task, struct pt_regs *regs
 	struct task_state *st = state_of(task);
 	u64 ns;
 
-	if (st && st->epoch != epoch)
+	if (st && st->epoch != (u32)epoch)
 		refresh(task, st, cgroup_id_of(task)); // keeps start_ns when the owner is the same and the hooks have been on since
 	if (!st || !st->start_ns) {
 		leave_unpaired(task, st, regs, SYSCALL_NR(regs), ret);

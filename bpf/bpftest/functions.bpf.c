@@ -105,18 +105,19 @@ TESTED(test_off_cpu, off_cpu_args)
 
 struct end_args {
 	u64 left_ns; // and all but woken_ns: what the calling task, which is in bpf(2), keeps
-	u64 asked_ns;
 	u64 woken_ns;
+	u32 asked_at;
 	u32 asked;
 	u32 waits;
+	u32 zero;
 };
 
 TESTED(test_end_wait, end_args)
 {
-	struct task_state st = {.left_ns = args->left_ns, .asked_ns = args->asked_ns, .asked = args->asked, .waits = args->waits};
+	struct task_state st = {.left_ns = args->left_ns, .asked_at = args->asked_at, .asked = args->asked, .waits = args->waits};
 
 	end_wait(bpf_get_current_task_btf(), &st, args->woken_ns);
-	args->asked_ns = st.asked_ns;
+	args->asked_at = st.asked_at;
 	args->asked = st.asked;
 	args->waits = st.waits;
 }

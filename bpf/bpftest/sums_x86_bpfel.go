@@ -90,6 +90,8 @@ type SumsSlot struct {
 	RunQueue        [145]uint64
 	RunQueueSumNs   uint64
 	CpuNs           uint64
+	SelfDelayNs     uint64
+	OffCpuNs        [9]uint64
 	Execs           uint64
 	Exits           uint64
 	FatalSignals    uint64
@@ -104,9 +106,7 @@ type SumsSlot struct {
 	BlockWrites     uint64
 	BlockReadBytes  uint64
 	BlockWriteBytes uint64
-	SelfDelayNs     uint64
 	Muted           uint64
-	OffCpuNs        [9]uint64
 	Cells           [512]uint32
 }
 

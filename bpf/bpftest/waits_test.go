@@ -126,35 +126,37 @@ func TestKernelWaitsLastUntilTheTaskIsBack(t *testing.T) {
 
 // Why a task waited is asked for each wait of 50 us and more; shorter ones have the reason of one of them, for a millisecond.
 func TestKernelShortWaitsAreAskedForOnceInAMillisecond(t *testing.T) {
-	const us, ms, toAsk = 1000, 1000_000, 255
-	const now, inCall, kept = 10 * ms, 1 + waitDisk, 1 + waitPipe // the object's table of calls has but zeros
+	const us, toAsk = 1000, 255
+	const at, inCall, kept = 10_000, 1 + waitDisk, 1 + waitPipe // the object's table of calls has but zeros
+	const now = at * 1024
 	o := load(t, 1)
 	for name, c := range map[string]struct{ args, want FunctionsEndArgs }{
 		"a long wait": {
-			FunctionsEndArgs{LeftNs: now - 50*us, WokenNs: now, AskedNs: now - 1, Asked: kept, Waits: toAsk},
-			FunctionsEndArgs{AskedNs: now - 1, Asked: kept, Waits: inCall}},
+			FunctionsEndArgs{LeftNs: now - 50*us, AskedAt: at - 1, Asked: kept, Waits: toAsk},
+			FunctionsEndArgs{AskedAt: at - 1, Asked: kept, Waits: inCall}},
 		"a short one, just asked": {
-			FunctionsEndArgs{LeftNs: now - 49*us, WokenNs: now, AskedNs: now - ms + 1, Asked: kept, Waits: toAsk},
-			FunctionsEndArgs{AskedNs: now - ms + 1, Asked: kept, Waits: kept}},
+			FunctionsEndArgs{LeftNs: now - 49*us, AskedAt: at - 999, Asked: kept, Waits: toAsk},
+			FunctionsEndArgs{AskedAt: at - 999, Asked: kept, Waits: kept}},
 		"a short one, asked long ago": {
-			FunctionsEndArgs{LeftNs: now - 49*us, WokenNs: now, AskedNs: now - ms, Asked: kept, Waits: toAsk},
-			FunctionsEndArgs{AskedNs: now, Asked: inCall, Waits: inCall}},
+			FunctionsEndArgs{LeftNs: now - 49*us, AskedAt: at - 1000, Asked: kept, Waits: toAsk},
+			FunctionsEndArgs{AskedAt: at, Asked: inCall, Waits: inCall}},
 		"a short one, never asked": {
-			FunctionsEndArgs{LeftNs: now - 1, WokenNs: now, Waits: toAsk},
-			FunctionsEndArgs{AskedNs: now, Asked: inCall, Waits: inCall}},
+			FunctionsEndArgs{LeftNs: now - 1, AskedAt: at, Waits: toAsk},
+			FunctionsEndArgs{AskedAt: at, Asked: inCall, Waits: inCall}},
 		"clocks that contradict each other": {
-			FunctionsEndArgs{LeftNs: now + 1, WokenNs: now, AskedNs: now, Asked: kept, Waits: toAsk},
-			FunctionsEndArgs{AskedNs: now, Asked: kept, Waits: inCall}},
+			FunctionsEndArgs{LeftNs: now + 1, AskedAt: at, Asked: kept, Waits: toAsk},
+			FunctionsEndArgs{AskedAt: at, Asked: kept, Waits: inCall}},
 		"no wait": {
-			FunctionsEndArgs{LeftNs: now - us, WokenNs: now, AskedNs: now, Asked: kept},
-			FunctionsEndArgs{AskedNs: now, Asked: kept}},
+			FunctionsEndArgs{LeftNs: now - us, AskedAt: at, Asked: kept},
+			FunctionsEndArgs{AskedAt: at, Asked: kept}},
 		"known already": {
-			FunctionsEndArgs{LeftNs: now - us, WokenNs: now, Waits: 1 + waitOther},
+			FunctionsEndArgs{LeftNs: now - us, Waits: 1 + waitOther},
 			FunctionsEndArgs{Waits: 1 + waitOther}},
 	} {
+		c.args.WokenNs = now
 		got := c.args
 		call(t, o.TestEndWait, o.TestEndWaitArgs, &got)
-		c.want.LeftNs, c.want.WokenNs = c.args.LeftNs, c.args.WokenNs
+		c.want.LeftNs, c.want.WokenNs = c.args.LeftNs, now
 		if got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
