@@ -22,7 +22,7 @@ gdb)
 		path=$path${path:+:}$here/$dir
 	done <"$here/libraries"
 	exec gdb -nx -iex "set auto-load off" -iex "set sysroot $here/sysroot" -iex "set solib-search-path $path" \
-		-iex "set debug-file-directory $here/sysroot/usr/lib/debug" -iex "set debuginfod enabled off" "$@" "$here/$exe" "$here/core"
+		-iex "set debug-file-directory $here/sysroot/usr/lib/debug:/usr/lib/debug" -iex "set debuginfod enabled off" "$@" "$here/$exe" "$here/core"
 	;;
 *)
 	echo "open.sh: DEBUGGER=$debugger: must be gdb or dlv" >&2

@@ -354,6 +354,11 @@ func (b *fakeBackend) ContainerLogs(ctx context.Context, key triton.ContainerKey
 	if c.c.Spec.Log.Driver == triton.LogNone {
 		return notBuilt("configured logging driver does not support reading")
 	}
+	if opt.Opened != nil {
+		if err := opt.Opened(); err != nil {
+			return err
+		}
+	}
 	at := 0
 	if opt.Tail >= 0 {
 		at = max(0, len(c.log)-opt.Tail)

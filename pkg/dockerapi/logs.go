@@ -39,13 +39,18 @@ func (s *Server) containerLogs(ctx context.Context, c *call) error {
 	if !ctr.Spec.TTY && c.version >= multiplexedSince {
 		media = mobytypes.MediaTypeMultiplexedStream
 	}
-	if err := c.flushHeader(media); err != nil {
-		return err
+	opened := false
+	opt.Opened = func() error { // not before: who has the header gets the log, though the container is removed at once
+		opened = true
+		return c.flushHeader(media)
 	}
 	out := newFlusher(c.w)
 	defer out.close()
 	sink := &recordWriter{out: out, framed: !ctr.Spec.TTY, timestamps: c.query.bool("timestamps"), details: c.query.bool("details")}
-	if err := s.Backend.ContainerLogs(ctx, key, opt, sink.write); err != nil && ctx.Err() == nil {
+	switch err := s.Backend.ContainerLogs(ctx, key, opt, sink.write); {
+	case !opened:
+		return err
+	case err != nil && ctx.Err() == nil:
 		// The header is out: docker reports it in the stream, and so that nobody takes a part for the whole.
 		sink.note(stdcopy.Systemerr, fmt.Sprintf("Error grabbing logs: %s\n", messageOf(err)))
 	}

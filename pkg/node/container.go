@@ -47,6 +47,7 @@ type container struct {
 	waiting   []*attachment
 	begun     *runtime.Task            // the one that is being started, once nobody has to wait for it
 	readers   map[*jsonlog.Reader]bool // of its log
+	logGone   bool                     // or about to be: nobody begins to read it any more
 	execs     map[string]*exec
 
 	sources   map[string]string      // of volumes; set before anybody sees the container, never changed

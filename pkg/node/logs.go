@@ -29,7 +29,16 @@ func (n *Node) ContainerLogs(ctx context.Context, key triton.ContainerKey, opt t
 		ended = closed
 	}
 	r := jsonlog.NewReader(c.logPath(), opt)
-	defer c.logReader(r)()
+	forget, err := c.logReader(r)
+	if err != nil {
+		return err
+	}
+	defer forget()
+	if opt.Opened != nil {
+		if err := opt.Opened(); err != nil {
+			return err
+		}
+	}
 	stats, err := r.Read(ctx, ended, emit)
 	if stats != (jsonlog.ReadStats{}) {
 		n.log.Warn("log has gaps", "container", c.key, "corrupt", stats.Corrupt, "torn", stats.Torn, "missed", stats.Missed)
@@ -37,10 +46,13 @@ func (n *Node) ContainerLogs(ctx context.Context, key triton.ContainerKey, opt t
 	return err
 }
 
-// logReader notes who reads the container's log. The function it returns forgets them.
-func (c *container) logReader(r *jsonlog.Reader) (forget func()) {
+// logReader notes who reads the container's log. The function it returns forgets them. NotFound: the log is being removed.
+func (c *container) logReader(r *jsonlog.Reader) (forget func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.logGone {
+		return nil, kindf(errdefs.ErrNotFound, "No such container: %s", c.key.ID)
+	}
 	if c.readers == nil {
 		c.readers = map[*jsonlog.Reader]bool{}
 	}
@@ -49,13 +61,14 @@ func (c *container) logReader(r *jsonlog.Reader) (forget func()) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.readers, r)
-	}
+	}, nil
 }
 
 // holdLog lets those who read the container's log read it to its end, though its files are about to be removed.
 func (c *container) holdLog() error {
 	c.mu.Lock()
 	readers := slices.Collect(maps.Keys(c.readers))
+	c.logGone = true
 	c.mu.Unlock()
 	var errs []error
 	for _, r := range readers {

@@ -109,6 +109,9 @@ type LogOptions struct {
 	Tail           int       // last n lines; -1: all
 	UpTo           *LogPlace // nothing that came later; nil: no bound. Not with Tail or Follow
 	Follow         bool      // until the container ends
+	// Opened is called once, before the first record: from then on the log is read to its end, though the container is removed meanwhile.
+	// Its error ends the reading; nil: nobody asks.
+	Opened func() error
 }
 
 // LogRecord is one record of a container's log: a line with its newline, or a part of a long line.
