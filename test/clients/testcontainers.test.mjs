@@ -47,7 +47,12 @@ test("waits for HTTP", async () => {
 test("waits for lines of the log, and streams it", async () => {
   const c = await busybox("sleep 0.2", "echo one", "echo ready >&2", "echo one", "exec sleep 1000").withWaitStrategy(Wait.forLogMessage("one", 2)).start();
   let seen = "";
-  for await (const chunk of await c.logs()) if ((seen += chunk).split("\n").length > 3) break;
+  const alive = setInterval(() => {}, 1000); // while only this stream is open node would end: testcontainers unrefs its socket
+  try {
+    for await (const chunk of await c.logs()) if ((seen += chunk).split("\n").length > 3) break;
+  } finally {
+    clearInterval(alive);
+  }
   assert.deepEqual(seen.trim().split("\n").sort(), ["one", "one", "ready"]);
   await c.stop();
 });
