@@ -313,7 +313,7 @@ func (d *daemon) openTelemetry() error {
 		cfg.Network = d.probes.NetworkHealth
 	}
 	d.telemetry = telemetry.New(cfg)
-	if err := d.telemetry.Register(journalMetrics{d.journal}, probeMetrics{d.probes}, watchingMetrics{d.watchings}); err != nil {
+	if err := d.telemetry.Register(journalMetrics(d.journal), probeMetrics{d.probes}, watchingMetrics{d.watchings}); err != nil {
 		return err
 	}
 	if d.cfg.PyroscopeURL == "" {
@@ -410,7 +410,7 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 		Extra:         func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Handler()) },
 	})
 	requests, turns := newRequestMetrics(), throttle.New(d.cfg.throttle())
-	if err := d.telemetry.Register(requests.total, requests.inFlight, throttleMetrics{turns}); err != nil {
+	if err := d.telemetry.Register(requests.total, requests.inFlight, throttleMetrics(turns)); err != nil {
 		return ls, err
 	}
 	for _, h := range d.cfg.Hosts {

@@ -10,6 +10,7 @@ import (
 	"github.com/tritond/triton/pkg/dashboard"
 	"github.com/tritond/triton/pkg/journal"
 	"github.com/tritond/triton/pkg/probes"
+	"github.com/tritond/triton/pkg/triton"
 )
 
 // requestMetrics count what the listeners answer, and what is under way: attached terminals and followers too.
@@ -46,40 +47,52 @@ func pageMetrics(h *dashboard.Hub) []prometheus.Collector {
 	}
 }
 
-// journalMetrics tell what the journals hold and what they lost, by tenant.
-type journalMetrics struct{ journals *journal.Set }
+// tenantSeries are one series of each tenant.
+type tenantSeries[S any] struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(S) float64
+}
 
-var (
-	journalledDesc     = journalDesc("events_total", "Events ever journalled.")
-	journalRefusedDesc = journalDesc("refused_total", "Events that could not be written.")
-	journalCorruptDesc = journalDesc("corrupt_lines_total", "Lines found unreadable when the journal was opened.")
-	journalKeptDesc    = journalDesc("kept_events", "Events that docker events --since can show.")
-	journalBytesDesc   = journalDesc("bytes", "Size of the journal.")
-)
-
-func journalDesc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc("triton_journal_"+name, help, []string{"tenant"}, nil)
+// byTenant are the series of all tenants of which stats tells something.
+type byTenant[S any] struct {
+	stats  func() map[triton.Tenant]S
+	series []tenantSeries[S]
 }
 
 // Describe implements prometheus.Collector.
-func (journalMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{journalledDesc, journalRefusedDesc, journalCorruptDesc, journalKeptDesc, journalBytesDesc} {
-		ch <- d
+func (m byTenant[S]) Describe(ch chan<- *prometheus.Desc) {
+	for _, s := range m.series {
+		ch <- s.desc
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (m journalMetrics) Collect(ch chan<- prometheus.Metric) {
-	for tenant, s := range m.journals.Stats() {
-		send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
-			ch <- prometheus.MustNewConstMetric(d, kind, v, string(tenant))
+func (m byTenant[S]) Collect(ch chan<- prometheus.Metric) {
+	for tenant, stats := range m.stats() {
+		for _, s := range m.series {
+			ch <- prometheus.MustNewConstMetric(s.desc, s.kind, s.value(stats), string(tenant))
 		}
-		send(journalledDesc, prometheus.CounterValue, float64(s.Last))
-		send(journalRefusedDesc, prometheus.CounterValue, float64(s.Refused))
-		send(journalCorruptDesc, prometheus.CounterValue, float64(s.Corrupt))
-		send(journalKeptDesc, prometheus.GaugeValue, float64(s.Last-s.First+1))
-		send(journalBytesDesc, prometheus.GaugeValue, float64(s.Bytes))
 	}
+}
+
+func tenantDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, []string{"tenant"}, nil)
+}
+
+// journalMetrics tell what the journals hold and what they lost.
+func journalMetrics(journals *journal.Set) prometheus.Collector {
+	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
+	return byTenant[journal.Stats]{journals.Stats, []tenantSeries[journal.Stats]{
+		{tenantDesc("triton_journal_events_total", "Events ever journalled."), counter, func(s journal.Stats) float64 { return float64(s.Last) }},
+		{tenantDesc("triton_journal_refused_total", "Events that could not be written."), counter,
+			func(s journal.Stats) float64 { return float64(s.Refused) }},
+		{tenantDesc("triton_journal_corrupt_lines_total", "Lines found unreadable when the journal was opened."), counter,
+			func(s journal.Stats) float64 { return float64(s.Corrupt) }},
+		{tenantDesc("triton_journal_kept_events", "Events that docker events --since can show."), gauge,
+			func(s journal.Stats) float64 { return float64(s.Last - s.First + 1) }},
+		{tenantDesc("triton_journal_bytes", "Size of the journal."), gauge, func(s journal.Stats) float64 { return float64(s.Bytes) }},
+	}}
 }
 
 // probeMetrics tells what the programs cost.

@@ -38,41 +38,22 @@ func effort(docker *dockerapi.Server) func(*http.Request) throttle.Effort {
 	}
 }
 
-// throttleMetrics tells what became of tenants' requests. Of a tenant there are series once it asked for something.
-type throttleMetrics struct{ throttle *throttle.Throttle }
-
-func throttleDesc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc("triton_tenant_"+name, help, []string{"tenant"}, nil)
-}
-
-var (
-	turnsDesc   = throttleDesc("requests_total", "Requests of a tenant's clients that got their turn.")
-	turnCPUDesc = throttleDesc("request_cpu_seconds_total",
-		"Processor time that they were charged with: measured for lists and inspect, by their kind for others.")
-	delayedDesc = throttleDesc("requests_delayed_total", "Requests that did not get their turn at once.")
-	delayDesc   = throttleDesc("request_delay_seconds_total", "For how long they waited, all together.")
-	turnedDesc  = throttleDesc("requests_refused_total", "Requests that were answered 429, because --api-waiting of the tenant's waited already.")
-	waitingDesc = throttleDesc("requests_waiting", "Requests that wait for their turn now.")
-)
-
-// Describe implements prometheus.Collector.
-func (throttleMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{turnsDesc, turnCPUDesc, delayedDesc, delayDesc, turnedDesc, waitingDesc} {
-		ch <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (m throttleMetrics) Collect(ch chan<- prometheus.Metric) {
-	for tenant, s := range m.throttle.Stats() {
-		send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
-			ch <- prometheus.MustNewConstMetric(d, kind, v, string(tenant))
-		}
-		send(turnsDesc, prometheus.CounterValue, float64(s.Requests))
-		send(turnCPUDesc, prometheus.CounterValue, s.CPU.Seconds())
-		send(delayedDesc, prometheus.CounterValue, float64(s.Waited))
-		send(delayDesc, prometheus.CounterValue, s.Wait.Seconds())
-		send(turnedDesc, prometheus.CounterValue, float64(s.Refused))
-		send(waitingDesc, prometheus.GaugeValue, float64(s.Waiting))
-	}
+// throttleMetrics tell what became of tenants' requests. Of a tenant there are series once it asked for something.
+func throttleMetrics(turns *throttle.Throttle) prometheus.Collector {
+	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
+	return byTenant[throttle.Stats]{turns.Stats, []tenantSeries[throttle.Stats]{
+		{tenantDesc("triton_tenant_requests_total", "Requests of a tenant's clients that got their turn."), counter,
+			func(s throttle.Stats) float64 { return float64(s.Requests) }},
+		{tenantDesc("triton_tenant_request_cpu_seconds_total",
+			"Processor time that they were charged with: measured for lists and inspect, by their kind for others."), counter,
+			func(s throttle.Stats) float64 { return s.CPU.Seconds() }},
+		{tenantDesc("triton_tenant_requests_delayed_total", "Requests that did not get their turn at once."), counter,
+			func(s throttle.Stats) float64 { return float64(s.Waited) }},
+		{tenantDesc("triton_tenant_request_delay_seconds_total", "For how long they waited, all together."), counter,
+			func(s throttle.Stats) float64 { return s.Wait.Seconds() }},
+		{tenantDesc("triton_tenant_requests_refused_total", "Requests that were answered 429, because --api-waiting of the tenant's waited already."), counter,
+			func(s throttle.Stats) float64 { return float64(s.Refused) }},
+		{tenantDesc("triton_tenant_requests_waiting", "Requests that wait for their turn now."), gauge,
+			func(s throttle.Stats) float64 { return float64(s.Waiting) }},
+	}}
 }

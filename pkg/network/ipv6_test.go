@@ -246,13 +246,7 @@ func TestKernelIPv6OutlivesTheDaemon(t *testing.T) {
 	setSysctl(t, ip6Conf("lo", "forwarding"), "1")
 	before := settled(t)
 	cfg := testConfig(t, testSubnet)
-	n, err := Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Reconcile(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	n := opened(t, cfg)
 	if got, _ := readSysctl(ip6Conf("all", "forwarding")); got != "0" {
 		t.Errorf("forwarding before there is a network with IPv6: got %s, want 0", got)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -44,17 +45,24 @@ func testConfig(t testing.TB, subnet netip.Prefix) Config {
 // open opens a network that is ready to take from, and purges it after the test.
 func open(t testing.TB, cfg Config, keep ...triton.Endpoint) *Network {
 	t.Helper()
-	n, err := Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := opened(t, cfg, keep...)
 	t.Cleanup(func() {
 		if err := n.Purge(context.Background()); err != nil {
 			t.Error("purge:", err)
 		}
 	})
-	if err := n.Reconcile(t.Context(), keep); err != nil {
+	return n
+}
+
+// opened is open for a test that purges the network itself.
+func opened(t testing.TB, cfg Config, keep ...triton.Endpoint) *Network {
+	t.Helper()
+	n, err := Open(t.Context(), cfg)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if err := n.Reconcile(t.Context(), keep); err != nil {
+		t.Fatal(errors.Join(err, n.Purge(context.Background())))
 	}
 	return n
 }
@@ -365,13 +373,7 @@ func TestKernelPurgeLeavesTheMachineAsItWas(t *testing.T) {
 	setSysctl(t, "ipv4/conf/lo/forwarding", "1")
 	before, mounts := settled(t), mountLines(t)
 	cfg := testConfig(t, testSubnet)
-	n, err := Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Reconcile(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	n := opened(t, cfg)
 	for _, kind := range []Kind{Bridged, BridgedHostUser, Isolated, IsolatedHostUser} {
 		take(t, n, kind)
 	}
@@ -381,7 +383,7 @@ func TestKernelPurgeLeavesTheMachineAsItWas(t *testing.T) {
 	// The daemon is killed here: n is not used any more. Somebody else takes a part of its subnet; that must not hinder.
 	command(t, "ip", "link", "add", "other", "type", "bridge")
 	command(t, "ip", "address", "add", "172.30.9.1/24", "dev", "other")
-	err = Purge(t.Context(), cfg)
+	err := Purge(t.Context(), cfg)
 	command(t, "ip", "link", "del", "other")
 	if err != nil {
 		t.Fatal(err)

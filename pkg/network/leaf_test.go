@@ -155,13 +155,7 @@ func TestKernelNoWayLeadsThroughALeaf(t *testing.T) {
 func TestKernelNextDaemonTakesUpLeaves(t *testing.T) {
 	before := settled(t)
 	cfg := testConfig(t, testSubnet)
-	n, err := Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Reconcile(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	n := opened(t, cfg)
 	spec := triton.NetworkSpec{Name: "many", Pool: triton.Pool{Subnet: netip.MustParsePrefix("172.31.0.0/16")}}
 	key := segmentWith(t, n, spec)
 	n.bridge.ports, n.segments[key.ID].bridge.ports = 1, 1
@@ -174,6 +168,7 @@ func TestKernelNextDaemonTakesUpLeaves(t *testing.T) {
 	n.rules.stop()
 	n.host.Close()
 
+	var err error
 	if n, err = Open(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}

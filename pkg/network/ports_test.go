@@ -67,14 +67,11 @@ func knock(t testing.TB, from *triton.Endpoint, address string) (string, error) 
 }
 
 func TestKernelPublishedPortIsReachedFromEverywhere(t *testing.T) {
-	for _, brNetfilter := range []string{"1", "0"} {
-		t.Run("bridge-nf-call-iptables="+brNetfilter, func(t *testing.T) {
-			setSysctl(t, "bridge/bridge-nf-call-iptables", brNetfilter)
-			for _, onRoot := range []int{rootPorts, 1, 0} {
-				t.Run(fmt.Sprint("ports=", onRoot), func(t *testing.T) { testReachedFromEverywhere(t, onRoot) })
-			}
-		})
-	}
+	withAndWithoutNetfilter(t, func(t *testing.T) {
+		for _, onRoot := range []int{rootPorts, 1, 0} {
+			t.Run(fmt.Sprint("ports=", onRoot), func(t *testing.T) { testReachedFromEverywhere(t, onRoot) })
+		}
+	})
 }
 
 func testReachedFromEverywhere(t *testing.T, onRoot int) {

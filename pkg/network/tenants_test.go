@@ -43,10 +43,15 @@ func answersARP(t testing.TB, from triton.Endpoint, address string, seconds int)
 }
 
 func TestKernelTenantsHaveDefaultNetworksOfTheirOwn(t *testing.T) {
-	for name, netfilter := range map[string]string{"bridged packets go through the tables for routed ones": "1", "they do not": "0"} {
-		t.Run(name, func(t *testing.T) {
-			setSysctl(t, "bridge/bridge-nf-call-iptables", netfilter)
-			testTenantsApart(t)
+	withAndWithoutNetfilter(t, testTenantsApart)
+}
+
+// withAndWithoutNetfilter runs a test where bridged packets go through the tables for routed ones, and where they do not.
+func withAndWithoutNetfilter(t *testing.T, test func(t *testing.T)) {
+	for _, on := range []string{"1", "0"} {
+		t.Run("bridge-nf-call-iptables="+on, func(t *testing.T) {
+			setSysctl(t, "bridge/bridge-nf-call-iptables", on)
+			test(t)
 		})
 	}
 }
@@ -106,42 +111,33 @@ func testTenantsApart(t *testing.T) {
 }
 
 func TestKernelPublishedPortsOfOtherTenantsAreReached(t *testing.T) {
-	for name, netfilter := range map[string]string{"bridged packets go through the tables for routed ones": "1", "they do not": "0"} {
-		t.Run(name, func(t *testing.T) {
-			setSysctl(t, "bridge/bridge-nf-call-iptables", netfilter)
-			setLoopbackUp(t)
-			out := outside(t)
-			n := open(t, testConfig(t, testSubnet))
-			acme, _ := defaultNetwork(t, n, "acme")
-			globex, _ := defaultNetwork(t, n, "globex")
-			web, peer, foreign := join(t, n, acme), join(t, n, acme), join(t, n, globex)
-			serve(t, web.ep)
-			leadOut(t, n, web, peer, foreign)
-			if _, _, err := n.Publish(t.Context(), web.key, web.target(), []triton.PortRequest{tcp(80, 8080)}); err != nil {
-				t.Fatal(err)
+	withAndWithoutNetfilter(t, func(t *testing.T) {
+		setLoopbackUp(t)
+		out := outside(t)
+		n := open(t, testConfig(t, testSubnet))
+		acme, _ := defaultNetwork(t, n, "acme")
+		globex, _ := defaultNetwork(t, n, "globex")
+		web, peer, foreign := join(t, n, acme), join(t, n, acme), join(t, n, globex)
+		serve(t, web.ep)
+		leadOut(t, n, web, peer, foreign)
+		if _, _, err := n.Publish(t.Context(), web.key, web.target(), []triton.PortRequest{tcp(80, 8080)}); err != nil {
+			t.Fatal(err)
+		}
+		operators := take(t, n, Bridged)
+		for who, from := range map[string]*triton.Endpoint{
+			"the host": nil, "outside": &out, "its peer": &peer.ep, "itself": &web.ep, "another tenant's": &foreign.ep, "the operator's": &operators,
+		} {
+			if _, err := knock(t, from, uplinkAddr+":8080"); err != nil {
+				t.Errorf("%s: %v", who, err)
 			}
-			operators := take(t, n, Bridged)
-			for who, from := range map[string]*triton.Endpoint{
-				"the host": nil, "outside": &out, "its peer": &peer.ep, "itself": &web.ep, "another tenant's": &foreign.ep, "the operator's": &operators,
-			} {
-				if _, err := knock(t, from, uplinkAddr+":8080"); err != nil {
-					t.Errorf("%s: %v", who, err)
-				}
-			}
-		})
-	}
+		}
+	})
 }
 
 func TestKernelTenantsDefaultNetworksOutliveTheDaemon(t *testing.T) {
 	before := settled(t)
 	cfg := testConfig(t, testSubnet)
-	n, err := Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Reconcile(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	n := opened(t, cfg)
 	acme, pool := defaultNetwork(t, n, "acme")
 	globex, unused := defaultNetwork(t, n, "globex")
 	if pool.Subnet.Overlaps(unused.Subnet) || pool.Subnet.Overlaps(cfg.Subnet) {
@@ -153,6 +149,7 @@ func TestKernelTenantsDefaultNetworksOutliveTheDaemon(t *testing.T) {
 	n.rules.stop() // killed
 	n.host.Close()
 
+	var err error
 	if n, err = Open(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
