@@ -131,13 +131,30 @@ static __always_inline void runs_now(void *ctx, struct task_struct *task)
 
 #define TASK_DEAD 0x80 // include/linux/sched.h: its last time
 
+// keep_sleeper notes that a task waits. Not every wait's end is seen: the kernels of some virtual machines keep their agent's threads
+// from tracepoints, and so the switch from one of those to a task that waited. Such a wait is lost when the next begins.
+static __always_inline void keep_sleeper(u32 tid, struct sleeper *s)
+{
+	u64 *n = bpf_map_lookup_elem(&sleeping, &s->key.owner);
+
+	if (!n)
+		return; // looked at no more
+	if (bpf_map_update_elem(&sleepers, &tid, s, BPF_EXIST)) {
+		if (take_share(n, sleeper_share)) {
+			if (!bpf_map_update_elem(&sleepers, &tid, s, BPF_NOEXIST))
+				return;
+			__sync_fetch_and_add(n, -1);
+		}
+	}
+	LOSE(s->key.owner, counts);
+}
+
 // goes_to_sleep notes since when, and with which stack, a task waits.
 static __always_inline void goes_to_sleep(void *ctx, struct task_struct *task, u32 state)
 {
 	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
 	struct sleeper s = {.key = {.owner = OWNER_IN(off_cpu, cgroup), .kind = OFF_CPU}};
-	u32 on = side & 1, tid = BPF_CORE_READ(task, pid);
-	u64 *n;
+	u32 on = side & 1;
 
 	if (!s.key.owner || state & TASK_DEAD)
 		return;
@@ -148,17 +165,7 @@ static __always_inline void goes_to_sleep(void *ctx, struct task_struct *task, u
 	s.key.kernel = stack_at(ctx, s.key.owner, on, 0);
 	s.key.user = s.key.image ? stack_at(ctx, s.key.owner, on, BPF_F_USER_STACK) : 0;
 	s.at_ns = bpf_ktime_get_ns();
-	n = bpf_map_lookup_elem(&sleeping, &s.key.owner);
-	if (!n)
-		return; // looked at no more
-	if (!take_share(n, sleeper_share)) {
-		LOSE(s.key.owner, counts);
-		return;
-	}
-	if (!bpf_map_update_elem(&sleepers, &tid, &s, BPF_NOEXIST))
-		return;
-	__sync_fetch_and_add(n, -1);
-	LOSE(s.key.owner, counts);
+	keep_sleeper(BPF_CORE_READ(task, pid), &s);
 }
 
 // wakes_up counts the wait of a task that gets a CPU.

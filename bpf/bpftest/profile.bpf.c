@@ -27,6 +27,14 @@ TESTED(test_count, profile_args)
 	add_count(&key, args->on, 5);
 }
 
+// test_keep_sleeper begins a wait of the calling task, at a time that hash is.
+TESTED(test_keep_sleeper, profile_args)
+{
+	struct sleeper s = {.key = args->key, .at_ns = args->hash};
+
+	keep_sleeper(BPF_CORE_READ((struct task_struct *)bpf_get_current_task_btf(), pid), &s);
+}
+
 // test_wake_up ends the wait of the calling task.
 TESTED(test_wake_up, profile_args)
 {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -195,5 +196,28 @@ func TestKernelWaitsAreCountedAtTheirEnd(t *testing.T) {
 	var c ProfileCount
 	if err := o.CountsA.Lookup(s.Key, &c); err != nil || c.N != 1 || c.Ns < second || c.Ns > 60*second {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// A wait whose end was not seen is lost, counted, when the task's next one begins, which has its own beginning and its own stack.
+func TestKernelAWaitWhoseEndIsNotSeenIsLost(t *testing.T) {
+	o := profilingWithin(t, 8, 1) // of one task: that has its room already
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for i := range uint64(3) {
+		args := ProfileProfileArgs{Hash: i + 1}
+		args.Key.Owner, args.Key.User = 7, 10+i
+		call(t, o.TestKeepSleeper, o.TestKeepSleeperArgs, &args)
+	}
+	var s ProfileSleeper
+	if err := o.Sleepers.Lookup(uint32(unix.Gettid()), &s); err != nil || s.AtNs != 3 || s.Key.User != 12 {
+		t.Errorf("waits since %+v, %v", s, err)
+	}
+	var waiting uint64
+	if err := o.Sleeping.Lookup(uint64(7), &waiting); err != nil || waiting != 1 {
+		t.Errorf("%d tasks wait, %v", waiting, err)
+	}
+	if diff := cmp.Diff(ProfileLost{Counts: 2}, o.lost(t)); diff != "" {
+		t.Errorf("lost (-want +got):\n%s", diff)
 	}
 }

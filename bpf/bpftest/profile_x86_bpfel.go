@@ -90,32 +90,34 @@ type ProfileUse struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ProfileMapCounts            = "counts"
-	ProfileMapCountsA           = "counts_a"
-	ProfileMapCountsB           = "counts_b"
-	ProfileMapExits             = "exits"
-	ProfileMapLosses            = "losses"
-	ProfileMapOffCpu            = "off_cpu"
-	ProfileMapOnCpu             = "on_cpu"
-	ProfileMapScratch           = "scratch"
-	ProfileMapSleepers          = "sleepers"
-	ProfileMapSleeping          = "sleeping"
-	ProfileMapStacks            = "stacks"
-	ProfileMapStacksA           = "stacks_a"
-	ProfileMapStacksB           = "stacks_b"
-	ProfileMapUsed              = "used"
-	ProfileMapUsedA             = "used_a"
-	ProfileMapUsedB             = "used_b"
-	ProfileProgTestCount        = "test_count"
-	ProfileProgTestKeepStack    = "test_keep_stack"
-	ProfileProgTestWakeUp       = "test_wake_up"
-	ProfileVarCountShare        = "count_share"
-	ProfileVarSide              = "side"
-	ProfileVarSleeperShare      = "sleeper_share"
-	ProfileVarStackShare        = "stack_share"
-	ProfileVarTestCountArgs     = "test_count_args"
-	ProfileVarTestKeepStackArgs = "test_keep_stack_args"
-	ProfileVarTestWakeUpArgs    = "test_wake_up_args"
+	ProfileMapCounts              = "counts"
+	ProfileMapCountsA             = "counts_a"
+	ProfileMapCountsB             = "counts_b"
+	ProfileMapExits               = "exits"
+	ProfileMapLosses              = "losses"
+	ProfileMapOffCpu              = "off_cpu"
+	ProfileMapOnCpu               = "on_cpu"
+	ProfileMapScratch             = "scratch"
+	ProfileMapSleepers            = "sleepers"
+	ProfileMapSleeping            = "sleeping"
+	ProfileMapStacks              = "stacks"
+	ProfileMapStacksA             = "stacks_a"
+	ProfileMapStacksB             = "stacks_b"
+	ProfileMapUsed                = "used"
+	ProfileMapUsedA               = "used_a"
+	ProfileMapUsedB               = "used_b"
+	ProfileProgTestCount          = "test_count"
+	ProfileProgTestKeepSleeper    = "test_keep_sleeper"
+	ProfileProgTestKeepStack      = "test_keep_stack"
+	ProfileProgTestWakeUp         = "test_wake_up"
+	ProfileVarCountShare          = "count_share"
+	ProfileVarSide                = "side"
+	ProfileVarSleeperShare        = "sleeper_share"
+	ProfileVarStackShare          = "stack_share"
+	ProfileVarTestCountArgs       = "test_count_args"
+	ProfileVarTestKeepSleeperArgs = "test_keep_sleeper_args"
+	ProfileVarTestKeepStackArgs   = "test_keep_stack_args"
+	ProfileVarTestWakeUpArgs      = "test_wake_up_args"
 )
 
 // LoadProfile returns the embedded CollectionSpec for Profile.
@@ -160,9 +162,10 @@ type ProfileSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProfileProgramSpecs struct {
-	TestCount     *ebpf.ProgramSpec `ebpf:"test_count"`
-	TestKeepStack *ebpf.ProgramSpec `ebpf:"test_keep_stack"`
-	TestWakeUp    *ebpf.ProgramSpec `ebpf:"test_wake_up"`
+	TestCount       *ebpf.ProgramSpec `ebpf:"test_count"`
+	TestKeepSleeper *ebpf.ProgramSpec `ebpf:"test_keep_sleeper"`
+	TestKeepStack   *ebpf.ProgramSpec `ebpf:"test_keep_stack"`
+	TestWakeUp      *ebpf.ProgramSpec `ebpf:"test_wake_up"`
 }
 
 // ProfileMapSpecs contains maps before they are loaded into the kernel.
@@ -191,13 +194,14 @@ type ProfileMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ProfileVariableSpecs struct {
-	CountShare        *ebpf.VariableSpec `ebpf:"count_share"`
-	Side              *ebpf.VariableSpec `ebpf:"side"`
-	SleeperShare      *ebpf.VariableSpec `ebpf:"sleeper_share"`
-	StackShare        *ebpf.VariableSpec `ebpf:"stack_share"`
-	TestCountArgs     *ebpf.VariableSpec `ebpf:"test_count_args"`
-	TestKeepStackArgs *ebpf.VariableSpec `ebpf:"test_keep_stack_args"`
-	TestWakeUpArgs    *ebpf.VariableSpec `ebpf:"test_wake_up_args"`
+	CountShare          *ebpf.VariableSpec `ebpf:"count_share"`
+	Side                *ebpf.VariableSpec `ebpf:"side"`
+	SleeperShare        *ebpf.VariableSpec `ebpf:"sleeper_share"`
+	StackShare          *ebpf.VariableSpec `ebpf:"stack_share"`
+	TestCountArgs       *ebpf.VariableSpec `ebpf:"test_count_args"`
+	TestKeepSleeperArgs *ebpf.VariableSpec `ebpf:"test_keep_sleeper_args"`
+	TestKeepStackArgs   *ebpf.VariableSpec `ebpf:"test_keep_stack_args"`
+	TestWakeUpArgs      *ebpf.VariableSpec `ebpf:"test_wake_up_args"`
 }
 
 // ProfileObjects contains all objects after they have been loaded into the kernel.
@@ -263,27 +267,30 @@ func (m *ProfileMaps) Close() error {
 //
 // It can be passed to LoadProfileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProfileVariables struct {
-	CountShare        *ebpf.Variable `ebpf:"count_share"`
-	Side              *ebpf.Variable `ebpf:"side"`
-	SleeperShare      *ebpf.Variable `ebpf:"sleeper_share"`
-	StackShare        *ebpf.Variable `ebpf:"stack_share"`
-	TestCountArgs     *ebpf.Variable `ebpf:"test_count_args"`
-	TestKeepStackArgs *ebpf.Variable `ebpf:"test_keep_stack_args"`
-	TestWakeUpArgs    *ebpf.Variable `ebpf:"test_wake_up_args"`
+	CountShare          *ebpf.Variable `ebpf:"count_share"`
+	Side                *ebpf.Variable `ebpf:"side"`
+	SleeperShare        *ebpf.Variable `ebpf:"sleeper_share"`
+	StackShare          *ebpf.Variable `ebpf:"stack_share"`
+	TestCountArgs       *ebpf.Variable `ebpf:"test_count_args"`
+	TestKeepSleeperArgs *ebpf.Variable `ebpf:"test_keep_sleeper_args"`
+	TestKeepStackArgs   *ebpf.Variable `ebpf:"test_keep_stack_args"`
+	TestWakeUpArgs      *ebpf.Variable `ebpf:"test_wake_up_args"`
 }
 
 // ProfilePrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadProfileObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ProfilePrograms struct {
-	TestCount     *ebpf.Program `ebpf:"test_count"`
-	TestKeepStack *ebpf.Program `ebpf:"test_keep_stack"`
-	TestWakeUp    *ebpf.Program `ebpf:"test_wake_up"`
+	TestCount       *ebpf.Program `ebpf:"test_count"`
+	TestKeepSleeper *ebpf.Program `ebpf:"test_keep_sleeper"`
+	TestKeepStack   *ebpf.Program `ebpf:"test_keep_stack"`
+	TestWakeUp      *ebpf.Program `ebpf:"test_wake_up"`
 }
 
 func (p *ProfilePrograms) Close() error {
 	return _ProfileClose(
 		p.TestCount,
+		p.TestKeepSleeper,
 		p.TestKeepStack,
 		p.TestWakeUp,
 	)

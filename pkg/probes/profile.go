@@ -229,13 +229,18 @@ func looks(kind triton.StackKind) string {
 	return bpf.ProfileMapOnCpu
 }
 
-// drain takes what was counted since the last one.
-func (k *profilePrograms) drain() ([]drained, error) {
+// drain takes what was counted since the last one. atOnce is called where that ends, before anything takes time; nil: nobody asks.
+func (k *profilePrograms) drain(atOnce func() error) ([]drained, error) {
 	old := k.side
 	if err := k.variables[bpf.ProfileVarSide].Set(1 - old); err != nil {
 		return nil, fmt.Errorf("change sides: %w", err)
 	}
 	k.side = 1 - old
+	if atOnce != nil {
+		if err := atOnce(); err != nil {
+			return nil, err
+		}
+	}
 	if err := waitForPrograms(); err != nil {
 		return nil, err
 	}
@@ -299,31 +304,39 @@ func stackOf(key bpf.ProfileCountKey, count bpf.ProfileCount, find func(owner, h
 	}
 }
 
-// waiting are the tasks of containers that wait now, and for how long.
-func (k *profilePrograms) waiting(of map[uint64]watched) ([]triton.Stack, error) {
+// waiters are the tasks that wait at a moment.
+type waiters struct {
+	sleepers []entry[uint32, bpf.ProfileSleeper]
+	now      uint64 // CLOCK_MONOTONIC, that of bpf_ktime_get_ns
+}
+
+func (k *profilePrograms) waiting() (w waiters, err error) {
 	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil { // that of bpf_ktime_get_ns
-		return nil, fmt.Errorf("read the clock: %w", err)
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return w, fmt.Errorf("read the clock: %w", err)
 	}
-	var out []triton.Stack
-	var tid uint32
-	var s bpf.ProfileSleeper
-	entries := k.maps[bpf.ProfileMapSleepers].Iterate()
-	for entries.Next(&tid, &s) {
-		w, ok := of[s.Key.Owner]
-		if !ok || uint64(now.Nano()) < s.AtNs {
+	w.now = uint64(now.Nano())
+	if w.sleepers, err = batches[uint32, bpf.ProfileSleeper](k.maps[bpf.ProfileMapSleepers].BatchLookup); err != nil {
+		return w, fmt.Errorf("read who waits: %w", err)
+	}
+	return w, nil
+}
+
+// stacks are those of tasks of containers that waited at w, whose stacks have been drained.
+func (k *profilePrograms) stacks(w waiters, of map[uint64]watched) (out []triton.Stack) {
+	for _, e := range w.sleepers {
+		s := e.value
+		in, ok := of[s.Key.Owner]
+		if !ok || w.now < s.AtNs {
 			continue
 		}
-		stack := stackOf(s.Key, bpf.ProfileCount{N: 1, Ns: uint64(now.Nano()) - s.AtNs}, func(owner, hash uint64) []uint64 {
+		stack := stackOf(s.Key, bpf.ProfileCount{N: 1, Ns: w.now - s.AtNs}, func(owner, hash uint64) []uint64 {
 			return k.kept[bpf.ProfileStackKey{Owner: owner, Hash: hash}]
 		})
-		stack.Container = w.Key
+		stack.Container = in.Key
 		out = append(out, stack)
 	}
-	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) { // aborted: entries went meanwhile
-		return nil, fmt.Errorf("read who waits: %w", err)
-	}
-	return out, nil
+	return out
 }
 
 // drained is a stack before it is known whose profile it belongs to.
@@ -348,16 +361,21 @@ type entry[K, V any] struct {
 	value V
 }
 
-// emptiedAtOnce is how many entries of a map are taken with one call of the kernel: of stacks 264 KiB.
-const emptiedAtOnce = 256
+// readAtOnce is how many entries of a map are read with one call of the kernel: of stacks 264 KiB.
+const readAtOnce = 256
 
 // empty takes all entries of a hash map that no program uses now.
 func empty[K, V any](m *ebpf.Map) ([]entry[K, V], error) {
+	return batches[K, V](m.BatchLookupAndDelete)
+}
+
+// batches reads a hash map by a method of it for batches.
+func batches[K, V any](read func(at *ebpf.MapBatchCursor, keys, values any, opts *ebpf.BatchOptions) (int, error)) ([]entry[K, V], error) {
 	var all []entry[K, V]
 	var at ebpf.MapBatchCursor
-	keys, values := make([]K, emptiedAtOnce), make([]V, emptiedAtOnce)
+	keys, values := make([]K, readAtOnce), make([]V, readAtOnce)
 	for {
-		n, err := m.BatchLookupAndDelete(&at, keys, values, nil)
+		n, err := read(&at, keys, values, nil)
 		for i := range n {
 			all = append(all, entry[K, V]{keys[i], values[i]})
 		}

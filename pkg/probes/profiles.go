@@ -215,9 +215,47 @@ func (s *Profile) Read() ([]triton.Stack, triton.StackLoss, error) {
 	ps.mu.Unlock()
 	ps.turn.Lock()
 	defer ps.turn.Unlock()
-	if err := ps.drain(before); err != nil {
+	if ps.kernel != nil && ps.drains == before { // else another reader drained since
+		if err := ps.drain(nil); err != nil {
+			return nil, triton.StackLoss{}, err
+		}
+	}
+	stacks, loss, err := s.take()
+	if err == nil && s.all {
+		ps.mu.Lock()
+		defer ps.mu.Unlock()
+		err = ps.look(s, now)
+	}
+	return stacks, loss, err
+}
+
+// Last is Read at the profile's end: it has the waits that go on at the moment, too, for as long as they do.
+func (s *Profile) Last() ([]triton.Stack, triton.StackLoss, error) {
+	ps := &s.p.profiles
+	ps.turn.Lock()
+	defer ps.turn.Unlock()
+	var now waiters
+	if ps.kernel != nil {
+		err := ps.drain(func() (err error) {
+			if s.kind == triton.OffCPU {
+				now, err = ps.kernel.waiting()
+			}
+			return err
+		})
+		if err != nil {
+			return nil, triton.StackLoss{}, err
+		}
+	}
+	stacks, loss, err := s.take()
+	if err != nil {
 		return nil, triton.StackLoss{}, err
 	}
+	return append(stacks, ps.kernel.stacks(now, s.of)...), loss, nil
+}
+
+// take takes what was drained for s. The caller holds turn.
+func (s *Profile) take() ([]triton.Stack, triton.StackLoss, error) {
+	ps := &s.p.profiles
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if s.closed {
@@ -233,35 +271,16 @@ func (s *Profile) Read() ([]triton.Stack, triton.StackLoss, error) {
 		loss.Add(triton.StackLoss{Counts: l.Counts - told.Counts, Stacks: l.Stacks - told.Stacks, Broken: l.Broken - told.Broken})
 		s.told[owner] = l
 	}
-	if s.all {
-		if err := ps.look(s, now); err != nil {
-			return nil, triton.StackLoss{}, err
-		}
-	}
 	return stacks, loss, nil
 }
 
-// Waiting returns the tasks that wait still, and for how long since the profile began. Read first: it has their stacks.
-func (s *Profile) Waiting() ([]triton.Stack, error) {
-	ps := &s.p.profiles
-	ps.turn.Lock()
-	defer ps.turn.Unlock()
-	if s.closed || s.kind != triton.OffCPU {
-		return nil, nil
-	}
-	return ps.kernel.waiting(s.of)
-}
-
-// drain empties the kernel's maps and gives what was counted to the profiles that it belongs to, unless another reader did so
-// since there were so many drains. The caller holds turn.
-func (ps *profiles) drain(before uint64) error {
-	if ps.kernel == nil || ps.drains > before {
-		return nil
-	}
+// drain empties the kernel's maps, which are loaded, and gives what was counted to the profiles that it belongs to. atOnce is
+// that of the maps. The caller holds turn.
+func (ps *profiles) drain(atOnce func() error) error {
 	ps.mu.Lock()
 	ps.drains++
 	ps.mu.Unlock()
-	all, err := ps.kernel.drain()
+	all, err := ps.kernel.drain(atOnce)
 	if err != nil {
 		return err
 	}

@@ -48,12 +48,12 @@ func TestKernelAContainerHasItsShareOfAProfile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stacks, err := s.Waiting()
+		now, err := p.profiles.kernel.waiting()
 		if err != nil {
 			t.Fatal(err)
 		}
 		waiting = map[int]bool{}
-		for _, st := range stacks {
+		for _, st := range p.profiles.kernel.stacks(now, s.of) {
 			waiting[st.PID] = true
 		}
 		return waiting, loss

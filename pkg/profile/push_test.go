@@ -30,8 +30,8 @@ func (*busyKernel) Read() ([]triton.Stack, triton.StackLoss, error) {
 
 	return []triton.Stack{{Container: webKey, PID: 1 << 30, Count: 3}}, triton.StackLoss{}, nil
 }
-func (*busyKernel) Waiting() ([]triton.Stack, error) { return nil, nil }
-func (*busyKernel) Close() error                     { return nil }
+func (k *busyKernel) Last() ([]triton.Stack, triton.StackLoss, error) { return k.Read() }
+func (*busyKernel) Close() error                                      { return nil }
 
 // pushTo runs a pusher of one busy container against url until done reports true of its counters.
 func pushTo(t *testing.T, url string, done func(counters map[string]float64) bool) map[string]float64 {
@@ -189,8 +189,8 @@ func (s stacksOf) Read() (all []triton.Stack, _ triton.StackLoss, _ error) {
 	}
 	return all, triton.StackLoss{Counts: 1, Stacks: 2, Broken: 3}, nil
 }
-func (stacksOf) Waiting() ([]triton.Stack, error) { return nil, nil }
-func (stacksOf) Close() error                     { return nil }
+func (s stacksOf) Last() ([]triton.Stack, triton.StackLoss, error) { return s.Read() }
+func (stacksOf) Close() error                                      { return nil }
 
 // A tenant whose uploads hang, and one whose uploads fail, hold up their own alone; what was lost of stacks is counted by kind.
 func TestATenantWhosePushesHangDelaysNoOther(t *testing.T) {

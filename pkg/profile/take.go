@@ -24,8 +24,8 @@ const (
 // Stacks are stacks being taken. Close is idempotent.
 type Stacks interface {
 	Read() ([]triton.Stack, triton.StackLoss, error)
-	// Waiting returns what waits still: those waits are in no other reading.
-	Waiting() ([]triton.Stack, error)
+	// Last is the Read of the end: it has what waits still, too.
+	Last() ([]triton.Stack, triton.StackLoss, error)
 	Close() error
 }
 
@@ -86,26 +86,24 @@ func collect(ctx context.Context, c *Collector, stacks Stacks, during time.Durat
 	every, end := time.NewTicker(min(readEvery, during)), time.NewTimer(during)
 	defer every.Stop()
 	defer end.Stop()
-	for over := false; !over; {
+	for read := stacks.Read; ; {
+		over := false
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-every.C:
 		case <-end.C:
-			over = true
+			read, over = stacks.Last, true
 		}
-		all, loss, err := stacks.Read()
+		all, loss, err := read()
 		if err != nil {
 			return err
 		}
 		c.Add(all, loss)
+		if over {
+			return nil
+		}
 	}
-	waiting, err := stacks.Waiting()
-	if err != nil {
-		return err
-	}
-	c.Add(waiting, triton.StackLoss{})
-	return nil
 }
 
 func (t *Taker) enter(tenant triton.Tenant) error {

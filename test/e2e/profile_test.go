@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,13 +18,19 @@ import (
 	"github.com/tritond/triton/test/images"
 )
 
-// takeProfile profiles a container with the client and reads what it wrote, which must be for pprof's own tool too.
-func (u *under) takeProfile(t *testing.T, name string, args ...string) (p *profile.Profile, top string) {
+// takeProfile profiles a container with the client and reads what it wrote, which must be for pprof's own tool too. lost is what
+// the client says of stacks that are not in it.
+func (u *under) takeProfile(t *testing.T, name string, args ...string) (p *profile.Profile, lost int64) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "out.pprof")
 	said := u.triton(t, append([]string{"profile", name, "-o", file}, args...)...)
-	if !strings.Contains(said, file+": ") || !strings.Contains(said, "; 0 lost") {
-		t.Errorf("the client says %q", said)
+	words := regexp.MustCompile(`: .*; (\d+) lost\b`).FindStringSubmatch(said)
+	if !strings.HasPrefix(said, file+": ") || words == nil {
+		t.Fatalf("the client says %q", said)
+	}
+	lost, err := strconv.ParseInt(words[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -38,7 +46,7 @@ func (u *under) takeProfile(t *testing.T, name string, args ...string) (p *profi
 		t.Errorf("go tool pprof: %v\n%s", err, out)
 	}
 	t.Logf("%s%s", said, out)
-	return p, string(out)
+	return p, lost
 }
 
 // cumulative adds up the value i of the samples that each function is in.
@@ -76,11 +84,12 @@ func TestProfileShowsWhereAContainerIsBusy(t *testing.T) {
 	burner, neighbour := start(burn), start(goburn)
 	var own, others *profile.Profile
 	var both sync.WaitGroup
-	both.Go(func() { own, _ = u.takeProfile(t, burner, "-d", "4s") })
-	both.Go(func() { others, _ = u.takeProfile(t, neighbour, "-d", "4s") })
+	var ownLost, othersLost int64
+	both.Go(func() { own, ownLost = u.takeProfile(t, burner, "-d", "4s") })
+	both.Go(func() { others, othersLost = u.takeProfile(t, neighbour, "-d", "4s") })
 	both.Wait()
-	if own == nil || others == nil {
-		t.FailNow()
+	if own == nil || others == nil || ownLost != 0 || othersLost != 0 {
+		t.Fatalf("%d and %d stacks are lost", ownLost, othersLost)
 	}
 	n, by := cumulative(own, 0)
 	if n < 20 || by["seventy"]+by["twenty"]+by["ten"] < n/2 {
@@ -108,14 +117,20 @@ func TestProfileShowsWhereAContainerIsBusy(t *testing.T) {
 // A program that sleeps 60 and 20 ms in turn waits so long in these functions, as often in one as in the other, and in all for
 // as long as the profile is taken, since it does nothing else. Each wait has the wait for a processor at its end, of which
 // only that it is the same for both is known: the longer sleeps have 60 to 75 of 100 parts as long as that is under 40 ms.
+//
+// A kernel that keeps the agent of its virtual machine from tracepoints shows no wait that a switch from that one ends, a few of
+// a hundred at most; the program's counts say how many these are.
 func TestProfileShowsWhatAContainerWaitsFor(t *testing.T) {
 	u := shared(t)
 	tritonOnly(t)
 	exe := build(t, "sleep", "cc", "-O2", "-static", "-fno-ipa-icf", "-fno-omit-frame-pointer", "testdata/sleep/sleep.c")
-	p, _ := u.takeProfile(t, u.detached(t, "-v", exe+":/sleeps:ro", images.Busybox, "/sleeps"), "-d", "3s", "--off-cpu")
+	p, lost := u.takeProfile(t, u.detached(t, "-v", exe+":/sleeps:ro", images.Busybox, "/sleeps"), "-d", "3s", "--off-cpu")
 	times, of := cumulative(p, 0)
 	waited, in := cumulative(p, 1)
-	if times < 10 || max(of["sixty"], of["twenty"])-min(of["sixty"], of["twenty"]) > 1 || of["sixty"]+of["twenty"] < times-1 {
+	if unequal := max(of["sixty"], of["twenty"]) - min(of["sixty"], of["twenty"]); times < 10 || lost > 10 || unequal > 1+lost {
+		t.Errorf("of %d waits %v, lost %d", times, of, lost)
+	}
+	if of["sixty"]+of["twenty"] < times-1 {
 		t.Errorf("of %d waits %v", times, of)
 	}
 	for name, least := range map[string]int64{"sixty": 60e6, "twenty": 20e6} {
@@ -123,10 +138,12 @@ func TestProfileShowsWhatAContainerWaitsFor(t *testing.T) {
 			t.Errorf("%d waits in %s took %d ns, less than its sleeps", of[name], name, in[name])
 		}
 	}
-	if share := float64(in["sixty"]) / float64(waited); share < 0.55 || share > 0.8 {
-		t.Errorf("the longer sleeps have %.2f of the time", share)
+	// Of a wait that is lost the share and the whole lack as much as the longer sleep has.
+	without := float64(lost) * 0.06 / 3
+	if share := float64(in["sixty"]) / float64(waited); share < 0.55-without || share > 0.8+without {
+		t.Errorf("the longer sleeps have %.2f of the time, lost %d", share, lost)
 	}
-	if whole := float64(waited) / float64(p.DurationNanos); whole < 0.85 || whole > 1.01 {
-		t.Errorf("it waited %.2f of the time", whole)
+	if whole := float64(waited) / float64(p.DurationNanos); whole < 0.85-without || whole > 1.01 {
+		t.Errorf("it waited %.2f of the time, lost %d", whole, lost)
 	}
 }
