@@ -64,11 +64,13 @@ type AttachOptions struct {
 	AfterLog bool
 }
 
-// LogPlace is the end of a log at a moment: in which file, by the inode number that it has or had before it was compressed, and
-// at which byte. The zero LogPlace is the end of an empty log.
+// LogPlace is the end of a log at a moment: in which file, by the inode that it has or had before it was compressed, and at which
+// byte. The zero LogPlace is the end of an empty log.
 type LogPlace struct {
-	Ino    uint64 `json:"ino"`
-	Offset int64  `json:"offset"`
+	Ino uint64 `json:"ino"`
+	// Generation tells files apart that had the inode number after one another; 0: not known.
+	Generation uint64 `json:"generation,omitzero"`
+	Offset     int64  `json:"offset"`
 }
 
 // ExecKey identifies an exec of a container.

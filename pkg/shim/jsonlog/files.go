@@ -75,21 +75,21 @@ func openOnce(path string) (files logFiles, whole bool, err error) {
 	return files, whole, nil
 }
 
-// find returns the place of a file that is held open, compressed by now or not; -1: it is gone. Its inode is not used again
-// while it is held, but may have been before: the newest counts.
+// find returns the place of a file that is held open, compressed by now or not; -1: it is gone. Where no generations are known:
+// its inode is not used again while it is held, but may have been before; the newest counts.
 func (l logFiles) find(f *logFile) int {
 	for i := len(l) - 1; i >= 0; i-- {
-		if sameFile(l[i].File, f.File) || l[i].packed && l[i].id == f.id {
+		if sameFile(l[i].File, f.File) || l[i].packed && l[i].id.is(f.id) {
 			return i
 		}
 	}
 	return -1
 }
 
-// upTo drops the files that came after the one with an inode number; all of them where that is gone, for then they all did.
-func (l logFiles) upTo(ino uint64) logFiles {
+// upTo drops the files that came after one; all of them where that is gone, for then they all did.
+func (l logFiles) upTo(last identity) logFiles {
 	for i := len(l) - 1; i >= 0; i-- {
-		if l[i].id == ino {
+		if l[i].id.is(last) {
 			l[i+1:].close()
 			return l[:i+1]
 		}
@@ -113,7 +113,7 @@ func End(path string) (triton.LogPlace, error) {
 
 func endOf(f *os.File) (triton.LogPlace, error) {
 	mark, err := place(f)
-	return triton.LogPlace{Ino: mark.Ino, Offset: mark.Offset}, err
+	return triton.LogPlace{Ino: mark.Ino, Generation: generationOf(f), Offset: mark.Offset}, err
 }
 
 // thereRotated reports whether there is a file that was rotated i times.

@@ -2,7 +2,6 @@ package jsonlog
 
 import (
 	"compress/gzip"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Files that were rotated may be compressed: path.1 becomes path.1.gz, by way of path.1.gz.tmp. The header has the inode
-// number of the file that it was, by which a reader that still holds that one knows where it is.
+// Files that were rotated may be compressed: path.1 becomes path.1.gz, by way of path.1.gz.tmp. The header has the
+// identity of the file that it was, by which a reader that still holds that one knows where it is.
 const (
 	packedSuffix = ".gz"
 	underWay     = packedSuffix + ".tmp"
@@ -75,7 +74,7 @@ func packInto(to, from string, stop <-chan struct{}) (err error) {
 	if err != nil {
 		return err
 	}
-	z.Extra = binary.LittleEndian.AppendUint64(nil, mark.Ino)
+	z.Extra = identityOf(in, mark.Ino).packed()
 	if _, err := io.Copy(z, stoppable{in, stop}); err != nil {
 		return err
 	}
@@ -115,9 +114,9 @@ func removeIfThere(path string) error {
 // logFile is one open file of a log.
 type logFile struct {
 	*os.File
-	id     uint64 // the inode number of the file that was written, before it was compressed
-	size   int64  // of its text when it was opened; known of a compressed one when it is unpacked
-	packed bool   // File is the compressed one
+	id     identity // of the file that was written, before it was compressed
+	size   int64    // of its text when it was opened; known of a compressed one when it is unpacked
+	packed bool     // File is the compressed one
 }
 
 // openRotated opens the file that was rotated i times, compressed or not.
@@ -134,7 +133,7 @@ func openRotated(path string, i int) (*logFile, error) {
 		f.Close()
 		return nil, err
 	}
-	return &logFile{File: f, id: mark.Ino, size: mark.Offset}, nil
+	return &logFile{File: f, id: identityOf(f, mark.Ino), size: mark.Offset}, nil
 }
 
 func openPacked(path string) (*logFile, error) {
@@ -147,11 +146,7 @@ func openPacked(path string) (*logFile, error) {
 		f.Close()
 		return nil, fmt.Errorf("compressed log %s: %w", filepath.Base(path), err)
 	}
-	out := &logFile{File: f, packed: true}
-	if len(z.Extra) == 8 {
-		out.id = binary.LittleEndian.Uint64(z.Extra)
-	}
-	return out, nil
+	return &logFile{File: f, id: unpackIdentity(z.Extra), packed: true}, nil
 }
 
 // unpack puts the text of a compressed file in its place: a file without a name in the log's folder, on disk and not in
@@ -197,5 +192,5 @@ func unnamedFile(dir string) (*os.File, error) {
 
 // sameText reports whether two open files hold the same: they are one file, or one is the other's compressed form.
 func sameText(a, b *logFile) bool {
-	return a.packed != b.packed && a.id == b.id || sameFile(a.File, b.File)
+	return a.packed != b.packed && a.id.is(b.id) || sameFile(a.File, b.File)
 }

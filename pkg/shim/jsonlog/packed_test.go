@@ -155,3 +155,52 @@ func TestABrokenCompressedFileIsNamed(t *testing.T) {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
 }
+
+// A place leads to the file that it was in, however often the file system has given the inode number of a file that was compressed
+// to a newer one of the same log. Files of older versions have the number only.
+func TestAPlaceKeepsItsFileWhenInodesAreUsedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	w := openWriter(t, Config{Path: path, MaxFile: 100, Compress: true})
+	var before strings.Builder
+	want := map[triton.LogPlace]string{}
+	numbers := map[uint64]bool{}
+	for i := range 20 {
+		line := fmt.Sprintf("line %d\n", i)
+		put(t, w, line, testTime)
+		before.WriteString(line)
+		end, err := w.End()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[end] = before.String()
+		numbers[end.Ino] = true
+		put(t, w, "behind it\n", testTime)
+		before.WriteString("behind it\n")
+		if err := w.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+		await(t, w)
+	}
+	t.Logf("20 files had %d inode numbers", len(numbers))
+	if len(want) != 20 {
+		t.Errorf("20 places are %d", len(want))
+	}
+	for place, text := range want {
+		opts := both
+		opts.UpTo = &place
+		if got, stats := read(t, path, opts); got != text || stats != (ReadStats{}) {
+			t.Errorf("up to %+v: %+v (-want +got):\n%s", place, stats, cmp.Diff(text, got))
+		}
+	}
+}
+
+func TestIdentitiesOfOlderVersionsAreOfAnyGeneration(t *testing.T) {
+	now := identity{7, 9}
+	if got := unpackIdentity(now.packed()); got != now {
+		t.Errorf("%+v became %+v", now, got)
+	}
+	old := unpackIdentity([]byte{7, 0, 0, 0, 0, 0, 0, 0})
+	if !now.is(old) || !old.is(now) || now.is(identity{7, 8}) || now.is(identity{6, 9}) || unpackIdentity([]byte{7}) != (identity{}) {
+		t.Errorf("an older one is %+v", old)
+	}
+}

@@ -105,7 +105,7 @@ func (r *Reader) open() (logFiles, error) {
 		return nil, err
 	}
 	if end := r.opts.UpTo; end != nil {
-		files = files.upTo(end.Ino)
+		files = files.upTo(placeOf(*end))
 	}
 	kept, err := files.seekTail(r.opts.Tail)
 	if err != nil {
