@@ -29,11 +29,13 @@ type (
 // they are used. Otherwise it maps those that lie around each, up to 2 MiB of a large program, and they count as the process's resident
 // memory though it never needs them. It says that by the only mark that stops it: a mapping whose first writes a userfaultfd
 // notes (mm/memory.c, should_fault_around); nothing is written, and nobody reads it. Those that are mapped already are let go.
+// A mapping that was written to stays as it is, though it is read-only now: what the dynamic loader wrote into the table of the C
+// library's functions is in no file, and without it the next call of one that was not called before ends the process.
 //
 // It is for the life of the process: the descriptor stays open. An error says that the kernel cannot (Linux before 6.7), and
 // nothing has changed but the sizes of pages.
 func MapByPage(path string) error {
-	text, err := os.ReadFile("/proc/self/maps")
+	text, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return err
 	}
@@ -45,8 +47,14 @@ func MapByPage(path string) error {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, uintptr(uffdioAPI), uintptr(unsafe.Pointer(&hello))); errno != 0 {
 		return errors.Join(fmt.Errorf("userfaultfd of any mapping: %w", errno), unix.Close(int(fd)))
 	}
-	for _, m := range ParseMaps(string(text), nil) {
-		if m.Path != path || !m.Private || m.Flags&elf.PF_W != 0 {
+	written := map[uint64]bool{} // mappings, by their start
+	maps := ParseMaps(string(text), func(m *Mapping, key, value string) {
+		if key == "Anonymous" && value != "0 kB" {
+			written[m.Start] = true
+		}
+	})
+	for _, m := range maps {
+		if m.Path != path || !m.Private || m.Flags&elf.PF_W != 0 || written[m.Start] {
 			continue
 		}
 		advise := func(how uintptr) error {

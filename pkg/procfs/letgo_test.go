@@ -88,3 +88,19 @@ func TestKernelMapByPage(t *testing.T) {
 		t.Errorf("%d KiB are resident, and %d after a read of %d pages", dropped, after, len(mem)/step)
 	}
 }
+
+// What was written into a mapping before it was made read-only is nowhere else, as what the dynamic loader writes.
+func TestKernelMapByPageKeepsWhatWasWritten(t *testing.T) {
+	path, mem := mapped(t, 64, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	relocated := mem[:unix.Getpagesize()]
+	relocated[0] = 'x'
+	if err := unix.Mprotect(relocated, unix.PROT_READ); err != nil {
+		t.Fatal(err)
+	}
+	if err := MapByPage(path); err != nil {
+		t.Fatal(err)
+	}
+	if relocated[0] != 'x' {
+		t.Errorf("it reads %q where x was written", relocated[0])
+	}
+}
