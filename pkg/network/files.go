@@ -173,6 +173,37 @@ func (n *Network) UpdateFiles(dir string, names Names, spec *triton.Spec) error 
 	})
 }
 
+// UpdateLinks tells a running container where those that it links to are now, in place, as UpdateFiles does. Of a line that has
+// the first two names of a link, as Files wrote it, the address is replaced; all else stays.
+func (n *Network) UpdateLinks(dir string, links []Host) error {
+	return rewrite(filepath.Join(dir, HostsFile), func(old string) (string, error) {
+		var b strings.Builder
+		for line := range strings.Lines(old) {
+			b.WriteString(relinked(line, links))
+		}
+		return b.String(), nil
+	})
+}
+
+// relinked is a line of a hosts file with the address that the link of these names has, if it is one's.
+func relinked(line string, links []Host) string {
+	fields := strings.Fields(line)
+	if len(fields) < 2 {
+		return line
+	}
+	addr, err := netip.ParseAddr(fields[0])
+	if err != nil {
+		return line
+	}
+	for _, l := range links {
+		own := l.Names[:min(2, len(l.Names))] // a third may have been changed since: the container's name
+		if addr.Is4() == l.Address.Is4() && slices.Equal(fields[1:min(1+len(own), len(fields))], own) {
+			return strings.Replace(line, fields[0], l.Address.String(), 1)
+		}
+	}
+	return line
+}
+
 // rewrite changes a file in place.
 func rewrite(path string, change func(string) (string, error)) error {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
@@ -191,13 +222,20 @@ func rewrite(path string, change func(string) (string, error)) error {
 	if err != nil || text == string(old) {
 		return err
 	}
-	if _, err = f.WriteAt([]byte(text), 0); err == nil {
-		err = f.Truncate(int64(len(text)))
-	}
-	if err != nil {
+	if err := overwrite(f, string(old), text); err != nil {
 		return fmt.Errorf("change %s of a container: %w", filepath.Base(path), err)
 	}
 	return nil
+}
+
+// overwrite puts text where old is. Who reads meanwhile, or after a kill between the two steps, finds empty lines at the end
+// rather than pieces of old.
+func overwrite(f *os.File, old, text string) error {
+	shorter := max(0, len(old)-len(text))
+	if _, err := f.WriteAt([]byte(text+strings.Repeat("\n", shorter)), 0); err != nil || shorter == 0 {
+		return err
+	}
+	return f.Truncate(int64(len(text)))
 }
 
 // extraHost reads name:address; the address may be IPv6, bare or in brackets, or host-gateway.

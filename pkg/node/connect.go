@@ -76,7 +76,7 @@ func (r *Record) memberOf(id string) bool {
 }
 
 // networksChanged brings what depends on a running container's networks up to date: by which name those who talk to it know
-// it, its default route, where its published ports lead, and its files of names.
+// it, its default route, where its published ports lead, its files of names, and those of who links to it.
 func (n *Node) networksChanged(ctx context.Context, c *container) error {
 	if err := errors.Join(n.tellAddresses(c), n.setGateway(ctx, c), n.announce(ctx, c)); err != nil {
 		return err
@@ -84,6 +84,7 @@ func (n *Node) networksChanged(ctx context.Context, c *container) error {
 	if err := n.retarget(ctx, c, ""); err != nil {
 		return err
 	}
+	n.tellLinking(c)
 	return n.updateNames(c)
 }
 

@@ -19,6 +19,7 @@ type container struct {
 	life     sync.Mutex // held through a start or a removal
 	agreeing sync.Mutex // held while the record in etcd changes
 	saving   sync.Mutex // held while the state file is written
+	naming   sync.Mutex // held while its files of names are written
 	watching sync.Mutex // held while probes learn how much to measure
 	signals  sync.Mutex // held from a signal to its event, so that no death that it causes comes before it in the journal
 
@@ -50,6 +51,7 @@ type container struct {
 	logGone   bool                     // or about to be: nobody begins to read it any more
 	execs     map[string]*exec
 
+	links     []string               // on the default network, as made: rec.Spec.Links may have fewer since
 	sources   map[string]string      // of volumes; set before anybody sees the container, never changed
 	attached  []triton.Attachment    // replaced, never changed
 	published []triton.PublishedPort // replaced, never changed
@@ -70,7 +72,7 @@ func (e *ending) complete(r triton.ExitRecord) {
 
 func newContainer(dataRoot string, rec Record, revision int64) *container {
 	return &container{
-		key: rec.Key, dataDir: containerDir(dataRoot, rec.Key), rec: rec, revision: revision,
+		key: rec.Key, dataDir: containerDir(dataRoot, rec.Key), rec: rec, revision: revision, links: rec.Spec.Links,
 		state: triton.State{Status: triton.StatusCreated},
 		next:  newEnding(), over: newEnding(), removed: newEnding(), execs: map[string]*exec{},
 	}

@@ -3,6 +3,6 @@
 // machines.
 //
 // Locks, outermost first: container.life (one of start, remove at a time), container.agreeing (one change of its record
-// at a time), Node.mu (the index), container.mu (state). No lock but the first two is held while a shim, etcd or the
-// disk is waited for.
+// at a time), container.naming (its files of names), Node.mu (the index), container.mu (state). No lock but the first three
+// is held while a shim, etcd or the disk is waited for.
 package node

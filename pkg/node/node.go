@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,8 @@ type Node struct {
 	mu    sync.Mutex
 	byID  map[triton.ContainerKey]*container
 	names map[nameKey]triton.ContainerKey
+	// linking has, for a container, those that were made with a link to it on the default network.
+	linking map[triton.ContainerKey][]*container
 
 	nets *netIndex
 	vols *volumeIndex
@@ -108,7 +111,8 @@ func New(cfg Config) *Node {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Node{
 		cfg: cfg, log: cfg.Log, intent: intent{cfg.Cluster},
-		byID: map[triton.ContainerKey]*container{}, names: map[nameKey]triton.ContainerKey{}, nets: newNetIndex(), vols: newVolumeIndex(),
+		byID: map[triton.ContainerKey]*container{}, names: map[nameKey]triton.ContainerKey{}, linking: map[triton.ContainerKey][]*container{},
+		nets: newNetIndex(), vols: newVolumeIndex(),
 		agenda: newAgenda(cfg.Now), restarts: make(chan struct{}, parallelRestarts),
 		ctx: ctx, cancel: cancel,
 	}
@@ -140,6 +144,9 @@ func (n *Node) insert(c *container) {
 	defer n.mu.Unlock()
 	n.byID[c.key] = c
 	n.names[nameKey{c.key.Tenant, c.rec.Name}] = c.key
+	for _, k := range c.linkedTo() {
+		n.linking[k] = append(n.linking[k], c)
+	}
 }
 
 // forget takes a container out of the index.
@@ -151,6 +158,12 @@ func (n *Node) forget(c *container) {
 	n.cfg.Placement.Drop(c.key)
 	if k := (nameKey{c.key.Tenant, c.rec.Name}); n.names[k] == c.key {
 		delete(n.names, k)
+	}
+	for _, k := range c.linkedTo() {
+		n.linking[k] = slices.DeleteFunc(n.linking[k], func(l *container) bool { return l == c })
+		if len(n.linking[k]) == 0 {
+			delete(n.linking, k)
+		}
 	}
 }
 

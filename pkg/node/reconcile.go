@@ -29,6 +29,9 @@ func (n *Node) Reconcile(ctx context.Context) error {
 		return err
 	}
 	for _, c := range n.all() { // only now: what they join, and what they would take, is known
+		if err := n.updateLinks(c); err != nil {
+			n.log.Error("links may lead to where containers were", "container", c.key, "err", err)
+		}
 		n.takeUp(c)
 	}
 	return nil

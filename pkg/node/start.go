@@ -89,6 +89,7 @@ func (n *Node) start(ctx context.Context, c *container) (err error) {
 	if err = n.writeNames(c); err != nil {
 		return err
 	}
+	n.tellLinking(c)
 	volumes, err := n.useVolumes(ctx, c) // what it mounts of volumes and images
 	undo.add(func() { n.releaseVolumes(c) })
 	defer n.closeParts(volumes)

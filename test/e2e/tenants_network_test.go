@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/netip"
+	"regexp"
 	"testing"
 	"time"
 
@@ -83,4 +84,47 @@ func TestTenantsDefaultNetworksAreKeptApart(t *testing.T) {
 	addresses[acme] = acme.address(t, "web")
 	acme.ok(t, "restart", "-t", "0", "peer")
 	apart(acme)
+}
+
+// A container that comes back somewhere else is found by who links to it: by its start, by a new place in the network, and
+// after a daemon that was killed before it could say so. What the user wrote in the file stays.
+func TestLinksFollowAContainerThatMoves(t *testing.T) {
+	_, acme, _, _ := withTenants(t)
+	acme.ok(t, "run", "-d", "--name", "db", "--hostname", "dbhost", images.Programs, "httpd80")
+	acme.ok(t, "run", "-d", "--name", "web", "--link", "db:base", images.Busybox, "sleep", "1000")
+	const mine = "10.9.9.9\tbase.example base"
+	acme.ok(t, "exec", "web", "sh", "-c", "echo '"+mine+"' >> /etc/hosts")
+	follows := func(when, old string) string {
+		t.Helper()
+		now := acme.address(t, "db")
+		if now == old {
+			t.Fatalf("%s: it is at %s as before", when, old)
+		}
+		hosts := acme.ok(t, "exec", "web", "cat", "/etc/hosts")
+		matches(t, when, hosts, `(?m)^`+now+`\tbase dbhost db$`)
+		matches(t, when, hosts, `(?m)^`+mine+`$`)
+		if lines := regexp.MustCompile(`(?m)^.*\tbase dbhost.*$`).FindAllString(hosts, -1); len(lines) != 1 {
+			t.Errorf("%s: lines of the link are %q", when, lines)
+		}
+		eventually(t, 20*time.Second, when+": it is reached by its alias", func() bool { return acme.reaches(t, "web", "base") })
+		return now
+	}
+	at := follows("at first", "")
+
+	acme.ok(t, "stop", "-t", "0", "db")
+	acme.ok(t, "run", "-d", images.Busybox, "sleep", "1000")
+	acme.ok(t, "start", "db")
+	at = follows("after its start", at)
+
+	acme.ok(t, "network", "disconnect", "bridge", "db")
+	acme.fails(t, anyFailure, "container [0-9a-f]{64} not attached to default bridge network", "run", "--rm", "--link", "db", images.True)
+	acme.ok(t, "network", "connect", "bridge", "db")
+	follows("after it joined the network again", at)
+
+	acme.ok(t, "exec", "web", "sh", "-c", `sed 's/^.*\(\tbase dbhost\)/10.9.9.8\1/' /etc/hosts > /tmp/hosts && cat /tmp/hosts > /etc/hosts`)
+	acme.kill(t)
+	startOwn(t, acme.tritond)
+	follows("after the daemon", at)
+	acme.ok(t, "rm", "-f", "web")
+	acme.ok(t, "restart", "-t", "0", "db")
 }
