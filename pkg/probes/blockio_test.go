@@ -2,6 +2,7 @@ package probes
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -139,6 +140,63 @@ func TestKernelDisksTellHowLongRequestsTook(t *testing.T) {
 		t.Errorf("%d disks of ended containers are kept", n)
 	}
 }
+
+// Where disks come and go with the containers that use them, what is remembered is what those that are there used: with its
+// counts, be the device on the machine or not.
+func TestKernelDevicesAreForgottenWithTheirContainers(t *testing.T) {
+	p := open(t, Config{})
+	stays, _ := watch(t, p)
+	use := func(key triton.ContainerKey, minor uint32, bytes uint64) {
+		t.Helper()
+		p.mu.RLock()
+		owner := p.table.byKey[key].owner()
+		p.mu.RUnlock()
+		disk := bpf.MeasureDiskKey{Owner: owner, Major: noMajor, Minor: minor, Write: 1}
+		if err := p.kernel.maps[bpf.MeasureMapDisks].Put(disk, bpf.MeasureDiskTotals{Bytes: bytes}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bytesOf := func(minor int) uint64 {
+		t.Helper()
+		name := fmt.Sprintf("%d:%d", noMajor, minor)
+		for _, d := range disksOf(t, p, stays) {
+			if d.Name == name {
+				return d.Bytes
+			}
+		}
+		return 0
+	}
+	use(stays, 0, 100)
+	for round := range 20 {
+		short, _ := watch(t, p)
+		for i := range uint32(8) {
+			use(short, 1+8*uint32(round)+i, 7)
+		}
+		use(stays, 1+8*uint32(round), uint64(200+round)) // shared, and kept for this one
+		if n := len(disksOf(t, p, short)); n != 8 {
+			t.Fatalf("%d disks, want 8", n)
+		}
+		if _, err := p.Unwatch(short); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.reap(); err != nil {
+			t.Fatal(err)
+		}
+		devices := 0
+		p.kernel.seen.Range(func(any, any) bool { devices++; return true })
+		if want := 2 + round; devices != want || disksKept(t, p) != want {
+			t.Fatalf("round %d: %d devices are remembered, %d disks are kept, want %d of each", round, devices, disksKept(t, p), want)
+		}
+		for minor, want := range map[int]uint64{0: 100, 1: 200, 1 + 8*round: uint64(200 + round)} {
+			if got := bytesOf(minor); got != want {
+				t.Errorf("round %d: %d bytes of device %d, want %d", round, got, minor, want)
+			}
+		}
+	}
+}
+
+// noMajor is a major number that no device has: the kernel's are below 512 (CHRDEV_MAJOR_MAX, and BLKDEV_MAJOR_MAX of linux/fs.h).
+const noMajor = 4000
 
 func writeSynced(path string, content []byte) error {
 	f, err := os.Create(path)

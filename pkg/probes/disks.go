@@ -35,6 +35,7 @@ func (p *Probes) Disks() (map[triton.ContainerKey][]triton.Disk, error) {
 			return
 		}
 		d := device{key.Major, key.Minor}
+		p.kernel.seen.Store(d, true)
 		if names[d] == "" {
 			names[d] = d.name()
 		}
@@ -94,7 +95,7 @@ func sortDisks(disks []triton.Disk) {
 // device is the number of a block device.
 type device struct{ major, minor uint32 }
 
-// devices are those that the machine has, and those that were seen among the disks.
+// devices are those that the machine has, and those that were seen among the disks: so many as these have room for, at most.
 func (k *measurePrograms) devices() (map[device]bool, error) {
 	entries, err := os.ReadDir("/sys/dev/block")
 	if err != nil {
@@ -125,23 +126,24 @@ func (d device) name() string {
 }
 
 func (k *measurePrograms) eachDisk(do func(*bpf.MeasureDiskKey, *bpf.MeasureDiskTotals)) error {
-	err := each(k.maps[bpf.MeasureMapDisks], func(key *bpf.MeasureDiskKey, t *bpf.MeasureDiskTotals) {
-		k.seen.Store(device{key.Major, key.Minor}, true)
-		do(key, t)
-	})
-	if err != nil {
+	if err := each(k.maps[bpf.MeasureMapDisks], do); err != nil {
 		return fmt.Errorf("read disks: %w", err)
 	}
 	return nil
 }
 
-// forgetDisks removes the disks of containers that are gone. The caller holds mu.
+// forgetDisks removes the disks of containers that are gone, and devices that only they used. What a container that is there did
+// with a device is kept though the machine has that no more: it may come back, and a counter does not go back. The caller
+// holds mu.
 func (p *Probes) forgetDisks() error {
 	var gone []bpf.MeasureDiskKey
+	used := map[device]bool{}
 	err := p.kernel.eachDisk(func(key *bpf.MeasureDiskKey, _ *bpf.MeasureDiskTotals) {
 		if p.table.owning(key.Owner) == nil {
 			gone = append(gone, *key)
+			return
 		}
+		used[device{key.Major, key.Minor}] = true
 	})
 	if err != nil {
 		return err
@@ -150,6 +152,10 @@ func (p *Probes) forgetDisks() error {
 		if err := p.kernel.maps[bpf.MeasureMapDisks].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("forget a disk: %w", err)
 		}
+	}
+	p.kernel.seen.Clear()
+	for d := range used {
+		p.kernel.seen.Store(d, true)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ type measurePrograms struct {
 	rings  *mapped[bpf.MeasureRing]
 	// accepts are by slot; of one entry where the network is not watched.
 	accepts *mapped[bpf.MeasureAcceptDelay]
-	seen    sync.Map // device: true; of the disks
+	seen    sync.Map // device: true; some of those in disks, and no others
 }
 
 // loadMeasure sizes and loads the maps, then the programs.
