@@ -85,7 +85,7 @@ test-races: build ## the daemon under the race detector, 200 lives of containers
 test-vm: ## probes and their functions, control groups and core dumps on Debian 12's kernel (6.1) in qemu, by software emulation; a minute or two (root)
 	tools/vm/run
 
-test-e2e: build registry $(PEERDEP) ## the docker client against the built daemon (root)
+test-e2e: build registry compose $(PEERDEP) ## the docker client against the built daemon (root)
 	go test $(TAGS) -count=1 -timeout 20m ./test/e2e/...
 
 test-conformance: build registry compose $(PEERDEP) ## the scripts of each docker command; TRITON_E2E_HOST=moby runs them on a modern dockerd (root)
@@ -165,7 +165,7 @@ registry: $(TOOLBIN)/registry
 $(TOOLBIN)/registry: test/tools/go.mod test/tools/registry/main.go
 	cd test/tools && go build -o $@ -trimpath -ldflags "-s -w" ./registry
 
-# The compose plugin that test/conformance runs, from a module of its own too: a minute or two when Go's cache is cold.
+# The compose plugin that test/e2e and test/conformance run, from a module of its own too: a minute or two when Go's cache is cold.
 compose: $(TOOLBIN)/docker-compose
 $(TOOLBIN)/docker-compose: test/compose/go.mod
 	cd test/compose && CGO_ENABLED=0 go build -o $@ -trimpath -ldflags "-s -w \

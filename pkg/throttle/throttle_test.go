@@ -179,7 +179,7 @@ func TestDebtsArePaidByWhoComesLater(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		turn.Charge(time.Hour) // is taken for a quarter of the reserve
+		turn.Charge(time.Hour) // is taken for a quarter of a second
 		turn.Leave()
 		began := time.Now()
 		enter(t, th, "acme", effort(time.Millisecond))

@@ -19,7 +19,7 @@ type suite struct {
 	target   *engine.Target
 	cli      engine.CLI
 	images   images.Set
-	compose  string // the compose plugin
+	repo     string
 	registry *registry.Registry
 	private  *registry.Registry // asks for someone's secret
 }
@@ -70,10 +70,7 @@ func prepare() (stop func() error, err error) {
 	}
 	stops = append(stops, func() error { return os.RemoveAll(config) })
 	all.cli = engine.CLI{Host: all.target.Host, ConfigDir: config}
-	all.compose = filepath.Join(repo, ".cache", "bin", "docker-compose")
-	if _, err := os.Stat(all.compose); err != nil {
-		return stop, fmt.Errorf("the compose plugin is not built, `make compose` does: %w", err)
-	}
+	all.repo = repo
 	for _, r := range []struct {
 		to  **registry.Registry
 		opt registry.Options

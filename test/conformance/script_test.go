@@ -2,9 +2,7 @@ package conformance
 
 import (
 	"errors"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -12,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tritond/triton/test/engine"
 )
 
 // checks counts the checks that held, over all scripts.
@@ -160,9 +160,5 @@ func environment(env *testscript.Env, prefix string) error {
 	for name, value := range scriptVars() {
 		env.Setenv(name, value)
 	}
-	plugins := filepath.Join(config, "cli-plugins")
-	if err := os.MkdirAll(plugins, 0o700); err != nil {
-		return err
-	}
-	return os.Symlink(all.compose, filepath.Join(plugins, "docker-compose"))
+	return engine.AddCompose(all.repo, config)
 }
