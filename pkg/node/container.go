@@ -15,6 +15,7 @@ import (
 type container struct {
 	key     triton.ContainerKey
 	dataDir string
+	log     *jsonlog.Log
 
 	life     sync.Mutex // held through a start or a removal
 	agreeing sync.Mutex // held while the record in etcd changes
@@ -71,11 +72,13 @@ func (e *ending) complete(r triton.ExitRecord) {
 }
 
 func newContainer(dataRoot string, rec Record, revision int64) *container {
-	return &container{
+	c := &container{
 		key: rec.Key, dataDir: containerDir(dataRoot, rec.Key), rec: rec, revision: revision, links: rec.Spec.Links,
 		state: triton.State{Status: triton.StatusCreated},
 		next:  newEnding(), over: newEnding(), removed: newEnding(), execs: map[string]*exec{},
 	}
+	c.log = jsonlog.NewLog(c.logPath())
+	return c
 }
 
 // containerDir is where everything about a container lives that outlives its processes.

@@ -28,7 +28,7 @@ func (n *Node) ContainerLogs(ctx context.Context, key triton.ContainerKey, opt t
 	if !running {
 		ended = closed
 	}
-	r := jsonlog.NewReader(c.logPath(), opt)
+	r := c.log.NewReader(opt)
 	forget, err := c.logReader(r)
 	if err != nil {
 		return err

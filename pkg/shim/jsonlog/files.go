@@ -18,7 +18,7 @@ type logFiles []*logFile
 
 func (l logFiles) close() {
 	for _, f := range l {
-		f.Close()
+		f.close()
 	}
 }
 
@@ -27,13 +27,13 @@ const maxReopen = 100
 
 // openFiles opens the current file and its rotated predecessors as they were at one moment: a rotation meanwhile is
 // noticed, and the files are opened again.
-func openFiles(path string) (logFiles, error) {
+func (l *Log) openFiles() (logFiles, error) {
 	for try := 1; ; try++ {
-		files, whole, err := openOnce(path)
+		files, whole, err := l.openOnce()
 		if err != nil {
 			return nil, err
 		}
-		if len(files) == 0 || whole && same(files[len(files)-1].File, path) || try == maxReopen {
+		if len(files) == 0 || whole && same(files[len(files)-1].file, l.path) || try == maxReopen {
 			return files, nil // at last with what is there: somebody removed a file of the series
 		}
 		files.close()
@@ -42,16 +42,16 @@ func openFiles(path string) (logFiles, error) {
 
 // openOnce opens the files one by one. whole is false when a rotation shows: each step of it leaves a gap in the series
 // for a moment, or moves a file that was opened to where the next one is looked for.
-func openOnce(path string) (files logFiles, whole bool, err error) {
+func (l *Log) openOnce() (files logFiles, whole bool, err error) {
 	var newest logFiles
 	whole = true
 	for i := range maxRotated {
-		f, err := openRotated(path, i)
+		f, err := l.openRotated(i)
 		if errors.Is(err, os.ErrNotExist) {
 			if i == 0 {
 				continue // within a rotation, or nothing was ever logged: predecessors may be there
 			}
-			if !thereRotated(path, i+1) {
+			if !thereRotated(l.path, i+1) {
 				break
 			}
 			whole = false
@@ -63,7 +63,7 @@ func openOnce(path string) (files logFiles, whole bool, err error) {
 		}
 		if n := len(newest); n > 0 && sameText(newest[n-1], f) {
 			whole = false
-			f.Close()
+			f.close()
 			continue
 		}
 		newest = append(newest, f)
@@ -79,7 +79,7 @@ func openOnce(path string) (files logFiles, whole bool, err error) {
 // its inode is not used again while it is held, but may have been before; the newest counts.
 func (l logFiles) find(f *logFile) int {
 	for i := len(l) - 1; i >= 0; i-- {
-		if sameFile(l[i].File, f.File) || l[i].packed && l[i].id.is(f.id) {
+		if l[i].openFile == f.openFile || l[i].packed && l[i].id.is(f.id) {
 			return i
 		}
 	}
@@ -123,12 +123,6 @@ func thereRotated(path string, i int) bool {
 	return plain == nil || packed == nil
 }
 
-func sameFile(a, b *os.File) bool {
-	ai, aerr := a.Stat()
-	bi, berr := b.Stat()
-	return aerr == nil && berr == nil && os.SameFile(ai, bi)
-}
-
 // same reports whether path still names the open file f; a path that is gone names none, which is no news.
 func same(f *os.File, path string) bool {
 	now, err := os.Stat(path)
@@ -153,9 +147,7 @@ func (l logFiles) seekTail(n int) (logFiles, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := l[i].Seek(at, io.SeekStart); err != nil {
-			return nil, fmt.Errorf("seek in log: %w", err)
-		}
+		l[i].at = at
 		if n -= found; n == 0 {
 			l[:i].close()
 			return l[i:], nil
@@ -172,7 +164,7 @@ func tailOffset(f *logFile, n int) (at int64, found int, err error) {
 	for pos := f.size; pos > 0; {
 		part := buf[:min(block, pos)]
 		pos -= int64(len(part))
-		had, err := f.ReadAt(part, pos)
+		had, err := f.text.ReadAt(part, pos)
 		if err != nil && !errors.Is(err, io.EOF) { // at its end: it was emptied meanwhile
 			return 0, 0, fmt.Errorf("read log: %w", err)
 		}

@@ -18,7 +18,7 @@ func (r *Reader) Hold() error {
 	if r.held.given || r.held.final {
 		return nil
 	}
-	files, err := openFiles(r.path)
+	files, err := r.log.openFiles()
 	if err != nil {
 		return err
 	}
@@ -33,9 +33,9 @@ func (h *held) waiting() bool {
 	return h.final && !h.given
 }
 
-// open opens the files at path, or gives those that were held, once.
-func (h *held) open(path string) (logFiles, error) {
-	files, err := openFiles(path)
+// open opens the log's files, or gives those that were held, once.
+func (h *held) open(log *Log) (logFiles, error) {
+	files, err := log.openFiles()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.final {

@@ -43,7 +43,7 @@ func testRemovedWhileRead(t *testing.T, compress bool, moment string) {
 	}
 	opts := both
 	opts.Follow = true
-	r := NewReader(path, opts)
+	r := NewLog(path).NewReader(opts)
 	remove := func() {
 		if err := w.Close(); err != nil {
 			t.Error(err)
@@ -88,7 +88,7 @@ func testRemovedWhileRead(t *testing.T, compress bool, moment string) {
 func TestNothingIsHeldForWhoHasRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c-json.log")
 	put(t, openWriter(t, Config{Path: path}), "line\n", testTime)
-	r := NewReader(path, both)
+	r := NewLog(path).NewReader(both)
 	if _, err := r.Read(t.Context(), nil, func(triton.LogRecord) error { return nil }); err != nil {
 		t.Fatal(err)
 	}

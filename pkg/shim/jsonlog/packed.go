@@ -111,72 +111,17 @@ func removeIfThere(path string) error {
 	return nil
 }
 
-// logFile is one open file of a log.
-type logFile struct {
-	*os.File
-	id     identity // of the file that was written, before it was compressed
-	size   int64    // of its text when it was opened; known of a compressed one when it is unpacked
-	packed bool     // File is the compressed one
-}
-
 // openRotated opens the file that was rotated i times, compressed or not.
-func openRotated(path string, i int) (*logFile, error) {
-	f, err := os.Open(rotated(path, i))
-	if i > 0 && errors.Is(err, os.ErrNotExist) {
-		return openPacked(rotated(path, i) + packedSuffix)
+func (l *Log) openRotated(i int) (*logFile, error) {
+	f, err := os.Open(rotated(l.path, i))
+	packed := i > 0 && errors.Is(err, os.ErrNotExist)
+	if packed {
+		f, err = os.Open(rotated(l.path, i) + packedSuffix)
 	}
 	if err != nil {
 		return nil, err
 	}
-	mark, err := place(f)
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &logFile{File: f, id: identityOf(f, mark.Ino), size: mark.Offset}, nil
-}
-
-func openPacked(path string) (*logFile, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("compressed log %s: %w", filepath.Base(path), err)
-	}
-	return &logFile{File: f, id: unpackIdentity(z.Extra), packed: true}, nil
-}
-
-// unpack puts the text of a compressed file in its place: a file without a name in the log's folder, on disk and not in
-// memory. It does nothing for one that is not compressed.
-func (f *logFile) unpack() error {
-	if !f.packed {
-		return nil
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("seek in log: %w", err)
-	}
-	z, err := gzip.NewReader(f.File)
-	if err != nil {
-		return fmt.Errorf("compressed log %s: %w", filepath.Base(f.Name()), err)
-	}
-	text, err := unnamedFile(filepath.Dir(f.Name()))
-	if err != nil {
-		return fmt.Errorf("room for a compressed log: %w", err)
-	}
-	size, err := io.Copy(text, z)
-	if err == nil {
-		_, err = text.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		text.Close()
-		return fmt.Errorf("compressed log %s: %w", filepath.Base(f.Name()), err)
-	}
-	f.Close()
-	f.File, f.size, f.packed = text, size, false
-	return nil
+	return l.share(f, packed)
 }
 
 // unnamedFile makes a file without a name in a folder, or above it where it was removed.
@@ -190,7 +135,7 @@ func unnamedFile(dir string) (*os.File, error) {
 	}
 }
 
-// sameText reports whether two open files hold the same: they are one file, or one is the other's compressed form.
+// sameText reports whether two files hold the same: they are one file, or one is the other's compressed form.
 func sameText(a, b *logFile) bool {
-	return a.packed != b.packed && a.id.is(b.id) || sameFile(a.File, b.File)
+	return a.packed != b.packed && a.id.is(b.id) || a.openFile == b.openFile
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/tritond/triton/pkg/triton"
 )
@@ -22,12 +21,12 @@ type ReadStats struct {
 
 // Read reads the log at path by a Reader of its own, which nobody holds.
 func Read(ctx context.Context, path string, opts triton.LogOptions, ended <-chan struct{}, each func(triton.LogRecord) error) (ReadStats, error) {
-	return NewReader(path, opts).Read(ctx, ended, each)
+	return NewLog(path).NewReader(opts).Read(ctx, ended, each)
 }
 
 // Reader reads one log once.
 type Reader struct {
-	path string
+	log  *Log
 	opts triton.LogOptions
 	held held
 
@@ -41,9 +40,6 @@ type Reader struct {
 	skip bool   // within a line that is too long
 }
 
-// NewReader prepares to read the log at path.
-func NewReader(path string, opts triton.LogOptions) *Reader { return &Reader{path: path, opts: opts} }
-
 // Read calls each with the records of the log, oldest first, across rotated files. Tail of the options counts lines of
 // both streams before the others of them select, as docker's does, back from the log's end when it was opened. With
 // Follow it goes on until ended is closed (the container has ended and its output is in the log), ctx ends, or a record
@@ -56,7 +52,7 @@ func (r *Reader) Read(ctx context.Context, ended <-chan struct{}, each func(trit
 		err := r.readOnce()
 		return r.stats, err
 	}
-	watch, err := newWatcher(r.path) // before the first read: no change is missed
+	watch, err := newWatcher(r.log.path) // before the first read: no change is missed
 	if err != nil {
 		return r.stats, err
 	}
@@ -84,14 +80,10 @@ func (r *Reader) readOnce() error {
 			}
 			f.size = end.Offset
 		}
-		at, err := f.Seek(0, io.SeekCurrent)
-		if err != nil {
-			return fmt.Errorf("seek in log: %w", err)
-		}
-		if err := r.drain(io.LimitReader(f, f.size-at)); err != nil {
+		if err := r.drain(io.LimitReader(f, f.size-f.at)); err != nil {
 			return ignoreDone(err)
 		}
-		if now, err := place(f.File); err == nil && now.Offset > f.size {
+		if now, err := f.sizeNow(); err == nil && now > f.size {
 			r.line, r.skip = r.line[:0], false // the end of the last line was being written
 		}
 		r.endFile()
@@ -100,7 +92,7 @@ func (r *Reader) readOnce() error {
 }
 
 func (r *Reader) open() (logFiles, error) {
-	files, err := r.held.open(r.path)
+	files, err := r.held.open(r.log)
 	if err != nil {
 		return nil, err
 	}
@@ -164,17 +156,17 @@ func (r *Reader) catchUp(files logFiles) (logFiles, error) {
 			if err := f.unpack(); err != nil {
 				return files, err
 			}
-			if err := r.rewindEmptied(f.File); err != nil {
+			if err := r.rewindEmptied(f); err != nil {
 				return files, err
 			}
-			if err := r.drain(f.File); err != nil {
+			if err := r.drain(f); err != nil {
 				return files, err
 			}
 			if len(files) == 1 {
 				break
 			}
 			r.endFile()
-			f.Close()
+			f.close()
 			files = files[1:]
 		}
 		next, err := r.newer(files)
@@ -183,7 +175,7 @@ func (r *Reader) catchUp(files logFiles) (logFiles, error) {
 		}
 		if len(files) == 1 {
 			// Nothing is written to a file once it was renamed, but it may have been between our read and that.
-			if err := r.drain(files[0].File); err != nil {
+			if err := r.drain(files[0]); err != nil {
 				next.close()
 				return files, err
 			}
@@ -197,10 +189,10 @@ func (r *Reader) catchUp(files logFiles) (logFiles, error) {
 // newer returns the files that came after the one we hold; nil: it is still the current one.
 func (r *Reader) newer(files logFiles) (logFiles, error) {
 	// In this order: that a path names no other file means something only while it was there.
-	if len(files) == 1 && same(files[0].File, r.path) && !r.held.waiting() {
+	if len(files) == 1 && same(files[0].file, r.log.path) && !r.held.waiting() {
 		return nil, nil
 	}
-	all, err := r.held.open(r.path)
+	all, err := r.held.open(r.log)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
@@ -219,20 +211,13 @@ func (r *Reader) newer(files logFiles) (logFiles, error) {
 }
 
 // rewindEmptied goes back to the start of a file that was emptied in place: rotation with one file, or a user.
-func (r *Reader) rewindEmptied(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("stat log: %w", err)
-	}
-	at, err := f.Seek(0, io.SeekCurrent)
-	if err == nil && info.Size() < at {
+func (r *Reader) rewindEmptied(f *logFile) error {
+	size, err := f.sizeNow()
+	if err == nil && size < f.at {
 		r.endFile()
-		_, err = f.Seek(0, io.SeekStart)
+		f.at = 0
 	}
-	if err != nil {
-		return fmt.Errorf("seek in log: %w", err)
-	}
-	return nil
+	return err
 }
 
 // drain reads a file to its present end, or as much of it as from has.
