@@ -10,7 +10,8 @@
 //
 // Shorter waits of a thread have the reason of one of them, asked anew when it is KEPT old: asking would cost more than all else.
 //
-// Not known: waits that have not ended; interrupts that took the CPU while the task ran are in the wait after; a lock of the
+// Not known: waits that have not ended; why a task waited whose switch the kernel keeps from tracepoints, as those from the agents of
+// some virtual machines (they are OTHER); interrupts that took the CPU while the task ran are in the wait after; a lock of the
 // kernel is the call that wants it; what io_uring does for a task has its workers' waits only.
 #ifndef TRITON_OFFCPU_H
 #define TRITON_OFFCPU_H
@@ -128,6 +129,8 @@ static __always_inline void add_off_cpu(bool alone, struct slot *slot, struct ta
 	u64 reason = in_register((u64)st->waits - 1), off;
 	u64 *sum;
 
+	if (reason == TO_ASK - 1) // the switch to the task was not seen
+		reason = WAIT_OTHER;
 	if (reason < OFF_CPU_REASONS && arrival_ns > st->left_ns + wait_ns) {
 		off = arrival_ns - st->left_ns - wait_ns;
 		sum = counter_at(slot->off_cpu_ns, reason);

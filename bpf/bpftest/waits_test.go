@@ -92,8 +92,9 @@ func TestKernelReasonsOfWaits(t *testing.T) {
 }
 
 // A wait lasts from where the task left the CPU until it was back, less what it waited for the CPU; it has the reason that was
-// noted when it left. Without a reason, and where the clocks contradict each other, nothing is added.
+// noted when it left, or is for other things where nobody saw the task get the CPU. Without a reason, and where the clocks contradict each other, nothing is added.
 func TestKernelWaitsLastUntilTheTaskIsBack(t *testing.T) {
+	const toAsk = 255
 	o := load(t, 1)
 	want := map[int]uint64{}
 	for _, c := range []struct {
@@ -107,13 +108,17 @@ func TestKernelWaitsLastUntilTheTaskIsBack(t *testing.T) {
 		{FunctionsOffCpuArgs{LeftNs: 1000, ArrivalNs: 1100, WaitNs: 300, Waits: 1 + waitDisk}, 0},
 		{FunctionsOffCpuArgs{LeftNs: 2000, ArrivalNs: 1100, Waits: 1 + waitDisk}, 0},
 		{FunctionsOffCpuArgs{LeftNs: 100, ArrivalNs: 1100, Waits: 1 + waitOther + 1}, 0}, // no reason at all
+		{FunctionsOffCpuArgs{LeftNs: 100, ArrivalNs: 1100, Waits: toAsk}, 1000},
 	} {
 		a := c.args
 		call(t, o.TestOffCpu, o.TestOffCpuArgs, &a)
 		if a.LeftNs != c.args.ArrivalNs+c.args.RanNs {
 			t.Errorf("%+v: left at %d", c.args, a.LeftNs)
 		}
-		if c.added > 0 {
+		switch {
+		case c.args.Waits == toAsk:
+			want[waitOther] += c.added
+		case c.added > 0:
 			want[int(c.args.Waits)-1] += c.added
 		}
 	}
