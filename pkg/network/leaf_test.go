@@ -52,7 +52,7 @@ func ping(t testing.TB, from joined, to string) error {
 // bridgesOf counts the ports on each bridge of a network.
 func bridgesOf(t testing.TB, b *bridge) map[string]int {
 	t.Helper()
-	links, err := netlink.LinkList()
+	links, err := dump(netlink.LinkList)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,5 @@ func TestKernelNextDaemonTakesUpLeaves(t *testing.T) {
 	if err := n.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(before, machine(t)); diff != "" {
-		t.Error("the machine changed (-before +after):", diff)
-	}
+	unchanged(t, before)
 }

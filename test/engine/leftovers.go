@@ -91,8 +91,7 @@ func (d *Tritond) rememberLinks() {
 			}
 		}
 	}
-	links, _ := netlink.LinkList()
-	for _, l := range links {
+	for _, l := range whole(netlink.LinkList) {
 		if strings.HasPrefix(l.Attrs().Alias, "triton-net/"+d.Instance+"/") {
 			d.links[l.Attrs().Name] = true
 		}
@@ -114,8 +113,7 @@ func (d *Tritond) rememberPeers(pin string) {
 		return
 	}
 	defer h.Close()
-	links, _ := h.LinkList()
-	for _, l := range links {
+	for _, l := range whole(h.LinkList) {
 		if l.Type() != "veth" {
 			continue
 		}
@@ -123,6 +121,17 @@ func (d *Tritond) rememberPeers(pin string) {
 			d.links[host.Name] = true
 		}
 	}
+}
+
+// whole reads a list of links until no change has cut it short; at last with what there is.
+func whole(list func() ([]netlink.Link, error)) (links []netlink.Link) {
+	for range 20 {
+		var err error
+		if links, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return links
 }
 
 // Links returns how many host links are known to be the instance's now.
