@@ -16,7 +16,7 @@ import (
 
 // leaveTime is how long the kernel may take to finish what it does behind our back: a veth goes with its network
 // namespace, a cgroup with its last process, both asynchronously.
-const leaveTime = 5 * time.Second
+const leaveTime = 20 * time.Second
 
 // collectTime is how long the machine's first process may take to collect processes that have ended. Those that a purge ends are
 // its children: their parents end with them. Some look for orphans every other second, and later on a busy machine.
