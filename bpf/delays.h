@@ -8,7 +8,7 @@
 // What is charged to IDLE: the CPU had nobody to run, although a task waited for it, because a quota held the task back or
 // because a CPU takes time to wake up. Whoever runs while a quota holds a task back is charged, too; the quota's own
 // counters tell. To UNATTRIBUTED: waiting on another CPU before the task was moved to this one, runs too long ago to be
-// remembered, and the first wait after the hook was attached.
+// remembered, the first wait after the hook was attached, and where a switch was not seen (runs.h).
 #ifndef TRITON_DELAYS_H
 #define TRITON_DELAYS_H
 
@@ -91,6 +91,7 @@ static __always_inline void note_switch(struct switching *now, u64 owner)
 
 	if (!cpu)
 		return;
+	watch_switch(cpu, now->prev->pid, now->next->pid);
 	cpu->queued_ns = now->next->sched_info.last_queued; // until the switch is done
 	if (!now->prev->pid)
 		return; // the idle task: noted when it began
@@ -107,6 +108,7 @@ static __always_inline void note_wait(bool alone, struct switching *now, struct 
 
 	if (!cpu)
 		return;
+	watch_switch(cpu, now->prev->pid, now->next->pid);
 	queued = cpu->queued_ns;
 	cpu->queued_ns = now->next->sched_info.last_queued;
 	if (wait_ns)

@@ -42,6 +42,9 @@ type MeasureCpuRuns struct {
 	Arming   uint64
 	Runs     uint64
 	QueuedNs uint64
+	StintNs  uint64
+	HasIt    uint32
+	_        [4]byte
 	Last     struct {
 		_       structs.HostLayout
 		StartNs uint64
@@ -217,6 +220,7 @@ const (
 	MeasureVarShards            = "shards"
 	MeasureVarStored            = "stored"
 	MeasureVarUnrecordedThreads = "unrecorded_threads"
+	MeasureVarUnseenSwitches    = "unseen_switches"
 	MeasureVarUnusedEvent       = "unused_event"
 	MeasureVarWaitReasons       = "wait_reasons"
 	MeasureVarWantedEvents      = "wanted_events"
@@ -321,6 +325,7 @@ type MeasureVariableSpecs struct {
 	Shards            *ebpf.VariableSpec `ebpf:"shards"`
 	Stored            *ebpf.VariableSpec `ebpf:"stored"`
 	UnrecordedThreads *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
+	UnseenSwitches    *ebpf.VariableSpec `ebpf:"unseen_switches"`
 	UnusedEvent       *ebpf.VariableSpec `ebpf:"unused_event"`
 	WaitReasons       *ebpf.VariableSpec `ebpf:"wait_reasons"`
 	WantedEvents      *ebpf.VariableSpec `ebpf:"wanted_events"`
@@ -407,6 +412,7 @@ type MeasureVariables struct {
 	Shards            *ebpf.Variable `ebpf:"shards"`
 	Stored            *ebpf.Variable `ebpf:"stored"`
 	UnrecordedThreads *ebpf.Variable `ebpf:"unrecorded_threads"`
+	UnseenSwitches    *ebpf.Variable `ebpf:"unseen_switches"`
 	UnusedEvent       *ebpf.Variable `ebpf:"unused_event"`
 	WaitReasons       *ebpf.Variable `ebpf:"wait_reasons"`
 	WantedEvents      *ebpf.Variable `ebpf:"wanted_events"`

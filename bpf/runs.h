@@ -54,6 +54,8 @@ struct cpu_runs {
 	u64 arming;    // for which the rest holds: what was remembered before has a gap
 	u64 runs;      // remembered since then
 	u64 queued_ns; // since when the task that has the CPU, and is the next to leave it, had waited on it; 0: unknown
+	u64 stint_ns;  // where the last run's last task began
+	u32 has_it;    // the task that has the CPU
 	struct run last; // the last in the ring
 	struct run ring[RUNS];
 };
@@ -64,6 +66,8 @@ struct {
 	__type(key, u32);
 	__type(value, struct cpu_runs);
 } recent_runs SEC(".maps");
+
+u64 unseen_switches = 0; // those by which it shows that there were others before
 
 // runs_here are those of this CPU.
 static __always_inline struct cpu_runs *runs_here(void)
@@ -83,12 +87,32 @@ static __always_inline struct cpu_runs *runs_here(void)
 // begin_run remembers who has the CPU from now on, unless it goes on.
 static __always_inline void begin_run(struct cpu_runs *cpu, u64 owner, u64 start_ns)
 {
+	cpu->stint_ns = start_ns;
 	if (cpu->last.owner == owner && cpu->runs)
 		return;
 	cpu->last.start_ns = start_ns;
 	cpu->last.owner = owner;
 	cpu->ring[cpu->runs & (RUNS - 1)] = cpu->last;
 	cpu->runs++;
+}
+
+// lose_sight is called when somebody has had the CPU who is not known, since some moment of the last task's stint.
+static __noinline void lose_sight(struct cpu_runs *cpu)
+{
+	if (!cpu->runs)
+		return;
+	__sync_fetch_and_add(&unseen_switches, 1);
+	cpu->queued_ns = 0;
+	begin_run(cpu, UNATTRIBUTED, cpu->stint_ns);
+}
+
+// watch_switch compares the task that leaves the CPU with the one that got it. Another one: there were switches that the hook was not
+// called for, as the kernels of some virtual machines keep their agent's threads from tracepoints.
+static __always_inline void watch_switch(struct cpu_runs *cpu, u32 leaves, u32 gets)
+{
+	if (cpu->has_it != leaves)
+		lose_sight(cpu);
+	cpu->has_it = gets;
 }
 
 // begin_idling is called with the idle task of a CPU that gets nothing else to run. A kernel without groups of tasks

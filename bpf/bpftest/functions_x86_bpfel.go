@@ -55,6 +55,9 @@ type FunctionsCpuRuns struct {
 	Arming   uint64
 	Runs     uint64
 	QueuedNs uint64
+	StintNs  uint64
+	HasIt    uint32
+	_        [4]byte
 	Last     struct {
 		_       structs.HostLayout
 		StartNs uint64
@@ -265,6 +268,7 @@ const (
 	FunctionsVarTestReasonArgs        = "test_reason_args"
 	FunctionsVarTestTakenArgs         = "test_taken_args"
 	FunctionsVarUnrecordedThreads     = "unrecorded_threads"
+	FunctionsVarUnseenSwitches        = "unseen_switches"
 	FunctionsVarWaitReasons           = "wait_reasons"
 )
 
@@ -379,6 +383,7 @@ type FunctionsVariableSpecs struct {
 	TestReasonArgs        *ebpf.VariableSpec `ebpf:"test_reason_args"`
 	TestTakenArgs         *ebpf.VariableSpec `ebpf:"test_taken_args"`
 	UnrecordedThreads     *ebpf.VariableSpec `ebpf:"unrecorded_threads"`
+	UnseenSwitches        *ebpf.VariableSpec `ebpf:"unseen_switches"`
 	WaitReasons           *ebpf.VariableSpec `ebpf:"wait_reasons"`
 }
 
@@ -472,6 +477,7 @@ type FunctionsVariables struct {
 	TestReasonArgs        *ebpf.Variable `ebpf:"test_reason_args"`
 	TestTakenArgs         *ebpf.Variable `ebpf:"test_taken_args"`
 	UnrecordedThreads     *ebpf.Variable `ebpf:"unrecorded_threads"`
+	UnseenSwitches        *ebpf.Variable `ebpf:"unseen_switches"`
 	WaitReasons           *ebpf.Variable `ebpf:"wait_reasons"`
 }
 

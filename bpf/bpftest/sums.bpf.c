@@ -45,3 +45,27 @@ TESTED(test_wait, wait_args)
 	if (cpu)
 		blame(cpu, args->victim, args->from, args->until, args->elsewhere);
 }
+
+struct switch_args {
+	u32 leaves;
+	u32 gets;
+	u64 owner; // of the run that ends
+	u64 start_ns;
+	u64 queued_ns; // in: of the task that gets the CPU; out: as it was of the one that leaves
+};
+
+// test_switch is a switch as the hook notes it, on a CPU of the test's own.
+TESTED(test_switch, switch_args)
+{
+	u32 zero = 0;
+	struct cpu_runs *cpu = bpf_map_lookup_elem(&recent_runs, &zero);
+	u64 queued;
+
+	if (!cpu)
+		return;
+	watch_switch(cpu, args->leaves, args->gets);
+	queued = cpu->queued_ns;
+	cpu->queued_ns = args->queued_ns;
+	args->queued_ns = queued;
+	begin_run(cpu, args->owner, args->start_ns);
+}

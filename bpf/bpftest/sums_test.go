@@ -1,10 +1,12 @@
 package bpftest
 
 import (
+	"runtime"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // loadSums loads the functions with room for entries in each map of sums.
@@ -128,6 +130,61 @@ func TestKernelWaitsAreChargedToTheRunsThatOverlap(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who has a CPU between two switches that were seen, of which the second is not of the task that the first was to, is not known: neither
+// is the task before charged for it, nor is it known how long the task after had waited.
+func TestKernelWhoIsNotSeenIsNobodysDelay(t *testing.T) {
+	const a, b, unattributed = 7 << 32, 8 << 32, 1
+	o := loadSums(t, 8)
+	here := stayOnACPU(t)
+	queued := []uint64{}
+	for _, s := range []SumsSwitchArgs{ // by pid: 1 and 3 are a's, 2 is b's, 9 is not seen when it leaves
+		{Leaves: 1, Gets: 2, Owner: a, StartNs: 100, QueuedNs: 150}, // the first of all
+		{Leaves: 2, Gets: 1, Owner: b, StartNs: 200, QueuedNs: 210},
+		{Leaves: 1, Gets: 3, Owner: a, StartNs: 300, QueuedNs: 310},
+		{Leaves: 3, Gets: 9, Owner: a, StartNs: 400, QueuedNs: 410},
+		{Leaves: 2, Gets: 1, Owner: b, StartNs: 500, QueuedNs: 510},
+		{Leaves: 1, Gets: 2, Owner: a, StartNs: 600, QueuedNs: 610},
+	} {
+		call(t, o.TestSwitch, o.TestSwitchArgs, &s)
+		queued = append(queued, s.QueuedNs)
+	}
+	if diff := cmp.Diff([]uint64{0, 150, 210, 310, 0, 510}, queued); diff != "" {
+		t.Errorf("queued since (-want +got):\n%s", diff)
+	}
+	var cpus []SumsCpuRuns
+	if err := o.RecentRuns.Lookup(uint32(0), &cpus); err != nil {
+		t.Fatal(err)
+	}
+	var got [][2]uint64
+	for _, run := range cpus[here].Ring[:cpus[here].Runs] {
+		got = append(got, [2]uint64{run.StartNs, run.Owner})
+	}
+	if n := variable(t, o.UnseenSwitches); n != 1 {
+		t.Errorf("%d switches show that others were not seen, want 1", n)
+	}
+	if diff := cmp.Diff([][2]uint64{{100, a}, {200, b}, {300, a}, {400, unattributed}, {500, b}, {600, a}}, got); diff != "" {
+		t.Errorf("runs (-want +got):\n%s", diff)
+	}
+}
+
+// stayOnACPU has the rest of the test run on one CPU, on a thread that ends with it.
+func stayOnACPU(t *testing.T) (cpu int) {
+	t.Helper()
+	runtime.LockOSThread()
+	var may, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &may); err != nil {
+		t.Fatal(err)
+	}
+	for !may.IsSet(cpu) {
+		cpu++
+	}
+	one.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	return cpu
 }
 
 // What finds no room in the matrix is counted, not lost.

@@ -26,6 +26,9 @@ type SumsCpuRuns struct {
 	Arming   uint64
 	Runs     uint64
 	QueuedNs uint64
+	StintNs  uint64
+	HasIt    uint32
+	_        [4]byte
 	Last     struct {
 		_       structs.HostLayout
 		StartNs uint64
@@ -110,6 +113,15 @@ type SumsSlot struct {
 	Cells           [512]uint32
 }
 
+type SumsSwitchArgs struct {
+	_        structs.HostLayout
+	Leaves   uint32
+	Gets     uint32
+	Owner    uint64
+	StartNs  uint64
+	QueuedNs uint64
+}
+
 type SumsWaitArgs struct {
 	_         structs.HostLayout
 	Victim    uint64
@@ -132,6 +144,7 @@ const (
 	SumsMapRecentRuns      = "recent_runs"
 	SumsMapSlots           = "slots"
 	SumsProgTestRequest    = "test_request"
+	SumsProgTestSwitch     = "test_switch"
 	SumsProgTestWait       = "test_wait"
 	SumsVarArming          = "arming"
 	SumsVarCellLimit       = "cell_limit"
@@ -144,7 +157,9 @@ const (
 	SumsVarPairing         = "pairing"
 	SumsVarShards          = "shards"
 	SumsVarTestRequestArgs = "test_request_args"
+	SumsVarTestSwitchArgs  = "test_switch_args"
 	SumsVarTestWaitArgs    = "test_wait_args"
+	SumsVarUnseenSwitches  = "unseen_switches"
 )
 
 // LoadSums returns the embedded CollectionSpec for Sums.
@@ -190,6 +205,7 @@ type SumsSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SumsProgramSpecs struct {
 	TestRequest *ebpf.ProgramSpec `ebpf:"test_request"`
+	TestSwitch  *ebpf.ProgramSpec `ebpf:"test_switch"`
 	TestWait    *ebpf.ProgramSpec `ebpf:"test_wait"`
 }
 
@@ -223,7 +239,9 @@ type SumsVariableSpecs struct {
 	Pairing         *ebpf.VariableSpec `ebpf:"pairing"`
 	Shards          *ebpf.VariableSpec `ebpf:"shards"`
 	TestRequestArgs *ebpf.VariableSpec `ebpf:"test_request_args"`
+	TestSwitchArgs  *ebpf.VariableSpec `ebpf:"test_switch_args"`
 	TestWaitArgs    *ebpf.VariableSpec `ebpf:"test_wait_args"`
+	UnseenSwitches  *ebpf.VariableSpec `ebpf:"unseen_switches"`
 }
 
 // SumsObjects contains all objects after they have been loaded into the kernel.
@@ -286,7 +304,9 @@ type SumsVariables struct {
 	Pairing         *ebpf.Variable `ebpf:"pairing"`
 	Shards          *ebpf.Variable `ebpf:"shards"`
 	TestRequestArgs *ebpf.Variable `ebpf:"test_request_args"`
+	TestSwitchArgs  *ebpf.Variable `ebpf:"test_switch_args"`
 	TestWaitArgs    *ebpf.Variable `ebpf:"test_wait_args"`
+	UnseenSwitches  *ebpf.Variable `ebpf:"unseen_switches"`
 }
 
 // SumsPrograms contains all programs after they have been loaded into the kernel.
@@ -294,12 +314,14 @@ type SumsVariables struct {
 // It can be passed to LoadSumsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SumsPrograms struct {
 	TestRequest *ebpf.Program `ebpf:"test_request"`
+	TestSwitch  *ebpf.Program `ebpf:"test_switch"`
 	TestWait    *ebpf.Program `ebpf:"test_wait"`
 }
 
 func (p *SumsPrograms) Close() error {
 	return _SumsClose(
 		p.TestRequest,
+		p.TestSwitch,
 		p.TestWait,
 	)
 }

@@ -119,7 +119,9 @@ var (
 		"What that may be before the level steps down by itself; no series where the level is fixed.", nil, nil)
 	probeEstimateDesc = prometheus.NewDesc("triton_probes_estimated_price_ratio",
 		"What a level would cost now, as the budget has it: an estimate from the system calls that were seen.", []string{"level"}, nil)
-	probeStepsDesc    = prometheus.NewDesc("triton_probes_steps_total", "How often the level changed by itself.", nil, nil)
+	probeStepsDesc  = prometheus.NewDesc("triton_probes_steps_total", "How often the level changed by itself.", nil, nil)
+	probeUnseenDesc = prometheus.NewDesc("triton_probes_unseen_switches_total",
+		"Switches between tasks that show that the kernel has kept others from the programs.", nil, nil)
 	probeLastStepDesc = prometheus.NewDesc("triton_probes_last_step_timestamp_seconds", "When it did so last, in seconds since 1970; 0: never.", nil, nil)
 )
 
@@ -127,13 +129,13 @@ var (
 func (m probeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		programCPUDesc, programRunsDesc, probeTaxDesc, probePairDesc, probeHookedDesc, probePriceDesc, probeLevelDesc, probeShareDesc, probeBusyDesc, probeBudgetDesc,
-		probeEstimateDesc, probeStepsDesc, probeLastStepDesc,
+		probeEstimateDesc, probeStepsDesc, probeUnseenDesc, probeLastStepDesc,
 	} {
 		ch <- d
 	}
 }
 
-// Collect implements prometheus.Collector. Before the first window there is the level alone, for how long hooks were attached, and the budget.
+// Collect implements prometheus.Collector. Before the first window there is the level alone, for how long hooks were attached, what was not seen, and the budget.
 func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
@@ -142,6 +144,7 @@ func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(probeLevelDesc, 1, string(level))
 	gauge(probeShareDesc, m.probes.CountedShare(level))
 	ch <- prometheus.MustNewConstMetric(probeHookedDesc, prometheus.CounterValue, m.probes.PairAttached().Seconds())
+	ch <- prometheus.MustNewConstMetric(probeUnseenDesc, prometheus.CounterValue, float64(m.probes.UnseenSwitches()))
 	if s, ok := m.probes.Stepping(); ok {
 		gauge(probeBudgetDesc, s.Share)
 		ch <- prometheus.MustNewConstMetric(probeStepsDesc, prometheus.CounterValue, float64(s.Steps))

@@ -281,3 +281,14 @@ func (p *Probes) Drops() map[string]uint64 {
 	}
 	return d
 }
+
+// UnseenSwitches counts the switches between tasks that show that the kernel has kept others from the programs, as those of some virtual
+// machines do with their agents. What these had a CPU for is nobody's in Delays.
+func (p *Probes) UnseenSwitches() (n uint64) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.closed || p.kernel.variables[bpf.MeasureVarUnseenSwitches].Get(&n) != nil { // a variable of a loaded program can be read
+		return 0
+	}
+	return n
+}
