@@ -135,7 +135,8 @@ func (m probeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. Before the first window there is the level alone, for how long hooks were attached, what was not seen, and the budget.
+// Collect implements prometheus.Collector. Before the first window there is the level alone, for how long hooks were attached, what was
+// not seen, and the budget.
 func (m probeMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
