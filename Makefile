@@ -10,7 +10,7 @@ TOOLBIN := $(CURDIR)/.cache/bin
 export PATH := $(PATH):$(TOOLBIN)
 
 # Packages without kernel objects of their own: these run under the race detector and need no root.
-PURE := ./pkg/triton/... ./pkg/backtrace/... ./pkg/cluster/... ./pkg/journal/... ./pkg/telemetry/... ./pkg/dockerapi/... ./pkg/tritonapi/... ./pkg/dashboard/...
+PURE := ./pkg/triton/... ./pkg/backtrace/... ./pkg/cluster/... ./pkg/journal/... ./pkg/telemetry/... ./pkg/dockerapi/... ./pkg/tritonapi/... ./pkg/dashboard/... ./pkg/throttle/...
 FUZZTIME ?= 30s
 PREFIX   ?= /usr/local
 UNITDIR  ?= /etc/systemd/system

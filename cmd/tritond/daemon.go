@@ -415,6 +415,7 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 	}
 	for _, h := range d.cfg.Hosts {
 		server := docker.HTTPServer(ctx)
+		server.ConnContext = throttle.ConnContext
 		server.Handler = turns.Handler(server.Handler, payer, effort(docker))
 		l, err := d.guard(h, server)
 		if err != nil {
@@ -435,7 +436,7 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 		return ls, fmt.Errorf("listen on --http: %w", err)
 	}
 	return append(ls, &listener{l, &http.Server{
-		Handler: requests.counted("page", page), ReadHeaderTimeout: headerTimeout,
+		Handler: requests.counted("page", page), ReadHeaderTimeout: headerTimeout, ConnContext: throttle.ConnContext,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}}), nil
 }

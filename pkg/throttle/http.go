@@ -17,7 +17,8 @@ import (
 )
 
 // Handler passes requests on to next when it is their turn. whose tells the tenant of a request; false: it is not bounded. effort tells
-// what it takes. Where too many wait the answer is 429, in the form of the Docker API.
+// what it takes. Where too many wait the answer is 429, in the form of the Docker API. A server with ConnContext lets a request wait only while its
+// client does.
 func (t *Throttle) Handler(next http.Handler, whose func(*http.Request) (triton.Tenant, bool), effort func(*http.Request) Effort) http.Handler {
 	if t.cfg.Share == 0 {
 		return next
@@ -29,7 +30,9 @@ func (t *Throttle) Handler(next http.Handler, whose func(*http.Request) (triton.
 			return
 		}
 		e := effort(r)
-		turn, err := t.Enter(r.Context(), tenant, e)
+		ctx, stop := whileConnected(r)
+		turn, err := t.Enter(ctx, tenant, e)
+		stop()
 		if err != nil {
 			refuse(w, err)
 			return

@@ -95,11 +95,7 @@ func TestAnAnswerThatHasBegunHasNoPlace(t *testing.T) {
 			go get(ctx, url+path, false)
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); th.Stats()["acme"].Requests < 4*Places; <-time.After(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("only %+v have had their turn", th.Stats()["acme"])
-		}
-	}
+	until(t, "all have had their turn", func() bool { return th.Stats()["acme"].Requests == 4*Places })
 }
 
 func TestWhoIsRefusedIsToldSo(t *testing.T) {
@@ -114,11 +110,7 @@ func TestWhoIsRefusedIsToldSo(t *testing.T) {
 		_, _, err := get(ctx, url, false)
 		waits <- err
 	}()
-	for deadline := time.Now().Add(time.Minute); th.Stats()["acme"].Waiting == 0; <-time.After(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the second does not wait")
-		}
-	}
+	until(t, "the second waits", func() bool { return th.Stats()["acme"].Waiting == 1 })
 	resp, body, err := get(t.Context(), url, false)
 	if err != nil || resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "1" ||
 		strings.TrimSpace(body) != `{"message":"tenant acme asks for too much: 1 of its requests wait already, try again later"}` {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,18 +22,22 @@ import (
 func TestATenantsFloodDelaysItsOwnRequestsOnly(t *testing.T) {
 	const waiting, clients = "64", 80
 	operator, acme, globex, _ := withTenants(t, "--api-cpu", "0.01", "--api-waiting", waiting)
-	// A list of processes is charged with 10 ms, whosever it is: 200 use up the reserve, and then there is
-	// one in a minute or so.
+	// A list of processes is charged with 10 ms, whosever it is, and so is a network that is none: 200 use up the reserve, and then
+	// there is one in a minute or so.
 	ctx, stop := context.WithCancel(t.Context())
 	var flood sync.WaitGroup
 	defer flood.Wait()
 	defer stop()
 	flooding := acme.tlsAPI(t, clients)
 	var refused sync.Map // messages
-	for range clients {
+	for i := range clients {
+		method, path, body := http.MethodGet, "/containers/nothing/top", []byte(nil)
+		if i%2 == 0 {
+			method, path, body = http.MethodPost, "/networks/create", []byte("{")
+		}
 		flood.Go(func() {
 			for ctx.Err() == nil {
-				r, err := flooding.Do(ctx, http.MethodGet, "/containers/nothing/top", "", nil)
+				r, err := flooding.Do(ctx, method, path, "application/json", bytes.NewReader(body))
 				var answer struct{ Message string }
 				if err == nil && r.Status == http.StatusTooManyRequests && json.Unmarshal(r.Body, &answer) == nil {
 					refused.Store(answer.Message, r.Header.Get("Retry-After"))
@@ -79,6 +84,8 @@ func TestATenantsFloodDelaysItsOwnRequestsOnly(t *testing.T) {
 	if n := operator.metric(t, `triton_tenant_requests_total{tenant="globex"}`); n < 250 {
 		t.Errorf("%v requests of globex are counted", n)
 	}
+	stop() // the clients go away, half of them with a body that nobody has read
+	eventually(t, commandTime, "nobody waits who is gone", func() bool { return operator.metric(t, `triton_tenant_requests_waiting{tenant="acme"}`) == 0 })
 }
 
 // TestComposeDoesNotWait: what a tenant's compose asks for is paid by what the tenant has at once, though each container has a volume of its own. How much
