@@ -57,7 +57,7 @@ func caller(r *http.Request) (auth.Caller, error) {
 }
 
 // guard opens one -H and puts in front of server what says who calls there.
-func (d *daemon) guard(h string, server *http.Server) (net.Listener, error) {
+func (d *daemon) guard(h string, server *http.Server, conns *throttle.Connections) (net.Listener, error) {
 	network, address := splitHost(h)
 	l, err := listenHost(h)
 	if err != nil {
@@ -70,13 +70,13 @@ func (d *daemon) guard(h string, server *http.Server) (net.Listener, error) {
 		d.log.Warn("everyone who can connect is root on this machine: --insecure-tcp", "address", address)
 		server.Handler = d.access.Local("insecure-tcp", server.Handler)
 	default:
-		server.Handler = d.access.Certificates(server.Handler)
+		server.Handler = conns.Handler(d.access.Certificates(server.Handler))
 		cfg, err := d.ca.ServerTLS(d.cfg.tlsAddresses(), true)
 		if err != nil {
 			l.Close()
 			return nil, fmt.Errorf("listen on -H %s: %w", h, err)
 		}
-		return tls.NewListener(l, cfg), nil
+		return conns.Listener(l, cfg, holder), nil
 	}
 	return l, nil
 }

@@ -62,9 +62,10 @@ type config struct {
 	MaxContainers bounded
 	CoreMaxHold   span
 	CoreCPU       percentage
-	// APICPU bounds what the requests of a tenant's clients take, and APIWaiting how many of them wait.
-	APICPU     percentage
-	APIWaiting bounded
+	// APICPU bounds what the requests of a tenant's clients take, APIWaiting how many of them wait, and APIConnections how many connections they have.
+	APICPU         percentage
+	APIWaiting     bounded
+	APIConnections bounded
 	// RecorderThreads bounds the threads whose last system calls are kept.
 	RecorderThreads bounded
 	// Remotes bounds whom containers talk to, of all together, and RemotesEach of one.
@@ -172,6 +173,8 @@ const (
 	defaultAPICPU = 10
 	// defaultAPIWaiting is what compose asks for at once of some hundred containers; mostAPIWaiting take a gigabyte of connections.
 	defaultAPIWaiting, mostAPIWaiting = 1024, 1 << 15
+	// defaultAPIConnections is four for each container that there may be; mostAPIConnections are all that a process may have.
+	defaultAPIConnections, mostAPIConnections = 4096, 1 << 20
 	// defaultMaxContainers is what one network takes, about; mostContainers is how many ranges of ids there are.
 	defaultMaxContainers, mostContainers = 1024, 4096
 	// defaultRecorderThreads take 20 MiB of kernel memory.
@@ -193,6 +196,7 @@ func (c *config) flags(fs *flag.FlagSet) {
 	c.ProbesBudget = defaultProbesBudget
 	c.CoreQuota, c.CoreKeep, c.CoreMaxHold, c.CoreCPU = defaultCoreQuota, defaultCoreKeep, defaultCoreMaxHold, defaultCoreCPU
 	c.APICPU, c.APIWaiting = defaultAPICPU, bounded{defaultAPIWaiting, 1, mostAPIWaiting}
+	c.APIConnections = bounded{defaultAPIConnections, 1, mostAPIConnections}
 	fs.StringVar(&c.File, "config", "", "file of settings: a JSON object whose keys are the flags, hosts for -H; empty: none")
 	fs.StringVar(&c.DataRoot, "data-root", defaultDataRoot, "directory of everything that must outlive a reboot")
 	fs.StringVar(&c.RunRoot, "run-root", defaultRunRoot, "directory of sockets and run-time state, best on tmpfs")
@@ -250,6 +254,8 @@ func (c *config) flags(fs *flag.FlagSet) {
 	fs.Var(&c.APICPU, "api-cpu",
 		"per cent of the machine's processors that the requests of one tenant may take in the long run, operators' excepted; beyond that, they wait; 0: no bound")
 	fs.Var(&c.APIWaiting, "api-waiting", "requests of one tenant that may wait; more are refused")
+	fs.Var(&c.APIConnections, "api-connections",
+		"connections by TLS that one tenant may have open at a time, idle ones too, operators' excepted; more are refused")
 	fs.StringVar(&c.ShimPath, "shim", "", "path of triton-shim (default: beside this program)")
 }
 

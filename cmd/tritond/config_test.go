@@ -12,6 +12,7 @@ import (
 // badValues has for each flag something it must refuse, and a part of the line that says so; "": every value is one.
 var badValues = map[string][][2]string{
 	"config":              {{"/nosuch/config.json", "/nosuch/config.json"}},
+	"api-connections":     {{"0", "api-connections"}, {"1048577", "1 to 1048576"}, {"x", "api-connections"}},
 	"api-cpu":             {{"-1", "api-cpu"}, {"100.5", "0 to 100"}, {"NaN", "api-cpu"}, {"all", "api-cpu"}},
 	"api-waiting":         {{"0", "api-waiting"}, {"32769", "1 to 32768"}, {"x", "api-waiting"}},
 	"core-capture":        {{"maybe", `--core-capture "maybe"`}},

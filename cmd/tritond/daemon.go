@@ -409,15 +409,15 @@ func (d *daemon) listen(ctx context.Context) (ls []*listener, err error) {
 		StorageDriver: d.static.StorageDriver,
 		Extra:         func(mux *http.ServeMux) { mux.Handle(wire.Prefix, own.Handler()) },
 	})
-	requests, turns := newRequestMetrics(), throttle.New(d.cfg.throttle())
-	if err := d.telemetry.Register(requests.total, requests.inFlight, throttleMetrics(turns)); err != nil {
+	requests, turns, conns := newRequestMetrics(), throttle.New(d.cfg.throttle()), throttle.NewConnections(d.cfg.APIConnections.n)
+	if err := d.telemetry.Register(requests.total, requests.inFlight, throttleMetrics(turns), connectionMetrics(conns)); err != nil {
 		return ls, err
 	}
 	for _, h := range d.cfg.Hosts {
 		server := docker.HTTPServer(ctx)
 		server.ConnContext = throttle.ConnContext
 		server.Handler = turns.Handler(server.Handler, payer, effort(docker))
-		l, err := d.guard(h, server)
+		l, err := d.guard(h, server, conns)
 		if err != nil {
 			return ls, err
 		}

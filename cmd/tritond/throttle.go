@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"net/http"
 	"runtime"
 	"strings"
@@ -23,6 +24,12 @@ func (c *config) throttle() throttle.Config {
 func payer(r *http.Request) (triton.Tenant, bool) {
 	c, ok := auth.FromContext(r.Context())
 	return c.Tenant, ok && !c.Operator
+}
+
+// holder tells the tenant of a certificate that is not an operator's.
+func holder(cert *x509.Certificate) (triton.Tenant, bool, error) {
+	tenant, operator, err := auth.Holder(cert)
+	return tenant, !operator, err
 }
 
 // ownEffort is what a request to a path of our own takes, or to the page. Some of them last.
@@ -55,5 +62,15 @@ func throttleMetrics(turns *throttle.Throttle) prometheus.Collector {
 			func(s throttle.Stats) float64 { return float64(s.Refused) }},
 		{tenantDesc("triton_tenant_requests_waiting", "Requests that wait for their turn now."), gauge,
 			func(s throttle.Stats) float64 { return float64(s.Waiting) }},
+	}}
+}
+
+// connectionMetrics tell of the connections by TLS that tenants have.
+func connectionMetrics(conns *throttle.Connections) prometheus.Collector {
+	return byTenant[throttle.ConnectionStats]{conns.Stats, []tenantSeries[throttle.ConnectionStats]{
+		{tenantDesc("triton_tenant_connections", "Connections by TLS that a tenant's clients have open."), prometheus.GaugeValue,
+			func(s throttle.ConnectionStats) float64 { return float64(s.Open) }},
+		{tenantDesc("triton_tenant_connections_refused_total", "Connections that were refused, because the tenant had --api-connections already."),
+			prometheus.CounterValue, func(s throttle.ConnectionStats) float64 { return float64(s.Refused) }},
 	}}
 }

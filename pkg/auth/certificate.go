@@ -73,6 +73,15 @@ func parseSubject(s pkix.Name) (tenant triton.Tenant, role Role, err error) {
 	return c.Tenant, c.Role, nil
 }
 
+// Holder tells whose a certificate is that tls.Config has verified, before there is a request. Whether it still is somebody's is not known then.
+func Holder(cert *x509.Certificate) (tenant triton.Tenant, operator bool, err error) {
+	tenant, role, err := parseSubject(cert.Subject)
+	if err != nil {
+		return "", false, fmt.Errorf("certificate: %w: %w", err, errdefs.ErrUnauthenticated)
+	}
+	return tenant, role == RoleOperator, nil
+}
+
 // Certificates passes requests on connections whose client brought a certificate that tls.Config has verified.
 func (a *Authority) Certificates(next http.Handler) http.Handler {
 	return a.serve(next, a.byCertificate)
@@ -83,15 +92,15 @@ func (a *Authority) byCertificate(r *http.Request) (Caller, error) {
 		return Caller{}, fmt.Errorf("client certificate needed: %w", errdefs.ErrUnauthenticated)
 	}
 	leaf := r.TLS.VerifiedChains[0][0]
-	tenant, role, err := parseSubject(leaf.Subject)
+	tenant, operator, err := Holder(leaf)
 	if err != nil {
-		return Caller{}, fmt.Errorf("certificate: %w: %w", err, errdefs.ErrUnauthenticated)
+		return Caller{}, err
 	}
 	c, err := a.lookup(r.Context(), serialID(leaf.SerialNumber), KindCertificate)
 	if err != nil {
 		return Caller{}, err
 	}
-	if c.Tenant != tenant || c.Role != role {
+	if c.Tenant != tenant || (c.Role == RoleOperator) != operator {
 		return Caller{}, fmt.Errorf("certificate: it is not the one that was issued: %w", errdefs.ErrUnauthenticated)
 	}
 	// Browsers send a certificate that they were given as they send cookies.

@@ -200,7 +200,10 @@ func tuneTCP(conn net.Conn) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := conn.(interface {
+		syscall.Conn
+		SetKeepAliveConfig(net.KeepAliveConfig) error
+	})
 	if !ok {
 		return
 	}

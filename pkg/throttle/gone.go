@@ -13,19 +13,17 @@ import (
 // look is how often the connection of a request that waits is looked at.
 const look = 250 * time.Millisecond
 
-// socketKey is where ConnContext leaves a connection's socket.
+// socketKey is where ConnContext leaves a connection that has a socket.
 type socketKey struct{}
 
-// ConnContext is a http.Server's. It lets Handler see that the client of a waiting request is gone, while net/http does not read the
+// ConnContext is a http.Server's. It lets a Throttle see that the client of a waiting request is gone, while net/http does not read the
 // connection: that reads on only once a request's body has been read, which is the handler's to do.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if encrypted, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = encrypted.NetConn()
 	}
 	if c, ok := c.(syscall.Conn); ok {
-		if socket, err := c.SyscallConn(); err == nil {
-			return context.WithValue(ctx, socketKey{}, socket)
-		}
+		return context.WithValue(ctx, socketKey{}, c)
 	}
 	return ctx
 }
@@ -34,8 +32,12 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 // after the body. Nothing is read: what the client sent before is the handler's, and that of a connection which it takes over. stop must be called.
 func whileConnected(r *http.Request) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(r.Context())
-	socket, ok := ctx.Value(socketKey{}).(syscall.RawConn)
+	conn, ok := ctx.Value(socketKey{}).(syscall.Conn)
 	if !ok {
+		return ctx, cancel
+	}
+	socket, err := conn.SyscallConn()
+	if err != nil {
 		return ctx, cancel
 	}
 	looks := time.AfterFunc(look, func() { // most requests wait for less

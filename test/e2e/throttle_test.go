@@ -3,11 +3,14 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -126,6 +129,42 @@ func TestComposeDoesNotWait(t *testing.T) {
 			t.Errorf("%s is charged with %.4f s for each container", what, each)
 		}
 	}
+}
+
+// TestATenantsConnectionsAreBounded: who has as many as a tenant may is told so; other tenants and operators are served.
+func TestATenantsConnectionsAreBounded(t *testing.T) {
+	const most = 8
+	operator, acme, globex, address := withTenants(t, "--api-connections", strconv.Itoa(most))
+	own, err := tls.LoadX509KeyPair(filepath.Join(acme.cli.CertDir, "cert.pem"), filepath.Join(acme.cli.CertDir, "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() float64 { return operator.metric(t, `triton_tenant_connections{tenant="acme"}`) }
+	eventually(t, commandTime, "docker's own are closed", func() bool { return open() == 0 })
+	var idle []net.Conn
+	for range most {
+		conn, err := tls.Dial("tcp", address, &tls.Config{Certificates: []tls.Certificate{own}, InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		idle = append(idle, conn)
+	}
+	eventually(t, commandTime, "they are counted", func() bool { return open() == most })
+	acme.fails(t, anyFailure, "tenant acme has 8 connections open already, close some", "ps")
+	globex.ok(t, "ps")
+	operator.ok(t, "ps")
+	if n := operator.metric(t, `triton_tenant_connections_refused_total{tenant="acme"}`); n < 1 {
+		t.Errorf("%v connections were refused", n)
+	}
+	if n := operator.metric(t, `triton_tenant_connections_refused_total{tenant="globex"}`); n != 0 {
+		t.Errorf("%v connections of another were refused", n)
+	}
+	for _, conn := range idle {
+		conn.Close()
+	}
+	eventually(t, commandTime, "there is room again", func() bool { return open() == 0 })
+	acme.ok(t, "ps")
 }
 
 // TestATenantsEventsPushOutNoOthers: a tenant has a container whose every event is large, and makes more of them than any journal
