@@ -167,10 +167,10 @@ func (b *bench) besideClient(ctx context.Context, r *row, host, certs string, co
 	return s, err
 }
 
-// delayed waits until the client has used up what it has at once, so that the turn shows what comes in the long run; for ten seconds at the most.
+// delayed waits until the client has used up what it has at once, so that the turn shows what comes in the long run; for twenty seconds at the most.
 func (b *bench) delayed(ctx context.Context) error {
 	var first string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		text, err := b.metrics(ctx)
 		if err != nil {
 			return err
