@@ -73,6 +73,15 @@ func gone(t *testing.T, pids ...int) {
 	})
 }
 
+// counting starts a container that writes numbered lines until SIGTERM ends it with code 77, which it does from the first line on: the
+// first process of a container is not ended by a signal that it does not handle yet.
+func (u *under) counting(t *testing.T, perSecond string) (name string) {
+	t.Helper()
+	name = u.detached(t, images.Programs, "lines", "0", perSecond, "0")
+	eventually(t, 30*time.Second, "lines are written", func() bool { return u.docker(t, "logs", name).Stdout != "" })
+	return name
+}
+
 // complete checks that a container's log holds the lines 1 to n of both streams, each once, and returns n.
 // want 0: as many as there are.
 func (u *under) complete(t *testing.T, name string, want int) int {
@@ -199,7 +208,7 @@ func TestShimKilledIsAdopted(t *testing.T) {
 func TestShimKilledStillStopsAndRemoves(t *testing.T) {
 	t.Parallel()
 	u := own(t)
-	name := u.detached(t, images.Programs, "lines", "0", "50", "0")
+	name := u.counting(t, "50")
 	if err := syscall.Kill(u.shimOf(t, name), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +223,7 @@ func TestDaemonAndShimKilledKeepTheExitCode(t *testing.T) {
 	u := own(t)
 	const lines = 100
 	ends := u.held(t, nil, fmt.Sprintf("lines %d 50 41", lines))
-	lives := u.detached(t, images.Programs, "lines", "0", "50", "0")
+	lives := u.counting(t, "50")
 	pid, shims := u.pid(t, ends), []int{u.shimOf(t, ends), u.shimOf(t, lives)}
 	livePid := u.pid(t, lives)
 	release(t, pid)
@@ -251,7 +260,7 @@ func TestAutoRemoveIsMadeGoodAfterAKill(t *testing.T) {
 func TestDaemonStoppedInOrderKeepsContainers(t *testing.T) {
 	t.Parallel()
 	u := own(t)
-	name := u.detached(t, images.Programs, "lines", "0", "50", "0")
+	name := u.counting(t, "50")
 	pid := u.pid(t, name)
 	if err := u.tritond.Stop(); err != nil {
 		t.Fatal(err)
@@ -288,7 +297,7 @@ func (u *under) keeper(t *testing.T) (pid int) {
 func TestKeeperKilledIsReplaced(t *testing.T) {
 	t.Parallel()
 	u := own(t)
-	name := u.detached(t, images.Programs, "lines", "0", "50", "0")
+	name := u.counting(t, "50")
 	keeper := u.keeper(t)
 	if err := syscall.Kill(keeper, syscall.SIGKILL); err != nil {
 		t.Fatal(err)

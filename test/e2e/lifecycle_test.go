@@ -10,7 +10,7 @@ import (
 
 func TestStopSendsSIGTERMAndWaits(t *testing.T) {
 	u := shared(t)
-	name := u.detached(t, images.Programs, "lines", "0", "10", "0")
+	name := u.counting(t, "10")
 	equal(t, "stop prints", u.ok(t, "stop", name), name)
 	equal(t, "state", u.inspect(t, name, "{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}"), "exited 77 0")
 	u.ok(t, "stop", name) // stopping what is stopped is no error
