@@ -22,6 +22,9 @@ const (
 	waitByFile = 255
 )
 
+// toAsk is TO_ASK of bpf/offcpu.h.
+const toAsk = 255
+
 // fileOf opens a file and returns its descriptor, until the test ends.
 func fileOf(t *testing.T, path string) uint64 {
 	t.Helper()
@@ -92,9 +95,9 @@ func TestKernelReasonsOfWaits(t *testing.T) {
 }
 
 // A wait lasts from where the task left the CPU until it was back, less what it waited for the CPU; it has the reason that was
-// noted when it left, or is for other things where nobody saw the task get the CPU. Without a reason, and where the clocks contradict each other, nothing is added.
+// noted when it left, or is for other things where nobody saw the task get the CPU. Without a reason, and where the clocks contradict
+// each other, nothing is added.
 func TestKernelWaitsLastUntilTheTaskIsBack(t *testing.T) {
-	const toAsk = 255
 	o := load(t, 1)
 	want := map[int]uint64{}
 	for _, c := range []struct {
@@ -131,7 +134,7 @@ func TestKernelWaitsLastUntilTheTaskIsBack(t *testing.T) {
 
 // Why a task waited is asked for each wait of 50 us and more; shorter ones have the reason of one of them, for a millisecond.
 func TestKernelShortWaitsAreAskedForOnceInAMillisecond(t *testing.T) {
-	const us, toAsk = 1000, 255
+	const us = 1000
 	const at, inCall, kept = 10_000, 1 + waitDisk, 1 + waitPipe // the object's table of calls has but zeros
 	const now = at * 1024
 	o := load(t, 1)

@@ -58,14 +58,13 @@ func (l *Log) share(f *os.File, packed bool) (*logFile, error) {
 	if o != nil {
 		f.Close()
 	} else {
-		id := identityOf(f, mark.Ino)
-		if packed {
-			if id, err = packedIdentity(f); err != nil {
-				f.Close()
-				return nil, err
-			}
+		o = &openFile{log: l, inode: at, file: f, packed: packed}
+		if !packed {
+			o.id = identityOf(f, mark.Ino)
+		} else if o.id, err = packedIdentity(f); err != nil {
+			f.Close()
+			return nil, err
 		}
-		o = &openFile{log: l, inode: at, file: f, id: id, packed: packed}
 		if l.open == nil {
 			l.open = map[inode]*openFile{}
 		}
